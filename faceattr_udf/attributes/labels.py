@@ -1,0 +1,27 @@
+"""The label vocabulary: classes in the order in which every network emits their probabilities."""
+
+from typing import Final
+
+ATTRIBUTES: Final = ("age", "gender", "ethnicity", "emotion")
+"""Every attribute the product can predict, in the order of the output columns."""
+
+GENDERS: Final = ("female", "male")
+ETHNICITIES: Final = ("white", "black", "asian", "indian", "others")
+EMOTIONS: Final = ("neutral", "happiness", "sadness", "anger", "fear", "surprise", "disgust")
+
+CLASSES: Final[dict[str, tuple[str, ...]]] = {"gender": GENDERS, "ethnicity": ETHNICITIES, "emotion": EMOTIONS}
+"""The categorical attributes and their classes."""
+
+MAX_AGE: Final = 100
+"""Ages are a distribution over the whole years 0 to `MAX_AGE`: `MAX_AGE + 1` bins."""
+
+AGE_GROUPS: Final = ("0-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
+
+
+def age_group(age: float) -> str:
+    """Returns the ten-year group of an age in years.
+
+    >>> age_group(0.0), age_group(9.9), age_group(34.2), age_group(88.0)
+    ('0-9', '0-9', '30-39', '70+')
+    """
+    return AGE_GROUPS[min(int(max(age, 0.0) // 10), len(AGE_GROUPS) - 1)]

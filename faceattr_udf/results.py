@@ -1,0 +1,140 @@
+"""What the analyzer returns: one `ImageResult` per image, whatever the options.
+
+Coordinates are pixels of the EXIF-upright image, x to the right, y downwards, origin at the top-left corner.
+Probabilities lie between 0 and 1. Ages are years.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+
+class ImageStatus(StrEnum):
+    """What became of an image; every image gets exactly one."""
+
+    OK = "ok"
+    NO_FACE = "no_face"
+    MISSING = "missing"
+    CORRUPT = "corrupt"
+    UNSUPPORTED = "unsupported"
+    TOO_LARGE = "too_large"
+    NOT_CONSENTED = "not_consented"
+    MODEL_ERROR = "model_error"
+
+
+@dataclass(frozen=True, slots=True)
+class BoundingBox:
+    """A face's box in pixels; it may reach over the frame where the face does."""
+
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How well a face can be seen.
+
+    Attributes:
+        face_px: Shorter side of the box, pixels.
+        blur: 0 (sharp) to 1 (no detail left).
+        brightness: Mean luma of the face, 0 (black) to 1 (white).
+        yaw: Degrees, positive when the face turns to the right of the picture.
+        pitch: Degrees, positive when the face looks up.
+        roll: Degrees, positive when the head leans clockwise as seen in the picture.
+    """
+
+    face_px: float
+    blur: float
+    brightness: float
+    yaw: float
+    pitch: float
+    roll: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPrediction:
+    """One categorical attribute of one face.
+
+    Attributes:
+        label: The most probable class; None when the model abstains.
+        confidence: Probability of the most probable class, also when the model abstains.
+        probs: Class -> probability, summing to 1.
+    """
+
+    label: str | None
+    confidence: float
+    probs: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class AgePrediction:
+    """The perceived age of one face, years.
+
+    Attributes:
+        age: Expected age; None when the model abstains.
+        low: Lower bound of the central 80 % interval.
+        high: Upper bound of the central 80 % interval.
+        group: The ten-year group of `age` ("30-39"); None when the model abstains.
+    """
+
+    age: float | None
+    low: float
+    high: float
+    group: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """One face of one image.
+
+    Attributes:
+        face_index: 0 for the largest face of the image, then by falling area.
+        bbox: Where it is.
+        det_confidence: Probability that it is a face.
+        quality: How well it can be seen.
+        landmarks: float32 (5, 2), x and y in pixels: left eye, right eye, nose, left and right mouth corner, where
+            left is left in the picture.
+        age: None when the configuration does not ask for it; the same for the three below.
+        crop: The face as cut for the networks, JPEG bytes; None unless the configuration asks.
+        embedding: float32 (n,), L2-normalised; None unless the configuration asks and the model has one.
+    """
+
+    face_index: int
+    bbox: BoundingBox
+    det_confidence: float
+    quality: Quality
+    landmarks: npt.NDArray[np.float32]
+    age: AgePrediction | None = None
+    gender: ClassPrediction | None = None
+    ethnicity: ClassPrediction | None = None
+    emotion: ClassPrediction | None = None
+    crop: bytes | None = None
+    embedding: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageResult:
+    """What became of one image.
+
+    Attributes:
+        status: Its fate.
+        error: One sentence when `status` is neither ok nor no_face, without any content of the image.
+        width: Pixels of the upright image; None when it was not decoded that far.
+        height: Likewise.
+        faces: Largest first; empty unless `status` is ok.
+    """
+
+    status: ImageStatus
+    error: str | None = None
+    width: int | None = None
+    height: int | None = None
+    faces: tuple[Face, ...] = ()
+
+    @property
+    def n_faces(self) -> int:
+        """How many faces were found."""
+        return len(self.faces)
