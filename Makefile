@@ -1,0 +1,78 @@
+# Everything a person types: `make demo` shows the product at work, `make test` proves it. Both install first.
+#
+# Variables:
+#   ENGINE=sail|spark   what runs the demo (sail needs no Java; spark fetches Delta's jar on first use)
+#   PHOTOS=folder       run the demo on your own photographs
+#   PYTHON=python3.12   the interpreter that makes the virtual environment
+#   VENV=folder         where that environment lives
+
+VENV ?= .venv
+ENGINE ?= sail
+PHOTOS ?=
+
+# The first interpreter that really starts and is new enough: a pyenv shim may be on the PATH and lead nowhere.
+PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
+    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint package clean
+
+help:
+	@echo 'make demo     install, then enrich real photographs and show the faces (PHOTOS=folder, ENGINE=sail|spark)'
+	@echo 'make test     install, then run all tests'
+	@echo 'make lint     install, then check style, types and import directions'
+	@echo 'make package  dist/faceattr_udf.zip for spark-submit --py-files'
+	@echo 'make install  only install, into $(VENV)'
+	@echo 'make clean    remove what the commands above made, the environment included'
+
+install: $(STAMP)
+
+# The stamp makes a second `make` install nothing, until pyproject.toml changes.
+$(STAMP): pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then echo 'make: no Python 3.11 or newer found; install it or say make PYTHON=path' >&2; exit 2; fi
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# One folder of tables per engine and photograph folder, so that a second run finds its own tables and infers nothing.
+demo: $(STAMP)
+	@set -eu; \
+	photos="$(PHOTOS)"; name=own; \
+	if [ -z "$$photos" ]; then \
+	    photos=demo/photos; name=photos; \
+	    $(BIN)/python -m jobs.demo_photos --output "$$photos"; \
+	elif [ ! -d "$$photos" ]; then \
+	    echo "make: PHOTOS=$$photos is not a folder; name the folder your photographs are in" >&2; exit 2; \
+	else \
+	    name=own-$$(cd "$$photos" && pwd | cksum | cut -d ' ' -f 1); \
+	fi; \
+	output="demo/$(ENGINE)/$$name"; \
+	$(BIN)/python -m jobs.ingest --set engine.name=$(ENGINE) --input "$$photos" --images "$$output/images"; \
+	$(BIN)/python -m jobs.enrich --set engine.name=$(ENGINE) --images "$$output/images" --output "$$output"; \
+	$(BIN)/python -m jobs.demo --set engine.name=$(ENGINE) --input "$$photos" --tables "$$output" \
+	    --pictures "$$output/pictures"
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# A wheel is a zip with the package at its root: what `--py-files` asks for, weights included.
+package: $(STAMP)
+	@rm -rf build dist
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@mv dist/faceattr_udf-*.whl dist/faceattr_udf.zip
+	@rm -rf build
+	@echo dist/faceattr_udf.zip
+
+clean:
+	rm -rf $(VENV) .cache build dist demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
+	    spark-warehouse metastore_db derby.log *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
