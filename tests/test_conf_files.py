@@ -1,0 +1,78 @@
+"""The shipped configuration files say what the code does, and leave no key unexplained."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from faceattr_udf.config import Config
+from faceattr_udf.errors import ConfigError
+
+CONF = Path(__file__).parents[1] / "conf"
+DEFAULT = CONF / "default.toml"
+KEY_LINE = re.compile(r"^(?:# )?(\w+) = ")
+
+
+def _keys(model: type[BaseModel], section: str = "") -> Iterator[tuple[str, str]]:
+    """Yields (section, key) for every key that is not itself a section."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _keys(kind, f"{section}.{name}".lstrip("."))
+        else:
+            yield section, name
+
+
+def _documented(text: str) -> set[tuple[str, str]]:
+    """Returns (section, key) for every key line, active or commented out, that has a comment of its own right above."""
+    documented = set()
+    section, explained = "", False
+    for line in text.splitlines():
+        key = KEY_LINE.match(line)
+        if line.startswith("["):
+            section, explained = line.strip("[]"), False
+        elif key:
+            if explained:
+                documented.add((section, key[1]))
+            explained = False
+        else:
+            explained = line.startswith("#")
+    return documented
+
+
+def test_no_file_an_empty_file_and_the_default_file_mean_the_same(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.toml"
+    empty.touch()
+    assert Config.load(None) == Config.load(empty) == Config.load(DEFAULT) == Config()
+
+
+def test_default_file_explains_every_key_and_no_other() -> None:
+    keys = {key for key in _keys(Config) if key != ("engine", "settings")}  # a section of its own in the file
+    assert _documented(DEFAULT.read_text()) == keys
+
+
+def test_default_file_sets_every_key_that_has_a_value() -> None:
+    written = tomllib.loads(DEFAULT.read_text())
+    values = Config().model_dump(mode="json", exclude_none=True)
+    assert written == values
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.toml")), ids=lambda path: path.name)
+def test_every_shipped_file_is_a_valid_configuration(path: Path) -> None:
+    assert isinstance(Config.load(path), Config)
+
+
+def test_a_misspelt_key_in_a_file_is_named(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(DEFAULT.read_text().replace("min_face_size", "min_face_sise"))
+    with pytest.raises(ConfigError, match=r"detector\.min_face_sise"):
+        Config.load(wrong)
+
+
+def test_the_nightly_file_runs_on_spark_and_leaves_the_master_to_spark_submit() -> None:
+    nightly = Config.load(CONF / "nightly.toml")
+    assert nightly.engine.name == "spark"
+    assert nightly.engine.master is None
