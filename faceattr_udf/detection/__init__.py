@@ -1,0 +1,1 @@
+"""RGB pixels -> faces: boxes, confidences and landmarks."""

@@ -1,0 +1,179 @@
+"""The MTCNN cascade: proposals on a pyramid, then two refinements, over a batch of images at once.
+
+Zhang, Zhang, Li, Qiao 2016, "Joint Face Detection and Alignment using Multitask Cascaded Convolutional Networks",
+with the weights that facenet-pytorch publishes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from faceattr_udf.config import DetectorConfig
+from faceattr_udf.detection import boxes as box_ops
+from faceattr_udf.detection.boxes import FloatArray, IntArray
+from faceattr_udf.detection.pyramid import PNET_CELL, SummedAreas, pyramid_scales
+from faceattr_udf.runtime import Graph
+from faceattr_udf.weights import load_record
+
+UInt8Array = npt.NDArray[np.uint8]
+
+STAGES: Final = ("mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet")
+_PNET_STRIDE = 2
+_OVERLAP_IN_LEVEL = 0.5
+_OVERLAP = 0.7
+# Candidates per network call: bounds the memory of a crowd.
+_CHUNK = 512
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """The faces of one image as parallel arrays, by falling area.
+
+    Attributes:
+        boxes: float32 (n, 4): x_min, y_min, x_max, y_max in pixels; may reach over the frame.
+        confidences: float32 (n,), probability of being a face.
+        landmarks: float32 (n, 5, 2), x and y in pixels: left eye, right eye, nose, left and right mouth corner, where
+            left is left in the picture.
+    """
+
+    boxes: FloatArray
+    confidences: FloatArray
+    landmarks: FloatArray
+
+    def __len__(self) -> int:
+        """How many faces."""
+        return len(self.boxes)
+
+
+@dataclass(slots=True, eq=False)
+class _Candidates:
+    boxes: FloatArray
+    scores: FloatArray
+    images: IntArray
+
+    def take(self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> "_Candidates":
+        return _Candidates(self.boxes[index], self.scores[index], self.images[index])
+
+
+def detector_version() -> str:
+    """Names the cascade's weights: changes exactly when one of the three networks does."""
+    return "mtcnn-" + "".join(load_record(stage).version[:4] for stage in STAGES)
+
+
+class Detector:
+    """Finds faces; one instance per thread."""
+
+    def __init__(self, config: DetectorConfig, threads: int = 1) -> None:
+        """Loads and verifies the three networks.
+
+        Args:
+            config: Sizes, thresholds and limits.
+            threads: CPU threads of one inference.
+
+        Raises:
+            WeightsError: A weights file is missing or altered.
+        """
+        self.config = config
+        self._pnet, self._rnet, self._onet = (Graph(stage, threads=threads) for stage in STAGES)
+
+    def detect(self, images: Sequence[UInt8Array]) -> list[Detections]:
+        """Finds the faces of images of any mixture of sizes.
+
+        Args:
+            images: uint8 (height, width, 3) RGB each.
+
+        Returns:
+            One `Detections` per image, in order.
+        """
+        tables = [SummedAreas(image) for image in images]
+        candidates = self._propose(tables)
+        candidates = self._refine(candidates, tables)
+        return self._finish(candidates, tables, len(images))
+
+    def _propose(self, tables: Sequence[SummedAreas]) -> _Candidates:
+        found: list[tuple[FloatArray, FloatArray, FloatArray, IntArray]] = []
+        for index, table in enumerate(tables):
+            scales = pyramid_scales(table.height, table.width, self.config.min_face_size, self.config.scale_factor)
+            for scale in scales:
+                probability, regression = self._pnet(table.level(scale)[None])
+                rows, columns = np.nonzero(probability[0] >= self.config.thresholds[0])
+                if len(rows) == 0:
+                    continue
+                corners = np.stack([columns, rows], axis=1).astype(np.float32) * _PNET_STRIDE
+                boxes = np.concatenate(
+                    [
+                        np.floor((corners + 1) / np.float32(scale)),
+                        np.floor((corners + PNET_CELL) / np.float32(scale)),
+                    ],
+                    axis=1,
+                )
+                scores = probability[0, rows, columns]
+                kept = box_ops.suppress(boxes, scores, np.zeros(len(rows), dtype=np.int64), _OVERLAP_IN_LEVEL)
+                images_of = np.full(len(kept), index, dtype=np.int64)
+                found.append((boxes[kept], scores[kept], regression[0, rows[kept], columns[kept]], images_of))
+        if not found:
+            empty = np.zeros((0, 4), dtype=np.float32)
+            return _Candidates(empty, empty[:, 0], np.zeros(0, dtype=np.int64))
+        boxes, scores, offsets, owners = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        kept = box_ops.suppress(boxes, scores, owners, _OVERLAP)
+        boxes = box_ops.square(box_ops.regress(boxes[kept], offsets[kept], inclusive=False))
+        return _Candidates(boxes, scores[kept], owners[kept])
+
+    def _refine(self, candidates: _Candidates, tables: Sequence[SummedAreas]) -> _Candidates:
+        candidates, (scores, offsets) = self._run(self._rnet, candidates, tables)
+        passed = scores > self.config.thresholds[1]
+        candidates, offsets = candidates.take(passed), offsets[passed]
+        candidates.scores = scores[passed]
+        kept = box_ops.suppress(candidates.boxes, candidates.scores, candidates.images, _OVERLAP)
+        candidates = candidates.take(kept)
+        candidates.boxes = box_ops.square(box_ops.regress(candidates.boxes, offsets[kept], inclusive=True))
+        return candidates
+
+    def _finish(self, candidates: _Candidates, tables: Sequence[SummedAreas], count: int) -> list[Detections]:
+        candidates, (scores, offsets, points) = self._run(self._onet, candidates, tables)
+        passed = scores > self.config.thresholds[2]
+        candidates, offsets, points = candidates.take(passed), offsets[passed], points[passed]
+        boxes = candidates.boxes
+        sizes = boxes[:, 2:] - boxes[:, :2] + 1
+        landmarks = points.reshape(-1, 2, 5).transpose(0, 2, 1) * sizes[:, None, :] + boxes[:, None, :2] - 1
+        boxes = box_ops.regress(boxes, offsets, inclusive=True)
+        scores = scores[passed]
+        kept = box_ops.suppress_contained(boxes, scores, candidates.images, _OVERLAP)
+        boxes, scores, landmarks, owners = boxes[kept], scores[kept], landmarks[kept], candidates.images[kept]
+        limit = 1 if self.config.largest_only else self.config.max_faces
+        results = []
+        for index in range(count):
+            mine = np.flatnonzero(owners == index)
+            # Ties in area go to the more confident face: the order came from suppression.
+            mine = mine[np.argsort(-box_ops.areas(boxes[mine]), kind="stable")]
+            mine = mine[:limit] if limit else mine
+            results.append(Detections(boxes[mine], scores[mine], landmarks[mine].astype(np.float32)))
+        return results
+
+    @staticmethod
+    def _run(
+        network: Graph, candidates: _Candidates, tables: Sequence[SummedAreas]
+    ) -> tuple[_Candidates, list[FloatArray]]:
+        """Cuts every candidate of every image to the network's input and runs them together."""
+        # MATLAB's 1-based inclusive pixels, as the networks were trained: pixel x covers [x - 1, x).
+        pixels = np.trunc(candidates.boxes).astype(np.int64)
+        frames = np.array([[table.width, table.height] for table in tables], dtype=np.int64).reshape(-1, 2)
+        # What a candidate shows is its part inside the frame, as facenet-pytorch cuts it.
+        pixels[:, :2] = np.maximum(pixels[:, :2] - 1, 0)
+        pixels[:, 2:] = np.minimum(pixels[:, 2:], frames[candidates.images])
+        inside = (pixels[:, 2:] > pixels[:, :2]).all(axis=1)
+        candidates, pixels = candidates.take(inside), pixels[inside]
+        # Grouped by image so that one gather serves all candidates of an image.
+        order = np.argsort(candidates.images, kind="stable")
+        candidates, pixels = candidates.take(order), pixels[order]
+        size = network.record.input_size
+        outputs: list[list[FloatArray]] = []
+        for start in range(0, max(len(pixels), 1), _CHUNK):
+            chunk, owners = pixels[start : start + _CHUNK], candidates.images[start : start + _CHUNK]
+            inputs = [tables[int(index)].resize(chunk[owners == index], size) for index in np.unique(owners)]
+            batch = np.concatenate(inputs) if inputs else np.zeros((0, size, size, 3), dtype=np.float32)
+            outputs.append(network(batch))
+        return candidates, [np.concatenate(parts) for parts in zip(*outputs, strict=True)]

@@ -1,0 +1,148 @@
+"""From torch weights to the files that ship: safetensors, the CPU runtime's graph, and the record that binds them.
+
+    python -m faceattr_udf.training.export mtcnn      # from facenet-pytorch's weights, once
+    python -m faceattr_udf.training.export NAME       # graph of faceattr_udf/weights/NAME.safetensors again
+"""
+
+import argparse
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from faceattr_udf.errors import WeightsError
+from faceattr_udf.networks.mtcnn import ONet, PNet, RNet, ServedMtcnn
+from faceattr_udf.weights import WeightsRecord, load_record
+
+PACKAGE_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+
+_MTCNN: dict[str, tuple[type[PNet] | type[RNet] | type[ONet], int]] = {
+    "mtcnn_pnet": (PNet, 0),
+    "mtcnn_rnet": (RNet, 24),
+    "mtcnn_onet": (ONet, 48),
+}
+
+# facenet-pytorch's layer names -> ours.
+_RENAMES = {
+    "conv1.": "block1.0.", "prelu1.": "block1.1.", "conv2.": "block2.0.", "prelu2.": "block2.1.",
+    "conv3.": "block3.0.", "prelu3.": "block3.1.",
+}  # fmt: skip
+_STAGE_RENAMES = {
+    "mtcnn_pnet": {"conv4_1.": "face.", "conv4_2.": "box."},
+    "mtcnn_rnet": {"dense4.": "dense.0.", "prelu4.": "dense.1.", "dense5_1.": "face.", "dense5_2.": "box."},
+    "mtcnn_onet": {
+        "conv4.": "block4.0.", "prelu4.": "block4.1.", "dense5.": "dense.0.", "prelu5.": "dense.1.",
+        "dense6_1.": "face.", "dense6_2.": "box.", "dense6_3.": "landmarks.",
+    },
+}  # fmt: skip
+
+
+def write_graph(served: nn.Module, example: torch.Tensor, dynamic: list[int], stem: Path, half: bool) -> None:
+    """Converts a served module to `stem.xml` and `stem.bin`.
+
+    Args:
+        served: Pixels (n, h, w, 3) in, outputs out.
+        example: An input to trace with; its dtype becomes the graph's.
+        dynamic: Axes of the input that may have any size.
+        stem: Path without suffix.
+        half: Stores the constants as float16 (they are computed with in float32).
+    """
+    import openvino as ov  # noqa: PLC0415 - export is the only user, and training runs without it
+
+    shape = [-1 if axis in dynamic else size for axis, size in enumerate(example.shape)]
+    model = ov.convert_model(served.eval(), example_input=example, input=[ov.PartialShape(shape)])
+    ov.save_model(model, stem.with_suffix(".xml"), compress_to_fp16=half)
+
+
+def write_record(folder: Path, fields: Mapping[str, Any]) -> WeightsRecord:
+    """Writes `NAME.json` with the checksums of the three files beside it.
+
+    Args:
+        folder: Where the files are.
+        fields: Of `WeightsRecord`, without version and sha256.
+    """
+    name = fields["name"]
+    sums = {
+        f"{name}.{suffix}": hashlib.sha256((folder / f"{name}.{suffix}").read_bytes()).hexdigest()
+        for suffix in ("safetensors", "xml", "bin")
+    }
+    record = WeightsRecord(**fields, version=sums[f"{name}.safetensors"][:12], sha256=sums)
+    (folder / f"{name}.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+def load_mtcnn(name: str, folder: Path = PACKAGE_WEIGHTS) -> PNet | RNet | ONet:
+    """Returns a stage of the cascade in torch with the weights of `NAME.safetensors`."""
+    stage = _MTCNN[name][0]()
+    stage.load_state_dict(load_file(folder / f"{name}.safetensors"))
+    return stage.eval()
+
+
+def import_mtcnn(folder: Path) -> None:
+    """Converts the weights that facenet-pytorch ships to our files.
+
+    Raises:
+        WeightsError: facenet-pytorch is not installed.
+    """
+    try:
+        import facenet_pytorch  # noqa: PLC0415 - needed for this one conversion
+    except ImportError as error:
+        msg = "facenet-pytorch is not installed; run make install"
+        raise WeightsError(msg) from error
+    data = Path(facenet_pytorch.__file__).parent / "data"
+    for name in _MTCNN:
+        source = torch.load(data / f"{name.removeprefix('mtcnn_')}.pt", weights_only=True)
+        renames = _RENAMES | _STAGE_RENAMES[name]
+        state = {}
+        for key, tensor in source.items():
+            prefix = next(old for old in renames if key.startswith(old))
+            state[renames[prefix] + key.removeprefix(prefix)] = tensor.contiguous()
+        save_file(state, folder / f"{name}.safetensors")
+        export_mtcnn(name, folder)
+
+
+def export_mtcnn(name: str, folder: Path) -> None:
+    """Makes the graph and the record of one stage from its safetensors."""
+    stage_class, size = _MTCNN[name]
+    side = size or 64
+    example = torch.zeros((2, side, side, 3))  # levels and candidates are means of pixels, hence float32
+    served = ServedMtcnn(load_mtcnn(name, folder))
+    write_graph(served, example, [0] if size else [0, 1, 2], folder / name, half=False)
+    write_record(
+        folder,
+        {
+            "name": name,
+            "task": "detection",
+            "architecture": f"faceattr_udf.networks.mtcnn.{stage_class.__name__}",
+            "input_size": size,
+            "normalisation": "(x - 127.5) / 128, folded into the first convolution",
+            "licence": "MIT, Copyright (c) 2019 Timothy Esler (facenet-pytorch 2.5.3)",
+            "training_data": ["WIDER FACE and CelebA, by the authors of MTCNN (Zhang et al. 2016)"],
+            "training": {"command": "python -m faceattr_udf.training.export mtcnn"},
+        },
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command of this module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="mtcnn, or a file stem in the weights folder")
+    parser.add_argument("--folder", type=Path, default=PACKAGE_WEIGHTS)
+    arguments = parser.parse_args(argv)
+    if arguments.name == "mtcnn":
+        import_mtcnn(arguments.folder)
+    elif arguments.name in _MTCNN:
+        export_mtcnn(arguments.name, arguments.folder)
+    else:
+        from faceattr_udf.training.checkpoint import export_attributes  # noqa: PLC0415
+
+        export_attributes(load_record(arguments.name, arguments.folder), arguments.folder)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
