@@ -1,0 +1,176 @@
+"""Draws boxes and what was predicted on a photograph, for people to look at."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+_MIN_LONG_SIDE: Final = 1000
+"""Smaller photographs are drawn larger, pixels: text has a size below which nobody can read it."""
+
+_COLOURS: Final = ((255, 214, 10), (64, 224, 255), (255, 120, 200), (130, 255, 130), (255, 160, 60), (190, 170, 255))
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One box and the lines to write beside it.
+
+    Attributes:
+        box: x_min, y_min, x_max, y_max in pixels of the photograph; may reach over its frame.
+        lines: Text, from top to bottom; none draws the box alone.
+    """
+
+    box: tuple[float, float, float, float]
+    lines: tuple[str, ...] = ()
+
+
+class _Rectangle(NamedTuple):
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def area(self) -> float:
+        return max(0.0, self.right - self.left) * max(0.0, self.bottom - self.top)
+
+    def overlap(self, other: "_Rectangle") -> float:
+        return _Rectangle(
+            max(self.left, other.left),
+            max(self.top, other.top),
+            min(self.right, other.right),
+            min(self.bottom, other.bottom),
+        ).area
+
+
+def annotate(image: npt.NDArray[np.uint8], annotations: Sequence[Annotation]) -> npt.NDArray[np.uint8]:
+    """Returns a copy of a photograph with boxes and labels.
+
+    Labels keep off other labels first, then off other faces, then off their own face, as far as there is room.
+
+    Args:
+        image: uint8 (height, width, 3), RGB.
+        annotations: What to draw.
+
+    Returns:
+        uint8 (height, width, 3), RGB. A photograph whose longer side is below 1000 px comes back enlarged to it.
+    """
+    height, width = image.shape[:2]
+    scale = max(1.0, _MIN_LONG_SIDE / max(height, width))
+    canvas = Image.fromarray(image)
+    if scale > 1.0:
+        canvas = canvas.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(canvas, "RGBA")
+    font_px = max(14, round(max(canvas.size) / 62))
+    font = ImageFont.load_default(size=font_px)
+    boxes = [_Rectangle(*(side * scale for side in annotation.box)) for annotation in annotations]
+    sizes = [_text_size(draw, annotation.lines, font, font_px) for annotation in annotations]
+    places = place_labels(boxes, sizes, canvas.size)
+    line_px = max(2, font_px // 7)
+    for index, box in enumerate(boxes):
+        draw.rectangle(box, outline=_COLOURS[index % len(_COLOURS)], width=line_px)
+    for index, (annotation, place) in enumerate(zip(annotations, places, strict=True)):
+        if not annotation.lines:
+            continue
+        colour = _COLOURS[index % len(_COLOURS)]
+        _connect(draw, _Rectangle(*place), boxes[index], colour, line_px)
+        draw.rectangle(place, fill=(0, 0, 0, 190), outline=colour, width=max(1, line_px // 2))
+        position = (place[0] + font_px // 3, place[1] + font_px // 5)
+        draw.multiline_text(position, "\n".join(annotation.lines), fill=colour, font=font, spacing=font_px // 5)
+    return np.asarray(canvas)
+
+
+def place_labels(
+    boxes: Sequence[tuple[float, float, float, float]],
+    sizes: Sequence[tuple[float, float]],
+    canvas: tuple[int, int],
+) -> list[tuple[float, float, float, float]]:
+    """Finds a place for each label beside its box.
+
+    Args:
+        boxes: x_min, y_min, x_max, y_max of each box, pixels.
+        sizes: Width and height of each label, pixels.
+        canvas: Width and height of the picture, pixels.
+
+    Returns:
+        left, top, right, bottom of each label, inside the picture where it fits in there.
+
+    >>> place_labels([(40, 10, 80, 50)], [(60, 20)], (200, 100))
+    [(30.0, 52.0, 90.0, 72.0)]
+    """
+    faces = [_Rectangle(*box) for box in boxes]
+    placed: list[_Rectangle] = []
+    for index, (face, size) in enumerate(zip(faces, sizes, strict=True)):
+        others = faces[:index] + faces[index + 1 :]
+
+        def cost(
+            place: _Rectangle, face: _Rectangle = face, others: Sequence[_Rectangle] = others
+        ) -> tuple[float, float, float]:
+            return (
+                sum(place.overlap(label) for label in placed),
+                sum(place.overlap(other) for other in others),
+                place.overlap(face),
+            )
+
+        placed.append(min(_candidates(face, size, canvas), key=cost))
+    return [(place.left, place.top, place.right, place.bottom) for place in placed]
+
+
+def _candidates(face: _Rectangle, size: tuple[float, float], canvas: tuple[int, int]) -> Iterator[_Rectangle]:
+    """Yields places around a face, nearest first, moved inside the picture."""
+    width, height = size
+    gap = 2.0
+    centre_x, centre_y = (face.left + face.right) / 2, (face.top + face.bottom) / 2
+    for step in range(4):
+        above, below = face.top - gap - height * (1 + step), face.bottom + gap + height * step
+        before, after = face.left - gap - width * (1 + step / 2), face.right + gap + width * step / 2
+        for left, top in (
+            (centre_x - width / 2, below),
+            (centre_x - width / 2, above),
+            (after, centre_y - height / 2),
+            (before, centre_y - height / 2),
+            (after, below),
+            (before, below),
+            (after, above),
+            (before, above),
+        ):
+            left_inside = float(min(max(left, 0.0), max(canvas[0] - width, 0.0)))
+            top_inside = float(min(max(top, 0.0), max(canvas[1] - height, 0.0)))
+            yield _Rectangle(left_inside, top_inside, left_inside + width, top_inside + height)
+
+
+def _text_size(
+    draw: ImageDraw.ImageDraw,
+    lines: Sequence[str],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font_px: int,
+) -> tuple[float, float]:
+    if not lines:
+        return 0.0, 0.0
+    _, _, right, bottom = draw.multiline_textbbox((0, 0), "\n".join(lines), font=font, spacing=font_px // 5)
+    return right + 2 * (font_px // 3), bottom + 2 * (font_px // 5)
+
+
+def _connect(
+    draw: ImageDraw.ImageDraw, label: _Rectangle, box: _Rectangle, colour: tuple[int, int, int], line_px: int
+) -> None:
+    """Draws a line from a label to its box where they do not touch, so that it still tells whose it is."""
+    axes = []
+    for (low, high), (box_low, box_high) in (
+        ((label.left, label.right), (box.left, box.right)),
+        ((label.top, label.bottom), (box.top, box.bottom)),
+    ):
+        ordered = sorted((low, high, box_low, box_high))
+        middle = (ordered[1] + ordered[2]) / 2
+        if low > box_high:
+            axes.append((low, box_high))
+        elif high < box_low:
+            axes.append((high, box_low))
+        else:
+            axes.append((middle, middle))
+    start, stop = zip(*axes, strict=True)
+    if start != stop:
+        draw.line([start, stop], fill=colour, width=line_px)
