@@ -67,6 +67,7 @@ class DetectorConfig(_Section):
     min_face_size: int = Field(default=20, ge=12)
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
     scale_factor: float = Field(default=0.709, gt=0.0, lt=1.0)
+    border: Literal["clip", "zero"] = "clip"
     max_faces: int = Field(default=0, ge=0)
     largest_only: bool = False
 

@@ -48,6 +48,11 @@ class Graph:
         self._request: Any = compiled.create_infer_request()
         self._outputs: list[Any] = list(compiled.outputs)
 
+    @property
+    def output_shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each output without its first axis; for networks whose other axes are fixed."""
+        return [tuple(dimension.get_length() for dimension in list(o.partial_shape)[1:]) for o in self._outputs]
+
     def __call__(self, pixels: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         """Runs the network.
 

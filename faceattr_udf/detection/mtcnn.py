@@ -153,27 +153,30 @@ class Detector:
             results.append(Detections(boxes[mine], scores[mine], landmarks[mine].astype(np.float32)))
         return results
 
-    @staticmethod
     def _run(
-        network: Graph, candidates: _Candidates, tables: Sequence[SummedAreas]
+        self, network: Graph, candidates: _Candidates, tables: Sequence[SummedAreas]
     ) -> tuple[_Candidates, list[FloatArray]]:
         """Cuts every candidate of every image to the network's input and runs them together."""
         # MATLAB's 1-based inclusive pixels, as the networks were trained: pixel x covers [x - 1, x).
         pixels = np.trunc(candidates.boxes).astype(np.int64)
         frames = np.array([[table.width, table.height] for table in tables], dtype=np.int64).reshape(-1, 2)
-        # What a candidate shows is its part inside the frame, as facenet-pytorch cuts it.
-        pixels[:, :2] = np.maximum(pixels[:, :2] - 1, 0)
-        pixels[:, 2:] = np.minimum(pixels[:, 2:], frames[candidates.images])
-        inside = (pixels[:, 2:] > pixels[:, :2]).all(axis=1)
+        pixels[:, :2] -= 1
+        clipped = np.concatenate(
+            [np.maximum(pixels[:, :2], 0), np.minimum(pixels[:, 2:], frames[candidates.images])], axis=1
+        )
+        inside = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
+        if self.config.border == "clip":
+            pixels = clipped
         candidates, pixels = candidates.take(inside), pixels[inside]
         # Grouped by image so that one gather serves all candidates of an image.
         order = np.argsort(candidates.images, kind="stable")
         candidates, pixels = candidates.take(order), pixels[order]
         size = network.record.input_size
         outputs: list[list[FloatArray]] = []
-        for start in range(0, max(len(pixels), 1), _CHUNK):
+        if len(pixels) == 0:
+            return candidates, [np.zeros((0, *shape), dtype=np.float32) for shape in network.output_shapes]
+        for start in range(0, len(pixels), _CHUNK):
             chunk, owners = pixels[start : start + _CHUNK], candidates.images[start : start + _CHUNK]
             inputs = [tables[int(index)].resize(chunk[owners == index], size) for index in np.unique(owners)]
-            batch = np.concatenate(inputs) if inputs else np.zeros((0, size, size, 3), dtype=np.float32)
-            outputs.append(network(batch))
+            outputs.append(network(np.concatenate(inputs)))
         return candidates, [np.concatenate(parts) for parts in zip(*outputs, strict=True)]

@@ -54,7 +54,7 @@ class SummedAreas:
         return np.asarray(total / count[..., None].astype(np.float32), dtype=np.float32)
 
     def resize(self, boxes: npt.NDArray[np.int64], size: int) -> FloatArray:
-        """Resizes rectangles inside the image to squares.
+        """Resizes rectangles to squares; what lies outside the image is black.
 
         Args:
             boxes: int64 (n, 4): x_min, y_min, x_max, y_max, half-open, at least 1 px each way.
@@ -67,7 +67,9 @@ class SummedAreas:
         y_start, y_end = _bins(boxes[:, 1], boxes[:, 3], size)
         count = (y_end - y_start)[:, :, None] * (x_end - x_start)[:, None, :]
         stride = self.width + 1
-        top, bottom = (y_start * stride)[:, :, None], (y_end * stride)[:, :, None]
+        y_start, y_end = (np.clip(edge, 0, self.height) * stride for edge in (y_start, y_end))
+        x_start, x_end = (np.clip(edge, 0, self.width) for edge in (x_start, x_end))
+        top, bottom = y_start[:, :, None], y_end[:, :, None]
         left, right = x_start[:, None, :], x_end[:, None, :]
         table = self._table.reshape(-1, 3)
         total = table[bottom + right]

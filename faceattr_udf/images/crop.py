@@ -10,7 +10,8 @@ UInt8Array = npt.NDArray[np.uint8]
 def cut_face(image: UInt8Array, box: npt.ArrayLike, size: int, margin: float) -> UInt8Array:
     """Cuts a square around a face and resizes it.
 
-    The square is centred on the box and `1 + margin` times its longer side; what lies outside the frame is black.
+    The square is centred on the box's part inside the frame and `1 + margin` times that part's longer side; what lies
+    outside the frame is black.
     Shrinking averages areas (no aliasing); enlarging interpolates linearly.
 
     Args:
@@ -22,11 +23,12 @@ def cut_face(image: UInt8Array, box: npt.ArrayLike, size: int, margin: float) ->
     Returns:
         uint8 (size, size, channels), contiguous.
     """
-    x_min, y_min, x_max, y_max = np.asarray(box, dtype=np.float64)
+    height, width = image.shape[:2]
+    # A face that the frame cuts often gets a box far outside; what can be seen of it is what should fill the cut.
+    x_min, y_min, x_max, y_max = np.clip(np.asarray(box, dtype=np.float64), 0.0, [width, height, width, height])
     side = max(1, round(max(x_max - x_min, y_max - y_min) * (1.0 + margin)))
     left = round((x_min + x_max - side) / 2.0)
     top = round((y_min + y_max - side) / 2.0)
-    height, width = image.shape[:2]
     inner = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
     if inner.size == 0:
         return np.zeros((size, size, image.shape[2]), dtype=np.uint8)
@@ -40,18 +42,3 @@ def cut_face(image: UInt8Array, box: npt.ArrayLike, size: int, margin: float) ->
     )
     interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     return np.ascontiguousarray(cv2.resize(padded, (size, size), interpolation=interpolation), dtype=np.uint8)
-
-
-def whole_image_box(image: UInt8Array, margin: float) -> tuple[float, float, float, float]:
-    """The box whose cut is the whole image: what stands in for a face where none is found in a ready crop.
-
-    Args:
-        image: uint8 (height, width, channels).
-        margin: As it will be given to `cut_face`.
-
-    Returns:
-        x_min, y_min, x_max, y_max in pixels.
-    """
-    height, width = image.shape[:2]
-    side = max(height, width) / (1.0 + margin)
-    return (width - side) / 2.0, (height - side) / 2.0, (width + side) / 2.0, (height + side) / 2.0
