@@ -1,0 +1,25 @@
+from pathlib import Path
+
+import jupytext
+import pytest
+from nbclient import NotebookClient
+
+from jobs import demo_photos
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "folder_to_chart.py"
+
+
+def test_the_notebook_walks_from_a_folder_to_a_chart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = tmp_path / "photos"
+    assert demo_photos.main(["--output", str(photos)]) == 0
+    monkeypatch.setenv("FACEATTR_PHOTOS", str(photos))
+    notebook = jupytext.read(NOTEBOOK)
+    resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    charts = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(charts) == 1
+    tables = [output["data"]["text/plain"] for output in outputs if "text/plain" in output.get("data", {})]
+    # Five friends and one face each on the astronaut and the portrait are beyond dispute.
+    assert any("five_friends.jpg           4" in table or "five_friends.jpg" in table for table in tables)
+    assert any("astronaut.png" in table for table in tables)
