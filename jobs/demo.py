@@ -1,6 +1,6 @@
 """Shows a person what a run wrote: statuses, faces, where the tables are, a query to try, and annotated photographs.
 
-    python -m jobs.demo --input photos --tables demo/sail/photos --pictures demo/sail/photos/pictures
+python -m jobs.demo --input photos --tables demo/sail/photos --pictures demo/sail/photos/pictures
 """
 
 import argparse
@@ -18,8 +18,8 @@ from faceattr_udf.config import Config, ImagesConfig
 from faceattr_udf.errors import FaceattrError, ImageError
 from faceattr_udf.images.annotate import Annotation, annotate
 from faceattr_udf.images.decode import decode_image
-from faceattr_udf.spark.session import open_session
-from faceattr_udf.spark.tables import read_table
+from faceattr_udf.spark.session import start
+from faceattr_udf.spark.tables import Tables, output_ref
 
 _QUERY: Final = """\
 SELECT age_group, gender, count(*) AS faces, round(avg(emotion_probs['happiness']), 2) AS happiness
@@ -68,10 +68,12 @@ def report(config: Config, photographs: Path, tables: Path, pictures: Path, max_
     Raises:
         FaceattrError: The engine or a table is missing.
     """
-    spark = open_session(config.engine)
-    paths = {name: (tables / getattr(config.output, name)).resolve() for name in ("faces", "image_results", "runs")}
-    results = read_table(spark, str(paths["image_results"]))
-    faces = read_table(spark, str(paths["faces"]))
+    spark = start(config)
+    names = {"faces": config.output.faces, "image_results": config.output.image_results, "runs": config.output.runs}
+    refs = {name: output_ref(configured, str(tables)) for name, configured in names.items()}
+    reader = Tables(spark, config.engine.name)
+    results = reader.read(refs["image_results"])
+    faces = reader.read(refs["faces"])
 
     statuses = results.groupBy("status").count().orderBy("status").collect()
     rows = faces.orderBy("image_id", "face_index").limit(_MAX_ROWS).collect()
@@ -84,9 +86,9 @@ def report(config: Config, photographs: Path, tables: Path, pictures: Path, max_
         print(f"... and {total - len(rows)} more")
 
     _title("Tables (Delta)")
-    for name, path in paths.items():
-        print(f"{name:14} {path}")
-    query = _QUERY.format(faces=f"delta.`{paths['faces']}`")
+    for name, ref in refs.items():
+        print(f"{name:14} {ref}")
+    query = _QUERY.format(faces=refs["faces"].sql)
     _title("A query to try")
     print(query)
     print()

@@ -27,8 +27,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from faceattr_udf.config import Config
-from faceattr_udf.spark.session import open_session
-from faceattr_udf.spark.tables import read_table
+from faceattr_udf.spark.session import start
+from faceattr_udf.spark.tables import Tables, output_ref
 from jobs import enrich, ingest
 
 photos = Path(os.environ.get("FACEATTR_PHOTOS", "../demo/photos"))
@@ -51,9 +51,10 @@ assert ingest.main(["--input", str(photos), "--images", str(tables / "images")])
 assert enrich.main(["--images", str(tables / "images"), "--output", str(tables)]) == 0
 
 # %%
-spark = open_session(Config().engine)
-read_table(spark, str(tables / "image_results")).createOrReplaceTempView("image_results")
-read_table(spark, str(tables / "faces")).createOrReplaceTempView("faces")
+config = Config()
+spark = start(config)
+for name in (config.output.image_results, config.output.faces):
+    Tables(spark, config.engine.name).read(output_ref(name, str(tables))).createOrReplaceTempView(name)
 spark.sql("SELECT status, count(*) AS images FROM image_results GROUP BY status ORDER BY status").toPandas()
 
 # %% [markdown]
