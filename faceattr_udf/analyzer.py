@@ -11,7 +11,7 @@ from PIL import Image
 
 from faceattr_udf.attributes.decisions import decide_age, decide_class
 from faceattr_udf.attributes.labels import CLASSES
-from faceattr_udf.attributes.predictor import load_predictor, model_record
+from faceattr_udf.attributes.predictor import AttributePredictor, load_predictor, model_record
 from faceattr_udf.config import Config
 from faceattr_udf.detection.mtcnn import Detections, Detector, detector_version
 from faceattr_udf.errors import ConfigError, ImageError
@@ -19,6 +19,7 @@ from faceattr_udf.images.crop import cut_face
 from faceattr_udf.images.decode import decode_image, probe_size
 from faceattr_udf.images.quality import face_qualities
 from faceattr_udf.results import BoundingBox, Face, ImageResult, ImageStatus, Quality
+from faceattr_udf.weights import WeightsRecord
 
 UInt8Array = npt.NDArray[np.uint8]
 Outputs = Mapping[str, npt.NDArray[np.float32]]
@@ -34,45 +35,17 @@ class FaceDetector(Protocol):
         ...
 
 
-class PredictorRecord(Protocol):
-    """What the analyzer needs to know of a predictor's weights."""
-
-    @property
-    def input_size(self) -> int:
-        """Side of the square input, pixels."""
-        ...
-
-    @property
-    def margin(self) -> float:
-        """How much larger than the box a face is cut."""
-        ...
-
-    @property
-    def model_version(self) -> str:
-        """Changes whenever the weights do."""
-        ...
-
-
-class FacePredictor(Protocol):
-    """Predicts attributes of a batch of faces; `faceattr_udf.attributes.predictor.AttributePredictor` is one."""
-
-    @property
-    def record(self) -> PredictorRecord:
-        """What its weights are."""
-        ...
-
-    def predict(self, crops: UInt8Array) -> Outputs:
-        """Maps uint8 (n, size, size, 3) RGB to attribute -> float32 (n, classes), and "embedding" where it has one."""
-        ...
-
-
 def model_version(config: Config) -> str:
     """Names the weights of the detector and of the attribute model, "DETECTOR+MODEL", without loading a network.
 
     Raises:
         WeightsError: A record is missing or malformed.
     """
-    return f"{detector_version()}+{model_record(config.attributes).model_version}"
+    return _version(model_record(config.attributes))
+
+
+def _version(record: WeightsRecord) -> str:
+    return f"{detector_version()}+{record.name}-{record.version}"
 
 
 class FaceAnalyzer:
@@ -86,7 +59,7 @@ class FaceAnalyzer:
     [ImageResult(status=<ImageStatus.OK: 'ok'>, ...), ImageResult(status=<ImageStatus.MISSING: 'missing'>, ...)]
     """
 
-    def __init__(self, config: Config, detector: FaceDetector, predictor: FacePredictor) -> None:
+    def __init__(self, config: Config, detector: FaceDetector, predictor: AttributePredictor) -> None:
         """Puts loaded parts together; `from_config` also loads them.
 
         Args:
@@ -100,7 +73,7 @@ class FaceAnalyzer:
         self.config = config
         self._detector = detector
         self._predictor = predictor
-        self._model_version = f"{detector_version()}+{predictor.record.model_version}"
+        self._model_version = _version(predictor.record)
         if config.output.embeddings:
             size = predictor.record.input_size
             if "embedding" not in predictor.predict(np.zeros((1, size, size, 3), dtype=np.uint8)):

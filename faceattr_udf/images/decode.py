@@ -62,6 +62,9 @@ def probe_size(content: bytes | None) -> tuple[int, int] | None:
     """
     if not content:
         return None
+    parts = _parts_of_an_icon(content)
+    if parts:
+        return max(parts, key=lambda size: size[0] * size[1])
     try:
         with _open(content) as image:
             return image.size
@@ -97,8 +100,10 @@ def decode_image(content: bytes | None, limits: ImagesConfig) -> UInt8Array:
         msg = f"{len(content)} bytes are more than images.max_bytes = {limits.max_bytes}"
         raise ImageError(ImageStatus.TOO_LARGE, msg)
     try:
+        for width, height in _parts_of_an_icon(content):
+            _check_pixels(width, height, limits)
         with _open(content) as image:
-            _check_pixels(image, content, limits)
+            _check_pixels(image.width, image.height, limits)
             return _upright_rgb(image, limits)
     except ImageError:
         raise
@@ -117,7 +122,13 @@ def decode_image(content: bytes | None, limits: ImagesConfig) -> UInt8Array:
 
 
 def _open(content: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(content), formats=_FORMATS)
+    try:
+        return Image.open(io.BytesIO(content), formats=_FORMATS)
+    except (SyntaxError, ValueError, OSError) as error:
+        # A plugin that claims a file by two letters and then cannot read the header proves nothing.
+        if _SIGNATURES.match(content):
+            raise
+        raise UnidentifiedImageError from error
 
 
 def _unidentified(content: bytes) -> ImageError:
@@ -128,23 +139,22 @@ def _unidentified(content: bytes) -> ImageError:
     return ImageError(ImageStatus.UNSUPPORTED, "the content is not in an image format that can be decoded")
 
 
-def _check_pixels(image: Image.Image, content: bytes, limits: ImagesConfig) -> None:
-    sizes = [image.size]
-    if image.format in {"ICO", "CUR", "ICNS"}:
-        # The directory of an icon may say less than the pictures in it, and those are what is decoded.
-        parts = _PNG_HEADER.findall(content)
-        sizes += [(int.from_bytes(width), int.from_bytes(height)) for width, height in parts]
-    for width, height in sizes:
-        if width * height > limits.max_pixels:
-            msg = f"{width} x {height} pixels are more than images.max_pixels = {limits.max_pixels}"
-            raise ImageError(ImageStatus.TOO_LARGE, msg)
+def _parts_of_an_icon(content: bytes) -> list[tuple[int, int]]:
+    """Sizes of the PNGs in an icon: Pillow decodes them while opening, whatever the icon's directory says."""
+    if not content.startswith((b"\0\0\1\0", b"icns")):
+        return []
+    return [(int.from_bytes(width), int.from_bytes(height)) for width, height in _PNG_HEADER.findall(content)]
+
+
+def _check_pixels(width: int, height: int, limits: ImagesConfig) -> None:
+    if width * height > limits.max_pixels:
+        msg = f"{width} x {height} pixels are more than images.max_pixels = {limits.max_pixels}"
+        raise ImageError(ImageStatus.TOO_LARGE, msg)
 
 
 def _upright_rgb(image: Image.Image, limits: ImagesConfig) -> UInt8Array:
     image.load()
-    if image.width * image.height > limits.max_pixels:  # a few formats learn their size only while decoding
-        msg = f"{image.width} x {image.height} pixels are more than images.max_pixels = {limits.max_pixels}"
-        raise ImageError(ImageStatus.TOO_LARGE, msg)
+    _check_pixels(image.width, image.height, limits)  # a few formats learn their size only while decoding
     if image.width == 0 or image.height == 0:
         raise ImageError(ImageStatus.CORRUPT, "the image has no pixels")
     pixels = _rgb(image)

@@ -1,0 +1,185 @@
+"""Bytes become upright RGB or a status, and nothing else."""
+
+import subprocess
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odd_images import OddImage, bomb, encode, ico, odd_images, quadrants
+from PIL import Image
+
+from faceattr_udf.config import ImagesConfig
+from faceattr_udf.errors import ImageError
+from faceattr_udf.images import decode
+from faceattr_udf.images.decode import decode_image, probe_size
+from faceattr_udf.results import ImageStatus
+
+CASES = odd_images()
+LIMITS = ImagesConfig()
+SMALL = ImagesConfig(max_pixels=1_000_000)
+JPEG = encode(Image.fromarray(np.random.default_rng(1).integers(0, 256, (24, 40, 3), dtype=np.uint8)), "JPEG")
+PNG = encode(Image.fromarray(np.random.default_rng(2).integers(0, 256, (24, 40, 4), dtype=np.uint8)), "PNG")
+STATUSES = {ImageStatus.MISSING, ImageStatus.CORRUPT, ImageStatus.UNSUPPORTED, ImageStatus.TOO_LARGE}
+
+pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning", "ignore::UserWarning:PIL")
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.status == "ok"], ids=lambda case: case.name)
+def test_what_pillow_opens_becomes_upright_rgb(case: OddImage) -> None:
+    pixels = decode_image(case.content, LIMITS)
+    width, height = case.size
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (height, width, 3)
+    assert pixels.flags.c_contiguous
+    if case.corners is not None:
+        rows, columns = (height // 4, 3 * height // 4), (width // 4, 3 * width // 4)
+        seen = np.array([pixels[row, column] for row in rows for column in columns], dtype=int)
+        assert np.abs(seen - np.array(case.corners)).max() <= case.tolerance
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.status != "ok"], ids=lambda case: case.name)
+def test_what_is_no_image_gets_a_status_and_a_sentence(case: OddImage) -> None:
+    with pytest.raises(ImageError) as caught:
+        decode_image(case.content, LIMITS)
+    assert caught.value.status == case.status
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    assert len(message) < 150
+    assert caught.value.__cause__ is None  # a chained exception of Pillow's may quote the file
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.status == "ok"], ids=lambda case: case.name)
+def test_the_header_tells_the_size(case: OddImage) -> None:
+    size = probe_size(case.content)
+    assert size is not None
+    assert sorted(size) == sorted(case.size)
+
+
+def test_the_header_of_an_icon_is_that_of_its_largest_picture() -> None:
+    assert probe_size(ico(bomb(9_000, 9_000), 16)) == (9_000, 9_000)
+    assert probe_size(encode(quadrants(64, 64), "ICO", sizes=[(16, 16), (64, 64), (32, 32)])) == (64, 64)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"<html></html>", JPEG[:30]])
+def test_no_header_no_size(content: bytes | None) -> None:
+    assert probe_size(content) is None
+
+
+def test_pixels_are_bounded_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encode(quadrants(1001, 1000), "PNG")
+
+    def fail(*_: object) -> None:
+        pytest.fail("pixels were decoded")
+
+    monkeypatch.setattr(decode, "_upright_rgb", fail)
+    with pytest.raises(ImageError, match=r"1001 x 1000 pixels are more than images\.max_pixels = 1000000"):
+        decode_image(content, SMALL)
+
+
+def test_exactly_the_bound_is_still_decoded() -> None:
+    content = encode(quadrants(1000, 1000), "PNG")
+    assert decode_image(content, SMALL).shape == (1000, 1000, 3)
+    assert decode_image(content, ImagesConfig(max_bytes=len(content))).shape == (1000, 1000, 3)
+    with pytest.raises(ImageError, match=r"more than images\.max_bytes") as caught:
+        decode_image(content, ImagesConfig(max_bytes=len(content) - 1))
+    assert caught.value.status == "too_large"
+
+
+def test_pillows_bomb_warning_as_an_error_is_too_large() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with pytest.raises(ImageError) as caught:
+            decode_image(bomb(10_000, 10_000), ImagesConfig(max_pixels=10**9))
+    assert caught.value.status == "too_large"
+
+
+def test_postscript_runs_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        pytest.fail("a program was started")
+
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    eps = encode(quadrants(), "EPS")
+    with pytest.raises(ImageError, match="PostScript") as caught:
+        decode_image(eps, LIMITS)
+    assert caught.value.status == "unsupported"
+    # The same wrapped in an IPTC record, which Pillow would unwrap and open with every plugin.
+    record = b"\x1c\x03\x3c\x00\x02\x00\x01\x1c\x03\x14\x00\x02\x00\x10\x1c\x03\x1e\x00\x02\x00\x10\x1c\x08\x0a"
+    with pytest.raises(ImageError):
+        decode_image(record + len(eps).to_bytes(2) + eps, LIMITS)
+
+
+def test_threads_see_the_same_pixels() -> None:
+    contents = [case.content for case in CASES if case.status == "ok"]
+    alone = [decode_image(content, LIMITS) for content in contents]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            together = list(pool.map(lambda content: decode_image(content, LIMITS), contents))
+            assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_decoding_leaves_pillows_settings_alone() -> None:
+    before = (Image.MAX_IMAGE_PIXELS, list(Image.ID), dict(Image.OPEN))
+    for case in CASES:
+        _array_or_image_error(case.content)
+    assert before == (Image.MAX_IMAGE_PIXELS, list(Image.ID), dict(Image.OPEN))
+
+
+def _array_or_image_error(content: bytes | None) -> None:
+    pixels, failure = None, None
+    try:
+        pixels = decode_image(content, SMALL)
+    except ImageError as error:
+        failure = error
+    if pixels is None:
+        assert failure is not None
+        assert failure.status in STATUSES
+        assert str(failure)
+    else:
+        assert pixels.dtype == np.uint8
+        assert pixels.ndim == 3
+        assert pixels.shape[2] == 3
+        assert 0 < pixels.shape[0] * pixels.shape[1] <= SMALL.max_pixels
+    size = probe_size(content)
+    assert size is None or len(size) == 2
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=300, deadline=None)
+def test_random_bytes(content: bytes) -> None:
+    _array_or_image_error(content)
+
+
+SIGNATURES = sorted({case.content[:16] for case in CASES if case.content})
+
+
+@given(st.sampled_from(SIGNATURES), st.binary(max_size=200))
+@settings(max_examples=300, deadline=None)
+def test_a_true_signature_and_random_bytes(signature: bytes, rest: bytes) -> None:
+    _array_or_image_error(signature + rest)
+
+
+@given(
+    st.sampled_from([JPEG, PNG, *(case.content for case in CASES if case.status == "ok" and case.content)]),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=8),
+    st.integers(0, 10**6),
+)
+@settings(max_examples=600, deadline=None)
+def test_random_mutations_of_valid_images(valid: bytes, changes: list[tuple[int, int]], cut: int) -> None:
+    content = bytearray(valid)
+    for position, value in changes:
+        content[position % len(content)] = value
+    _array_or_image_error(bytes(content[: cut % (2 * len(content)) + 1]))
+
+
+def test_a_message_quotes_nothing_of_the_file() -> None:
+    secret = b"CUSTOMER-NAME"
+    content = bytearray(PNG)
+    at = content.index(b"IDAT")
+    content[at : at + len(secret)] = secret
+    with pytest.raises(ImageError) as caught:
+        decode_image(bytes(content), LIMITS)
+    assert "CUSTOMER" not in str(caught.value)
