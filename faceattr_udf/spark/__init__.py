@@ -1,0 +1,1 @@
+"""The Spark layer: image tables in, Delta tables of faces out, on any engine that speaks Spark's DataFrame API."""

@@ -1,0 +1,152 @@
+"""Sessions: one code path for the embedded engine, Apache Spark, and a Spark Connect server."""
+
+import importlib.metadata
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from pyspark.sql import SparkSession
+
+from faceattr_udf.config import Config
+from faceattr_udf.errors import EngineError
+
+_DELTA: Final = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+_SMALL: Final = {
+    # The tables that are shuffled hold keys and rows of text, never images: Spark's 200 shuffle partitions and Delta's
+    # 50 snapshot partitions are mostly the overhead of starting tasks. Adaptive execution still splits large ones.
+    "spark.sql.shuffle.partitions": "8",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.ui.showConsoleProgress": "false",  # the job reports its own progress on the same stream
+}
+
+_lock = threading.Lock()
+_sail: dict[str, Any] = {}
+
+
+def start(config: Config | None = None) -> SparkSession:
+    """Starts, or finds, the session of the configured engine.
+
+    Args:
+        config: `engine` chooses it; `enrich` bounds its Arrow batches. None means the defaults.
+
+    Returns:
+        A session with the time zone UTC.
+
+    Raises:
+        EngineError: The engine is not installed or not reachable.
+    """
+    config = config or Config()
+    match config.engine.name:
+        case "sail":
+            session = _start_sail(config)
+        case "spark":
+            session = _start_spark(config)
+        case "connect":
+            session = _connect(str(config.engine.remote), config)
+    return session
+
+
+def _connect(remote: str, config: Config) -> SparkSession:
+    try:
+        # The client's own builder: SparkSession.builder.remote refuses while this process also has a JVM session.
+        from pyspark.sql.connect.session import SparkSession as ConnectSession  # noqa: PLC0415
+    except ImportError as error:
+        msg = f"Spark Connect's client is not installed ({error}); install the extra faceattr_udf[sail]"
+        raise EngineError(msg) from error
+    os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"  # as that builder does: functions.* then build Connect columns
+    builder = ConnectSession.builder.remote(remote)
+    try:
+        session = builder.getOrCreate()
+        session.conf.set("spark.sql.session.timeZone", "UTC")
+        for key, value in config.engine.settings.items():
+            session.conf.set(key, value)
+    except Exception as error:  # the client wraps gRPC's failures in several unrelated types
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        msg = f"the Spark Connect server {remote} cannot be used ({reason}); start it or correct engine.remote"
+        raise EngineError(msg) from error
+    return session  # type: ignore[return-value]  # the Connect class implements the same interface
+
+
+def _start_sail(config: Config) -> SparkSession:
+    with _lock:
+        if "remote" not in _sail:
+            # Read when the server starts. A scan's batches are otherwise 8192 rows, and those rows are photographs.
+            os.environ.setdefault("SAIL_EXECUTION__BATCH_SIZE", str(config.enrich.max_batch_rows))
+            os.environ.setdefault("RUST_LOG", "error")  # its log shares stderr with the job's progress
+            try:
+                from pysail.spark import SparkConnectServer  # noqa: PLC0415
+            except ImportError as error:
+                msg = "engine sail is not installed; install the extra faceattr_udf[sail] or set engine.name"
+                raise EngineError(msg) from error
+            server = SparkConnectServer("127.0.0.1", 0)
+            server.start(background=True)
+            if server.listening_address is None:
+                msg = "engine sail did not start listening; check that a local port can be opened"
+                raise EngineError(msg)
+            host, port = server.listening_address
+            _sail["server"] = server  # it stops when collected
+            _sail["remote"] = f"sc://{host}:{port}"
+        remote = str(_sail["remote"])
+    return _connect(remote, config)
+
+
+def _start_spark(config: Config) -> SparkSession:
+    try:
+        import pyspark  # noqa: PLC0415
+
+        delta = importlib.metadata.version("delta_spark")
+    except (ImportError, importlib.metadata.PackageNotFoundError) as error:
+        msg = f"engine spark is not installed ({error}); install the extra faceattr_udf[spark]"
+        raise EngineError(msg) from error
+    os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)
+    # Workers would otherwise start whatever python3 the PATH finds.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit, whose command line has the last word
+    builder = SparkSession.builder.appName(config.engine.app_name)
+    settings = _spark_settings(config)
+    if not submitted:
+        master = config.engine.master or "local[*]"
+        if master.startswith("local-cluster"):
+            # Its worker processes are started with Spark's own scripts.
+            os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
+        minor = ".".join(pyspark.__version__.split(".")[:2])
+        builder = builder.master(master)
+        settings = {
+            **_DELTA,
+            **_SMALL,
+            "spark.jars.packages": f"io.delta:delta-spark_{minor}_2.13:{delta}",
+            **settings,
+            **config.engine.settings,
+        }
+    else:
+        from pyspark import SparkConf  # noqa: PLC0415
+
+        given = dict(SparkConf().getAll())
+        settings = {key: value for key, value in {**_DELTA, **_SMALL, **settings}.items() if key not in given}
+        settings |= {key: value for key, value in config.engine.settings.items() if key not in given}
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    try:
+        session = builder.getOrCreate()
+        session.sparkContext.setLogLevel("ERROR")
+    except Exception as error:  # py4j and the launcher raise several unrelated types
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        msg = f"engine spark cannot start ({reason}); it needs Java 17 or 21 and, at first, the network for Delta's jar"
+        raise EngineError(msg) from error
+    return session
+
+
+def _spark_settings(config: Config) -> dict[str, str]:
+    return {
+        "spark.sql.session.timeZone": "UTC",
+        # Arrow batches are counted in rows by default, and 10,000 photographs in one batch are gigabytes.
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(config.enrich.max_batch_rows),
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(config.enrich.max_batch_bytes),
+        # Row groups of photographs are large; the vectorised reader would hold 4096 rows of them.
+        "spark.sql.parquet.columnarReaderBatchSize": str(config.enrich.max_batch_rows),
+    }

@@ -1,0 +1,45 @@
+"""The folder where a run keeps what it has computed but not yet committed."""
+
+from pyarrow import fs
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
+
+from faceattr_udf.spark.tables import join, local_path
+
+
+class Staging:
+    """`OUTPUT/_staging/RUN`: Parquet that is written once, read back, and removed.
+
+    Inference happens exactly in one such write, however often an engine evaluates what follows.
+    """
+
+    def __init__(self, spark: SparkSession, output: str, run_id: str) -> None:
+        self._spark = spark
+        self._root = join(output, "_staging")
+        self._folder = join(self._root, run_id)
+
+    def write(self, name: str, frame: DataFrame) -> DataFrame:
+        """Evaluates a DataFrame once and returns what was written."""
+        location = join(self._folder, name)
+        schema = frame.schema
+        frame.write.mode("overwrite").parquet(location)
+        return self._read(location, schema)
+
+    def _read(self, location: str, schema: StructType) -> DataFrame:
+        return self._spark.read.schema(schema).parquet(location)
+
+    def remove(self, name: str) -> None:
+        """Removes one result and everything below it."""
+        _remove(join(self._folder, name))
+
+    def clear(self) -> None:
+        """Removes what all runs have left; there is one run at a time on an output folder."""
+        _remove(self._root)
+
+
+def _remove(location: str) -> None:
+    path = local_path(location)
+    # Not through Spark: over Connect there is no JVM to ask for Hadoop's file systems.
+    system, name = (fs.LocalFileSystem(), str(path)) if path is not None else fs.FileSystem.from_uri(location)
+    if system.get_file_info(name).type == fs.FileType.Directory:
+        system.delete_dir(name)

@@ -1,0 +1,245 @@
+"""The only reads, writes and merges of tables: Delta by path or catalogue name, and plain Parquet as input."""
+
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, unquote, urlsplit
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
+
+from faceattr_udf.config import Config
+from faceattr_udf.errors import EngineError, TableNotFoundError
+from faceattr_udf.spark.schemas import check_columns
+
+_NAME = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*){0,2}$")
+
+
+@dataclass(frozen=True)
+class TableRef:
+    """Where a table is.
+
+    Attributes:
+        location: An absolute path, a URI, or a catalogue name.
+        format: "delta" and "parquet" are at a path or URI, "table" is in the catalogue.
+    """
+
+    location: str
+    format: Literal["delta", "parquet", "table"]
+
+    @property
+    def sql(self) -> str:
+        """The table as SQL names it."""
+        if self.format == "table":
+            return ".".join(f"`{part}`" for part in self.location.split("."))
+        return "delta.`" + self.location.replace("`", "``") + "`"
+
+    def __str__(self) -> str:
+        return self.location
+
+
+def local_path(location: str) -> Path | None:
+    """Returns the path of a location on this machine's file system; None for other URIs.
+
+    >>> local_path("file:///a/b%20c"), local_path("s3://bucket/key")
+    (PosixPath('/a/b c'), None)
+    """
+    parts = urlsplit(location)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return None if "://" in location else Path(location)
+
+
+def join(folder: str, *names: str) -> str:
+    """Returns the location of something below a folder, which is a path or a URI."""
+    return "/".join([folder.rstrip("/"), *names])
+
+
+def absolute(location: str) -> str:
+    """Returns a location that does not depend on the working folder."""
+    return location if "://" in location else str(Path(location).absolute())
+
+
+def input_ref(location: str, config: Config) -> TableRef:
+    """Returns the reference of a table to read, by `input.format` or by what is there.
+
+    Raises:
+        TableNotFoundError: `location` is a path on this machine and nothing is there.
+    """
+    kind = config.input.format
+    if kind == "table":
+        return TableRef(location, "table")
+    path = local_path(location)
+    if path is not None and not path.exists():
+        if kind == "auto" and "/" not in location and _NAME.match(location):
+            return TableRef(location, "table")
+        msg = f"table {location} does not exist; name a Delta table, a Parquet file or folder, or write one with jobs.ingest"
+        raise TableNotFoundError(msg)
+    if kind == "auto":
+        if path is None:
+            # Only the engine can look there; its error tells a Parquet folder from a Delta table.
+            return TableRef(location, "parquet" if location.endswith(".parquet") else "delta")
+        kind = "delta" if (path / "_delta_log").is_dir() else "parquet"
+    return TableRef(absolute(location), kind)
+
+
+def output_ref(name: str, folder: str) -> TableRef:
+    """Returns the reference of an output table: a catalogue name where `name` has a dot, else a folder below `folder`."""
+    if "." in name and _NAME.match(name):
+        return TableRef(name, "table")
+    return TableRef(absolute(name if "/" in name else join(folder, name)), "delta")
+
+
+class Tables:
+    """Table operations on one engine."""
+
+    def __init__(self, spark: SparkSession, engine: str) -> None:
+        self.spark = spark
+        self._engine = engine
+
+    def check_writable(self, ref: TableRef) -> None:
+        """Checks that the engine can merge into a Delta table at that place.
+
+        Raises:
+            EngineError: The embedded engine percent-encodes the path when it writes and does not when it merges.
+        """
+        path = local_path(ref.location)
+        if self._engine == "sail" and ref.format == "delta" and path is not None and quote(str(path)) != str(path):
+            msg = (
+                f"engine sail cannot keep a Delta table at {ref} because of a character that URLs encode (such as a "
+                "blank); choose a plain folder name or set engine.name=spark"
+            )
+            raise EngineError(msg)
+
+    def find(self, ref: TableRef) -> DataFrame | None:
+        """Returns a table, or None where there is none.
+
+        Raises:
+            EngineError: The table is there but the engine cannot read it.
+        """
+        path = local_path(ref.location) if ref.format != "table" else None
+        if path is not None and not (path / "_delta_log" if ref.format == "delta" else path).exists():
+            return None
+        if ref.format == "delta":
+            self.check_writable(ref)
+        try:
+            frame = (
+                self.spark.read.table(ref.location)
+                if ref.format == "table"
+                else self.spark.read.format(ref.format).load(ref.location)
+            )
+            return frame if frame.columns else None
+        except AnalysisException as error:
+            text = str(error).lower()
+            if any(hint in text for hint in ("not found", "not_found", "does not exist", "no commit files", "missing_delta", "path_not", "is not a delta table")):
+                return None
+            reason = str(error).strip().splitlines()[0]
+            msg = f"table {ref} cannot be read ({reason}); check input.format and that it is a whole table"
+            raise EngineError(msg) from error
+
+    def read(self, ref: TableRef) -> DataFrame:
+        """Returns a table that must exist.
+
+        Raises:
+            TableNotFoundError: It does not.
+            EngineError: The engine cannot read it.
+        """
+        frame = self.find(ref)
+        if frame is None:
+            msg = f"table {ref} does not exist; name an existing one, or set input.format if it is not {ref.format}"
+            raise TableNotFoundError(msg)
+        return frame
+
+    def check(self, ref: TableRef, schema: StructType) -> bool:
+        """Checks an output table before anything is written to it.
+
+        Returns:
+            Whether it exists.
+
+        Raises:
+            SchemaError: It exists with other columns.
+            EngineError: The engine cannot write there.
+        """
+        self.check_writable(ref)
+        frame = self.find(ref)
+        if frame is not None:
+            check_columns(str(ref), frame.schema, schema)
+        return frame is not None
+
+    def ensure(self, ref: TableRef, schema: StructType) -> None:
+        """Creates a Delta table unless it exists with exactly these columns.
+
+        Raises:
+            SchemaError: It exists with other columns.
+        """
+        if not self.check(ref, schema):
+            self._write(self.spark.createDataFrame([], schema), ref)
+
+    def append(self, ref: TableRef, frame: DataFrame) -> None:
+        """Appends rows to a table; the columns must be the table's."""
+        check_columns(str(ref), frame.schema, self.read(ref).schema)
+        self._write(frame, ref)
+
+    def _write(self, frame: DataFrame, ref: TableRef) -> None:
+        writer = frame.write.format("delta").mode("append")
+        if ref.format == "table":
+            writer.saveAsTable(ref.location)
+        else:
+            writer.save(ref.location)
+
+    def merge(
+        self,
+        ref: TableRef,
+        source: DataFrame,
+        keys: Sequence[str],
+        delete_flag: str | None = None,
+        between: tuple[str, str, str] | None = None,
+    ) -> None:
+        """Replaces, inserts and deletes rows in one commit.
+
+        Args:
+            ref: The table.
+            source: Rows with the table's columns, at most one per key, and the flag.
+            keys: The columns that tell rows apart.
+            delete_flag: A boolean column of `source`: where true, the row with that key is deleted.
+            between: (column, lowest, highest) of the source's keys, so that files without them are skipped.
+        """
+        columns = [name for name in source.columns if name != delete_flag]
+        on = [f"t.`{key}` = s.`{key}`" for key in keys]
+        if between is not None:
+            on += [f"t.`{between[0]}` >= {literal(between[1])}", f"t.`{between[0]}` <= {literal(between[2])}"]
+        delete = f"WHEN MATCHED AND s.`{delete_flag}` THEN DELETE" if delete_flag else ""
+        insert_if = f"AND NOT s.`{delete_flag}`" if delete_flag else ""
+        self._merge(
+            ref,
+            source,
+            " AND ".join(on),
+            f"{delete} WHEN MATCHED THEN UPDATE SET {', '.join(f't.`{c}` = s.`{c}`' for c in columns)} "
+            f"WHEN NOT MATCHED {insert_if} THEN INSERT ({', '.join(f'`{c}`' for c in columns)}) "
+            f"VALUES ({', '.join(f's.`{c}`' for c in columns)})",
+        )
+
+    def delete(self, ref: TableRef, source: DataFrame, key: str) -> None:
+        """Deletes the rows whose key is in `source`, in one commit."""
+        self._merge(ref, source.select(key).distinct(), f"t.`{key}` = s.`{key}`", "WHEN MATCHED THEN DELETE")
+
+    def _merge(self, ref: TableRef, source: DataFrame, on: str, actions: str) -> None:
+        view = f"faceattr_merge_{uuid.uuid4().hex}"
+        source.createOrReplaceTempView(view)
+        try:
+            self.spark.sql(f"MERGE INTO {ref.sql} t USING {view} s ON {on} {actions}").collect()
+        finally:
+            self.spark.catalog.dropTempView(view)
+
+
+def literal(text: str) -> str:
+    """Returns a text as a SQL literal.
+
+    >>> print(literal("it's"))
+    'it\\'s'
+    """
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,83 @@
+"""An analyzer whose answers follow from the bytes, and which leaves a line in a file for every image it looks at."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from faceattr_udf.config import Config
+from faceattr_udf.results import AgePrediction, BoundingBox, ClassPrediction, Face, ImageResult, ImageStatus, Quality
+from faceattr_udf.spark.udf import AnalyzerProvider
+
+
+def content(n_faces: int, seed: str = "") -> bytes:
+    """Bytes in which the fake sees so many faces."""
+    return f"{n_faces}|{seed}".encode()
+
+
+def face(index: int, seed: bytes) -> Face:
+    value = hashlib.sha256(seed + bytes([index])).digest()[0] / 256
+    probs = {"female": value, "male": 1 - value}
+    label = max(probs, key=lambda name: probs[name])
+    return Face(
+        face_index=index,
+        bbox=BoundingBox(1.0 * index, 2.0, 30.0, 40.5),
+        det_confidence=0.5 + value / 2,
+        quality=Quality(28.0, value, 0.5, -3.0, 4.0, 0.25),
+        landmarks=np.arange(10, dtype=np.float32).reshape(5, 2),
+        age=AgePrediction(None if index == 1 else 100 * value, 20.0, 30.0, None if index == 1 else "20-29"),
+        gender=ClassPrediction(label, probs[label], probs),
+        emotion=ClassPrediction(None, 0.25, {"neutral": 0.25, "fear": 0.75}),
+        crop=b"jpeg",
+    )
+
+
+@dataclass(frozen=True)
+class FakeAnalyzer:
+    seen: Path
+    bias: str
+
+    def analyze(self, contents: Sequence[bytes | None]) -> list[ImageResult]:
+        with self.seen.open("a", encoding="utf-8") as file:
+            file.writelines(f"{hashlib.sha256(content).hexdigest()}\n" for content in contents if content is not None)
+        return [self._one(content) for content in contents]
+
+    def _one(self, content: bytes | None) -> ImageResult:
+        if content is None:
+            return ImageResult(ImageStatus.MISSING, "no content")
+        if not content[:1].isdigit():
+            return ImageResult(ImageStatus.CORRUPT, "not an image")
+        n_faces = int(content[:1])
+        seed = content + self.bias.encode()
+        faces = tuple(face(index, seed) for index in range(n_faces))
+        return ImageResult(ImageStatus.OK if faces else ImageStatus.NO_FACE, None, 64, 48, faces)
+
+
+@dataclass(frozen=True)
+class Load:
+    """Pickles by its fields, and compares by them, so that a process keeps one pool."""
+
+    seen: str
+    bias: str
+
+    def __call__(self, config: Config, threads: int) -> FakeAnalyzer:  # noqa: ARG002
+        return FakeAnalyzer(Path(self.seen), self.bias)
+
+
+@dataclass(frozen=True)
+class Version:
+    version: str
+
+    def __call__(self, config: Config) -> str:  # noqa: ARG002
+        return self.version
+
+
+def provider(seen: Path, version: str = "fake-1") -> AnalyzerProvider:
+    return AnalyzerProvider(Load(str(seen), version), Version(version))
+
+
+def inferred(seen: Path) -> list[str]:
+    """The contents' hashes that were looked at, in order."""
+    return seen.read_text(encoding="utf-8").splitlines() if seen.exists() else []

@@ -1,0 +1,332 @@
+"""The night on both engines: what it writes, and what survives being killed."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Engine
+from fakes import content, inferred, provider
+
+from faceattr_udf.spark.enrichment import enrich
+from faceattr_udf.spark.runs import Run
+
+SCHEMA = "image_id string, content binary, content_sha256 string, path string, captured_at timestamp, subject_id int"
+NIGHT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """Not an Exception: as with a real kill, nothing is tidied up."""
+
+
+def image(image_id: str | None, data: bytes | None, *, hashed: bool = True) -> tuple[Any, ...]:
+    digest = sha256(data).hexdigest() if data is not None and hashed else None
+    return (image_id, data, digest, f"/x/{image_id}", NIGHT, None if image_id == "b" else 7)
+
+
+PICTURES = [
+    image("a", content(2)),
+    image("b", content(1, "b")),
+    image("c", content(0)),
+    image("d", None),
+    image("e", b"garbage"),
+    image("f", b""),
+    image("it's \\ ünicode", content(1, "quote")),
+    image("g", content(3, "no hash"), hashed=False),
+    image("z", content(2)),
+]
+
+
+class Place:
+    """An images table and an output folder on one engine."""
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self.engine, self.folder = engine, folder
+        self.seen = folder / "seen"
+
+    def write(self, rows: list[tuple[Any, ...]], schema: str = SCHEMA, form: str = "delta") -> None:
+        frame = self.engine.frame(rows, schema)
+        frame.write.format(form).mode("overwrite").save(str(self.folder / "images"))
+
+    def run(
+        self, *overrides: str, version: str = "fake-1", checkpoint: Callable[[str], None] = lambda _: None
+    ) -> Run:
+        config = self.engine.config("enrich.wave_images=4", *overrides)
+        session, out = self.engine.session, str(self.folder / "out")
+        return enrich(session, config, str(self.folder / "images"), out, provider(self.seen, version), checkpoint)
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """Rows as plain data in a fixed order, without what differs from run to run."""
+        rows = [row.asDict(recursive=True) for row in self.engine.read(self.folder / "out" / name).collect()]
+        rows = [{key: row[key] for key in row if key not in {"run_id", "processed_at"}} for row in rows]
+        return sorted(rows, key=lambda row: (row["image_id"], row.get("face_index", 0)))
+
+    def tables(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        return self.table("faces"), self.table("image_results")
+
+
+@pytest.fixture
+def place(engine: Engine, tmp_path: Path) -> Place:
+    return Place(engine, tmp_path)
+
+
+def killed_at(point: str, nth: int = 1) -> Callable[[str], None]:
+    passed: list[str] = []
+
+    def checkpoint(name: str) -> None:
+        passed.append(name)
+        if passed.count(point) == nth and name == point:
+            raise Killed
+
+    return checkpoint
+
+
+def statuses(place: Place) -> dict[str, str]:
+    return {row["image_id"]: row["status"] for row in place.table("image_results")}
+
+
+def test_empty_table(place: Place) -> None:
+    place.write([])
+    run = place.run()
+    assert (run.state, run.n_images, run.counts) == ("completed", 0, {})
+    assert place.tables() == ([], [])
+
+
+def test_every_image_gets_one_row_and_every_face_one(place: Place) -> None:
+    place.write(PICTURES)
+    run = place.run()
+    faces, results = place.tables()
+    assert {row["image_id"]: (row["status"], row["n_faces"]) for row in results} == {
+        "a": ("ok", 2),
+        "b": ("ok", 1),
+        "c": ("no_face", 0),
+        "d": ("missing", 0),
+        "e": ("corrupt", 0),
+        "f": ("corrupt", 0),
+        "g": ("ok", 3),
+        "it's \\ ünicode": ("ok", 1),
+        "z": ("ok", 2),
+    }
+    assert [(row["image_id"], row["face_index"]) for row in faces] == [
+        *(("a", 0), ("a", 1), ("b", 0), ("g", 0), ("g", 1), ("g", 2)),
+        *(("it's \\ ünicode", 0), ("z", 0), ("z", 1)),
+    ]
+    by_id = {(row["image_id"], row["face_index"]): row for row in faces}
+    assert by_id["a", 1]["bbox"] == {"x_min": 1.0, "y_min": 2.0, "x_max": 30.0, "y_max": 40.5}
+    assert by_id["a", 1]["age"] is None
+    assert by_id["a", 1]["emotion_probs"] == {"neutral": 0.25, "fear": 0.75}
+    assert by_id["a", 1]["emotion"] is None
+    assert by_id["a", 1]["ethnicity_probs"] is None
+    assert by_id["a", 1]["quality"]["yaw"] == -3.0
+    assert (by_id["a", 0]["subject_id"], by_id["b", 0]["subject_id"]) == (7, None)
+    assert by_id["a", 0]["path"] == "/x/a"
+    captured = place.engine.read(place.folder / "out" / "faces").selectExpr("cast(captured_at as long)").first()
+    assert captured is not None
+    assert captured[0] == int(NIGHT.timestamp())
+    # a and z have the same content, and d has none.
+    assert sorted(inferred(place.seen)) == sorted(sha256(row[1]).hexdigest() for row in PICTURES[:-1] if row[1] is not None)
+    assert (run.n_images, run.n_faces, run.n_inferred) == (9, 9, 7)
+    assert run.counts == {"ok": 5, "no_face": 1, "missing": 1, "corrupt": 2}
+    assert not (place.folder / "out" / "_staging").exists()
+
+
+def test_second_run_infers_nothing(place: Place) -> None:
+    place.write(PICTURES)
+    place.run()
+    before, seen = place.tables(), inferred(place.seen)
+    run = place.run()
+    assert (run.n_images, run.n_inferred) == (0, 0)
+    assert place.tables() == before
+    assert inferred(place.seen) == seen
+
+
+def test_other_config_or_model_infers_anew(place: Place) -> None:
+    place.write(PICTURES)
+    place.run()
+    assert place.run("detector.min_face_size=40").n_inferred == 7
+    run = place.run("detector.min_face_size=40", version="fake-2")
+    assert run.n_inferred == 7
+    assert {row["model_version"] for table in place.tables() for row in table} == {"fake-2"}
+    assert len(place.table("faces")) == 9
+
+
+def test_changed_content_replaces_all_faces(place: Place) -> None:
+    place.write(PICTURES)
+    place.run()
+    place.write([image("a", content(1, "new")), *PICTURES[1:]])
+    run = place.run()
+    assert (run.n_images, run.n_inferred) == (1, 1)
+    assert [row["face_index"] for row in place.table("faces") if row["image_id"] == "a"] == [0]
+    place.write([image("a", None), *PICTURES[1:]])
+    assert place.run().counts == {"missing": 1}
+    assert not [row for row in place.table("faces") if row["image_id"] == "a"]
+
+
+def test_known_content_under_a_new_name_is_not_inferred(place: Place) -> None:
+    place.write(PICTURES)
+    place.run()
+    place.write([*PICTURES, image("0", content(2)), image("zz", b"garbage")])
+    run = place.run()
+    assert (run.n_images, run.n_inferred, run.n_faces) == (2, 0, 2)
+    faces = {(row["image_id"], row["face_index"]): row for row in place.table("faces")}
+    assert {k: v for k, v in faces["0", 1].items() if k not in {"image_id", "path"}} == {
+        k: v for k, v in faces["a", 1].items() if k not in {"image_id", "path"}
+    }
+    assert faces["0", 1]["path"] == "/x/0"
+    assert statuses(place)["zz"] == "corrupt"
+
+
+@pytest.mark.parametrize("point", ["planned", "staged", "faces", "results"])
+def test_killed_and_run_again_equals_undisturbed(engine: Engine, tmp_path: Path, point: str) -> None:
+    changed = [image("a", content(1, "new")), image("aa", content(2)), *PICTURES[1:]]
+    places = [Place(engine, tmp_path / name) for name in ("calm", "killed")]
+    for place in places:
+        place.folder.mkdir()
+        place.write(PICTURES)
+        place.run()
+        place.write(changed)
+    calm, killed = places
+    calm.run("detector.min_face_size=40")
+    with pytest.raises(Killed):
+        killed.run("detector.min_face_size=40", checkpoint=killed_at(point, 1 if point == "planned" else 2))
+    killed.run("detector.min_face_size=40")
+    assert killed.tables() == calm.tables()
+    assert not (killed.folder / "out" / "_staging").exists()
+    states = [row.state for row in engine.read(killed.folder / "out" / "runs").orderBy("started_at").collect()]
+    assert states == ["completed", "interrupted", "completed"]
+
+
+def test_no_faces_from_a_donor_whose_faces_are_newer_than_its_row(place: Place) -> None:
+    place.write([image("m", content(2))])
+    place.run()
+    # m's faces are replaced, and the run dies before its row says so; then b comes with m's old content.
+    place.write([image("m", content(1, "new"))])
+    with pytest.raises(Killed):
+        place.run(checkpoint=killed_at("faces"))
+    place.write([image("m", content(1, "new")), image("b", content(2))])
+    place.run()
+    assert [row["image_id"] for row in place.table("faces")] == ["b", "b", "m"]
+
+
+def test_failure_is_recorded_and_leaves_no_staging(place: Place) -> None:
+    def fail(point: str) -> None:
+        if point == "staged":
+            msg = "disk full"
+            raise RuntimeError(msg)
+
+    place.write(PICTURES)
+    with pytest.raises(RuntimeError, match="disk full"):
+        place.run(checkpoint=fail)
+    assert [row.state for row in place.engine.read(place.folder / "out" / "runs").collect()] == ["failed"]
+    assert not (place.folder / "out" / "_staging").exists()
+    assert place.run().n_images == len(PICTURES)
+
+
+def test_images_that_left_are_deleted_when_asked(place: Place) -> None:
+    place.write(PICTURES)
+    place.run()
+    place.write(PICTURES[1:])
+    assert place.run().n_deleted_images == 0
+    assert "a" in statuses(place)
+    assert place.run("enrich.delete_missing=true").n_deleted_images == 1
+    assert "a" not in statuses(place)
+    assert "a" not in {row["image_id"] for row in place.table("faces")}
+    assert len(place.table("faces")) == 7
+
+
+def test_killed_between_deletions_then_image_comes_back(place: Place) -> None:
+    place.write(PICTURES)
+    place.run()
+    before = place.tables()
+    place.write(PICTURES[1:])
+    with pytest.raises(Killed):
+        place.run("enrich.delete_missing=true", checkpoint=killed_at("deleted"))
+    place.write(PICTURES)
+    place.run("enrich.delete_missing=true")
+    assert place.tables() == before
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+def test_rows_that_share_or_lack_an_id(place: Place, hashed: bool) -> None:
+    first, second = sorted([content(1, "x"), content(2, "y")], key=lambda data: sha256(data).hexdigest())
+    rows = [image("a", second), image("a", first), image("a", first), image(None, first), image(None, content(3))]
+    schema = SCHEMA
+    if not hashed:
+        rows = [(row[0], row[1], *row[3:]) for row in rows]
+        schema = SCHEMA.replace("content_sha256 string, ", "")
+    rows.append((None, None, *rows[0][2:]) if not hashed else image(None, None))
+    place.write(rows, schema)
+    run = place.run()
+    assert run.n_duplicate_rows == 2
+    assert {row["image_id"]: row["n_faces"] for row in place.table("image_results")} == {
+        "a": int(first[:1]),
+        f"null-image-id:{sha256(first).hexdigest()}": int(first[:1]),
+        f"null-image-id:{sha256(content(3)).hexdigest()}": 3,
+        "null-image-id:missing": 0,
+    }
+    assert len(inferred(place.seen)) == run.n_inferred == 2
+    assert place.run().n_images == 0
+
+
+def test_hash_without_content_is_tried_again_and_does_not_speak_for_others(place: Place) -> None:
+    data = content(2)
+    digest = sha256(data).hexdigest()
+    hollow = ("a", None, digest, "/x/a", NIGHT, 7)
+    place.write([hollow, image("b", data), image("c", data)])
+    run = place.run()
+    assert {k: v for k, v in statuses(place).items()} == {"a": "missing", "b": "ok", "c": "ok"}
+    assert run.n_inferred == 1
+    assert len(inferred(place.seen)) == 1
+    place.write([image("a", data), image("b", data), image("c", data)])
+    assert place.run().counts == {"ok": 1}
+    assert [row["image_id"] for row in place.table("faces")] == ["a", "a", "b", "b", "c", "c"]
+
+
+def test_without_consent_nothing_is_looked_at(place: Place) -> None:
+    schema = SCHEMA + ", consent boolean"
+    yes, no, unknown = ((*image(name, content(1, name)), value) for name, value in zip("ynu", (True, False, None), strict=True))
+    place.write([yes, no, unknown], schema)
+    run = place.run("input.require_consent=true")
+    assert statuses(place) == {"y": "ok", "n": "not_consented", "u": "not_consented"}
+    assert inferred(place.seen) == [sha256(yes[1]).hexdigest()]
+    assert run.n_faces == 1
+    place.write([(*yes[:-1], False), (*no[:-1], True), unknown], schema)
+    place.run("input.require_consent=true")
+    assert statuses(place) == {"y": "not_consented", "n": "ok", "u": "not_consented"}
+    assert [row["image_id"] for row in place.table("faces")] == ["n"]
+
+
+def test_plain_parquet_gives_the_same_as_delta(engine: Engine, tmp_path: Path) -> None:
+    places = [Place(engine, tmp_path / form) for form in ("delta", "parquet")]
+    for place in places:
+        place.write(PICTURES, form=place.folder.name)
+        place.run()
+    assert places[0].tables() == places[1].tables()
+
+
+def test_optional_columns_only_when_asked(place: Place) -> None:
+    place.write(PICTURES)
+    place.run("output.landmarks=true", "output.crops=true", "output.embeddings=true")
+    row = place.table("faces")[0]
+    assert row["landmarks"][1] == {"x": 2.0, "y": 3.0}
+    assert bytes(row["crop"]) == b"jpeg"
+    assert row["embedding"] is None
+
+
+@pytest.mark.spark
+def test_engines_write_equal_tables(
+    sail_engine: Engine, spark_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    for found in (sail_engine, spark_engine):
+        if found.name == "sail":
+            monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
+        else:
+            monkeypatch.delenv("SPARK_CONNECT_MODE_ENABLED")
+        place = Place(found, tmp_path / found.name)
+        place.write(PICTURES)
+        place.run("enrich.partitions=3")
+        written.append(place.tables())
+    assert written[0] == written[1]
