@@ -78,7 +78,7 @@ def blur_effect(luma: npt.NDArray[np.float32]) -> FloatArray:
     """Crete's blur metric of a batch of pictures.
 
     Args:
-        luma: float32 (n, height, width).
+        luma: float32 (n, height, width), 0 to 255.
 
     Returns:
         float64 (n,): 0 (sharp) to 1 (no detail), the worse of the two directions; 1 where there is no detail at all.
@@ -88,7 +88,8 @@ def blur_effect(luma: npt.NDArray[np.float32]) -> FloatArray:
     worst = np.zeros(len(luma))
     for axis, (kernel_x, kernel_y) in ((1, (one, kernel)), (2, (kernel, one))):
         again = np.stack([cv2.sepFilter2D(face, cv2.CV_32F, kernel_x, kernel_y) for face in luma])
-        detail = np.abs(np.diff(luma, axis=axis))
+        # One grey level is what rounding leaves of a smooth slope: sharp steps, but no detail.
+        detail = np.maximum(np.abs(np.diff(luma, axis=axis)) - 1.0, 0.0)
         lost = np.maximum(detail - np.abs(np.diff(again, axis=axis)), 0.0).sum(axis=(1, 2), dtype=np.float64)
         total = detail.sum(axis=(1, 2), dtype=np.float64)
         blur = 1.0 - np.divide(lost, total, out=np.zeros_like(lost), where=total > 0.0)

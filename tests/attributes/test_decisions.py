@@ -1,0 +1,104 @@
+"""From probabilities to labels and ages."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faceattr_udf.attributes.decisions import decide_age, decide_class
+from faceattr_udf.attributes.labels import AGE_GROUPS, ATTRIBUTES, CLASSES, MAX_AGE, age_group
+
+SEXES = ("female", "male")
+weights = st.lists(st.floats(0, 1, width=32), min_size=101, max_size=101).filter(lambda values: sum(values) > 1e-3)
+
+
+def test_the_label_is_the_most_probable_class() -> None:
+    found = decide_class(np.array([0.2, 0.8], dtype=np.float32), SEXES, min_confidence=0.0, visible=True)
+    assert found.label == "male"
+    assert found.confidence == pytest.approx(0.8)
+    assert found.probs == pytest.approx({"female": 0.2, "male": 0.8})
+
+
+@pytest.mark.parametrize(
+    ("min_confidence", "visible", "label"),
+    [(0.75, True, "female"), (0.7500001, True, None), (0.0, False, None), (1.0, True, None), (1.0, False, None)],
+)
+def test_abstention_keeps_the_probabilities(min_confidence: float, visible: bool, label: str | None) -> None:
+    found = decide_class(np.array([0.75, 0.25]), SEXES, min_confidence=min_confidence, visible=visible)
+    assert found.label == label
+    assert found.confidence == 0.75
+    assert found.probs == {"female": 0.75, "male": 0.25}
+
+
+def test_one_probability_too_few_is_no_prediction() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        decide_class(np.array([1.0]), SEXES, min_confidence=0.0, visible=True)
+
+
+def test_a_uniform_distribution_has_the_quantiles_one_computes_by_hand() -> None:
+    probabilities = np.zeros(101)
+    probabilities[20:30] = 0.1  # ages 19.5 to 29.5
+    found = decide_age(probabilities, visible=True)
+    assert found.age == pytest.approx(24.5)
+    assert found.low == pytest.approx(20.5)
+    assert found.high == pytest.approx(28.5)
+    assert found.group == "20-29"
+
+
+@pytest.mark.parametrize("year", [0, 1, 50, 99, 100])
+def test_a_certain_age(year: int) -> None:
+    found = decide_age(np.eye(101, dtype=np.float32)[year], visible=True)
+    assert found.age == year
+    assert 0 <= found.low <= year <= found.high <= MAX_AGE
+    assert found.high - found.low <= 0.81
+
+
+def test_a_lopsided_distribution_keeps_its_expectation_inside_the_bounds() -> None:
+    probabilities = np.zeros(101)
+    probabilities[[0, 100]] = 0.95, 0.05
+    found = decide_age(probabilities, visible=True)
+    assert found.age == pytest.approx(5.0)
+    assert found.high == found.age
+
+
+@given(weights)
+def test_bounds_are_ordered_and_hold_the_central_share(values: list[float]) -> None:
+    probabilities = np.array(values) / sum(values)
+    found = decide_age(probabilities, visible=True)
+    assert found.age is not None
+    assert 0 <= found.low <= found.age <= found.high <= MAX_AGE
+    assert found.age == pytest.approx(float(probabilities @ np.arange(101)))
+    assert found.group == age_group(found.age)
+    # Every whole year that lies wholly inside (low, high) counts towards the central 80 %, those at the rim partly.
+    years = np.arange(101)
+    inside = probabilities[(years - 0.5 >= found.low) & (years + 0.5 <= found.high)].sum()
+    touched = probabilities[(years + 0.5 > found.low) & (years - 0.5 < found.high)].sum()
+    assert touched >= 0.8 - 1e-6
+    if found.low < found.age < found.high:
+        assert inside <= 0.8 + 1e-6
+
+
+@given(weights)
+def test_an_invisible_face_has_bounds_and_no_age(values: list[float]) -> None:
+    seen, unseen = (decide_age(np.array(values), visible=visible) for visible in (True, False))
+    assert unseen.age is None
+    assert unseen.group is None
+    assert (unseen.low, unseen.high) == (seen.low, seen.high)
+
+
+@given(st.floats(-5, 150))
+def test_every_age_has_its_group(age: float) -> None:
+    group = age_group(age)
+    assert group in AGE_GROUPS
+    first = int(group.rstrip("+").split("-")[0])
+    assert first <= max(age, 0)
+    assert group == "70+" or max(age, 0) < first + 10
+
+
+def test_the_vocabulary_is_what_the_tables_promise() -> None:
+    assert ("age", *CLASSES) == ATTRIBUTES
+    assert CLASSES == {
+        "gender": ("female", "male"),
+        "ethnicity": ("white", "black", "asian", "indian", "others"),
+        "emotion": ("neutral", "happiness", "sadness", "anger", "fear", "surprise", "disgust"),
+    }
