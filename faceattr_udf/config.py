@@ -171,7 +171,7 @@ class Config(_Section):
                 msg = f"the configuration file {path} is not valid TOML: {error}"
                 raise ConfigError(msg) from error
         for override in overrides:
-            _apply_override(data, override)
+            apply_override(data, override)
         return cls.from_mapping(data)
 
     @classmethod
@@ -184,7 +184,7 @@ class Config(_Section):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise ConfigError(_explain(error)) from error
+            raise ConfigError(explain(error)) from error
 
     def result_settings(self) -> dict[str, Any]:
         """The part of the configuration that decides what is computed for an image, as plain data.
@@ -214,7 +214,12 @@ class Config(_Section):
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _apply_override(data: dict[str, Any], override: str) -> None:
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Sets one `section.key=value` in nested plain data, in place.
+
+    Raises:
+        ConfigError: It is not of that form.
+    """
     key, separator, text = override.partition("=")
     parts = key.strip().split(".")
     if not separator or len(parts) < 2 or not all(parts):
@@ -238,7 +243,8 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     node[parts[-1]] = value
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
+    """One sentence per mistake: the key, the value, what was expected."""
     reasons = []
     for detail in error.errors():
         key = ".".join(str(part) for part in detail["loc"]) or "configuration"

@@ -39,6 +39,8 @@ class Graph:
                     "INFERENCE_NUM_THREADS": threads,
                     "NUM_STREAMS": 1,
                     "PERFORMANCE_HINT": "LATENCY",
+                    # Pinning would put every worker process of a machine on the same core.
+                    "ENABLE_CPU_PINNING": False,
                     "INFERENCE_PRECISION_HINT": "f32",  # same results on every CPU, also where bf16 would be faster
                 },
             )

@@ -141,7 +141,9 @@ class _Night:
         return self._run
 
     def _count_duplicates(self) -> None:
-        counts = self._images.ids().agg(F.count(F.lit(1)).alias("n"), F.countDistinct("image_id").alias("unique")).first()
+        counts = (
+            self._images.ids().agg(F.count(F.lit(1)).alias("n"), F.countDistinct("image_id").alias("unique")).first()
+        )
         self._run.n_duplicate_rows = counts.n - counts.unique if counts else 0
         if self._run.n_duplicate_rows:
             self._log.warning("rows share an image_id; one of each counts", rows=self._run.n_duplicate_rows)

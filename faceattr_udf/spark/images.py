@@ -82,9 +82,7 @@ class ImagesTable:
         columns = self.config.input.columns
         own = F.col(columns.image_id)
         consented = (
-            F.coalesce(F.col(columns.consent), F.lit(False))
-            if self.config.input.require_consent
-            else F.lit(True)
+            F.coalesce(F.col(columns.consent), F.lit(False)) if self.config.input.require_consent else F.lit(True)
         )
         passed = [F.col(field.name) for field in self.pass_through]
 

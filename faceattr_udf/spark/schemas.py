@@ -165,7 +165,9 @@ def check_columns(table: str, actual: StructType, expected: StructType) -> None:
     """
     have = {field.name: field.dataType.simpleString() for field in actual}
     want = {field.name: field.dataType.simpleString() for field in expected}
-    differences = [f"{name} is {have[name]} instead of {want[name]}" for name in want if have.get(name, want[name]) != want[name]]
+    differences = [
+        f"{name} is {have[name]} instead of {want[name]}" for name in want if have.get(name, want[name]) != want[name]
+    ]
     differences += [f"{name} {want[name]} is not there" for name in want if name not in have]
     differences += [f"{name} is not expected" for name in have if name not in want]
     if differences:

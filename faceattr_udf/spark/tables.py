@@ -135,7 +135,18 @@ class Tables:
             return frame if frame.columns else None
         except AnalysisException as error:
             text = str(error).lower()
-            if any(hint in text for hint in ("not found", "not_found", "does not exist", "no commit files", "missing_delta", "path_not", "is not a delta table")):
+            if any(
+                hint in text
+                for hint in (
+                    "not found",
+                    "not_found",
+                    "does not exist",
+                    "no commit files",
+                    "missing_delta",
+                    "path_not",
+                    "is not a delta table",
+                )
+            ):
                 return None
             reason = str(error).strip().splitlines()[0]
             msg = f"table {ref} cannot be read ({reason}); check input.format and that it is a whole table"

@@ -103,6 +103,8 @@ def explode_faces(config: Config | None = None) -> Transform:
         image_only = {"status", "error", "width", "height", "n_faces", "faces"}
         own = [name for name in results.columns if name not in image_only]
         faces = results.select(*own, F.explode("faces").alias("_face"))
-        return faces.select(*own, *(F.col(f"_face.{field.name}").alias(field.name) for field in face_struct(config.output)))
+        return faces.select(
+            *own, *(F.col(f"_face.{field.name}").alias(field.name) for field in face_struct(config.output))
+        )
 
     return transform

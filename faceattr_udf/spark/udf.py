@@ -203,9 +203,7 @@ def _face(face: Face, config: Config) -> dict[str, Any]:
         "age_low": age.low if age else None,
         "age_high": age.high if age else None,
         "age_group": age.group if age else None,
-        "quality": {
-            name: getattr(quality, name) for name in ("face_px", "blur", "brightness", "yaw", "pitch", "roll")
-        },
+        "quality": {name: getattr(quality, name) for name in ("face_px", "blur", "brightness", "yaw", "pitch", "roll")},
     }
     for attribute in CLASSES:
         prediction = getattr(face, attribute)

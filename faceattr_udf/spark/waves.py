@@ -62,7 +62,9 @@ class Wave:
     model_version: str
     processed_at: datetime
 
-    def run(self, pending: DataFrame, remaining: DataFrame, results: DataFrame, faces: DataFrame) -> tuple[Outcome, int]:
+    def run(
+        self, pending: DataFrame, remaining: DataFrame, results: DataFrame, faces: DataFrame
+    ) -> tuple[Outcome, int]:
         """Infers what must be inferred and stages what shall be committed.
 
         Args:
@@ -162,7 +164,9 @@ class Wave:
         """One row of image_results per image of the plan, and `source_id`: whose faces in `analysed` it has."""
         names = ["status", "error", "width", "height", "n_faces"]
         shared = analysed.where("status <> 'missing'").select(
-            "content_sha256", F.col("image_id").alias("source_id"), *(F.col(name).alias(f"_new_{name}") for name in names)
+            "content_sha256",
+            F.col("image_id").alias("source_id"),
+            *(F.col(name).alias(f"_new_{name}") for name in names),
         )
         donated = results.select(
             F.col("image_id").alias("donor_id"), *(F.col(name).alias(f"_old_{name}") for name in names)
@@ -212,9 +216,7 @@ class Wave:
         old = faces.where((F.col("image_id") >= self.first) & (F.col("image_id") <= self.last))
         old = old.join(own.select("image_id"), "image_id", "left_semi")
         gone = old.join(new.select("image_id", "face_index"), ["image_id", "face_index"], "left_anti").select(*columns)
-        return new.withColumn("_delete", F.lit(False)).unionByName(
-            gone.withColumn("_delete", F.lit(True))
-        )
+        return new.withColumn("_delete", F.lit(False)).unionByName(gone.withColumn("_delete", F.lit(True)))
 
     def _provenance(self) -> list[Column]:
         return [

@@ -1,7 +1,7 @@
 """From torch weights to the files that ship: safetensors, the CPU runtime's graph, and the record that binds them.
 
-    python -m faceattr_udf.training.export mtcnn      # from facenet-pytorch's weights, once
-    python -m faceattr_udf.training.export NAME       # graph of faceattr_udf/weights/NAME.safetensors again
+python -m faceattr_udf.training.export mtcnn      # from facenet-pytorch's weights, once
+python -m faceattr_udf.training.export NAME       # graph of faceattr_udf/weights/NAME.safetensors again
 """
 
 import argparse

@@ -54,6 +54,11 @@ class WeightsRecord(BaseModel):
     training: dict[str, Any] = Field(default_factory=dict)
     measured: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def model_version(self) -> str:
+        """What the tables call these weights."""
+        return f"{self.name.removeprefix('attributes_')}-{self.version}"
+
 
 def _read(name: str, folder: Path | None) -> bytes:
     try:

@@ -1,11 +1,10 @@
 """Labelled faces: a Parquet file of loose crops -> arrays of faces cut as in production, with masked labels."""
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +34,8 @@ class LabelledFaces:
         source: str (n,).
         age_range: float32 (n, 2), lowest and highest true age in years; equal where the age is exact; -1 unlabelled.
         labels: Attribute -> int64 (n,), index into `CLASSES`.
-        unknown: Attribute -> label values the model has no class for, with their counts.
+        unknown: Attribute -> bool (n,), whether the label is one the model has no class for.
+        unknown_labels: Attribute -> such labels with their counts.
     """
 
     crops: UInt8Array
@@ -43,7 +43,8 @@ class LabelledFaces:
     source: npt.NDArray[np.str_]
     age_range: npt.NDArray[np.float32]
     labels: dict[str, npt.NDArray[np.int64]]
-    unknown: dict[str, dict[str, int]]
+    unknown: dict[str, npt.NDArray[np.bool_]]
+    unknown_labels: dict[str, dict[str, int]]
 
     def __len__(self) -> int:
         """How many faces."""
@@ -151,7 +152,7 @@ def load_faces(table: pa.Table, size: int, margin: float, cache: Path | None = N
                 start += len(cuts)
         if found_file:
             np.save(found_file, found)  # written last: a killed run leaves no cache that looks whole
-    return LabelledFaces(crops, found, *_labels(table))
+    return _encode(table, crops, found)
 
 
 def _batches(images: pa.ChunkedArray, rows: int) -> Iterator[list[bytes]]:
@@ -159,20 +160,26 @@ def _batches(images: pa.ChunkedArray, rows: int) -> Iterator[list[bytes]]:
         yield images.slice(start, rows).to_pylist()
 
 
-def _labels(table: pa.Table) -> tuple[Any, Any, Any, Any]:
-    source = np.asarray(table["source"].to_pylist(), dtype=np.str_)
+def _encode(table: pa.Table, crops: UInt8Array, found: npt.NDArray[np.bool_]) -> LabelledFaces:
     ages = []
     for age, low, high in zip(*(table[c].to_pylist() for c in ("age", "age_min", "age_max")), strict=True):
         if low is not None and high is not None:
             ages.append((low, high))
         else:
             ages.append((age, age) if age is not None else (UNLABELLED, UNLABELLED))
-    labels, unknown = {}, {}
+    labels, unknown, unknown_labels = {}, {}, {}
     for attribute, classes in CLASSES.items():
         index = {label: i for i, label in enumerate(classes)}
         values = table[attribute].to_pylist()
         labels[attribute] = np.array([index.get(value, UNLABELLED) for value in values], dtype=np.int64)
-        strange = [value for value in values if value is not None and value not in index]
-        unknown[attribute] = {value: strange.count(value) for value in sorted(set(strange))}
-    age_range = np.array(list(chain(ages)), dtype=np.float32).reshape(-1, 2)
-    return source, age_range, labels, unknown
+        unknown[attribute] = np.array([value is not None and value not in index for value in values], dtype=bool)
+        unknown_labels[attribute] = dict(Counter(value for value in values if value is not None and value not in index))
+    return LabelledFaces(
+        crops=crops,
+        detected=found,
+        source=np.asarray(table["source"].to_pylist(), dtype=np.str_),
+        age_range=np.array(ages, dtype=np.float32).reshape(-1, 2),
+        labels=labels,
+        unknown=unknown,
+        unknown_labels=unknown_labels,
+    )

@@ -1,0 +1,1 @@
+"""Face crops -> perceived age, gender, ethnicity and emotion."""

