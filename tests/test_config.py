@@ -1,0 +1,201 @@
+"""The configuration: what is right is frozen, what is wrong is named, and the id follows what decides results."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from faceattr_udf.config import Config
+from faceattr_udf.errors import ConfigError
+
+
+def test_an_empty_mapping_is_the_default() -> None:
+    assert Config.from_mapping({}) == Config()
+    assert Config.load() == Config()
+
+
+def test_nothing_can_be_changed_afterwards() -> None:
+    config = Config()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.detector.min_face_size = 40
+    with pytest.raises(ValidationError, match="frozen"):
+        config.engine = config.engine
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("detector.min_face_sise=40", "detector.min_face_sise"),
+        ("detectr.min_face_size=40", "detectr"),
+        ("detector.min_face_size=11", "detector.min_face_size = 11"),
+        ("detector.min_face_size=large", "detector.min_face_size = 'large'"),
+        ("detector.min_face_size=20.5", "detector.min_face_size = 20.5"),
+        ("detector.min_face_size=true", "detector.min_face_size = True"),
+        ("detector.thresholds=[0.5, 0.6]", "detector.thresholds"),
+        ("detector.thresholds=[0.5, 0.6, 1.7]", "three probabilities between 0 and 1"),
+        ("detector.scale_factor=1.0", "detector.scale_factor = 1.0"),
+        ("detector.scale_factor=nan", "detector.scale_factor = nan"),
+        ("attributes.predict=['agee']", "'agee'"),
+        ("attributes.predict=age", "attributes.predict"),
+        ("attributes.min_confidence=1.01", "attributes.min_confidence = 1.01"),
+        ("attributes.model=best", "attributes.model = 'best'"),
+        ("attributes.batch_size=0", "attributes.batch_size = 0"),
+        ("engine.name=flink", "engine.name = 'flink'"),
+        ("engine.name=connect", "engine.remote"),
+        ("engine.settings.a.b=1.x.y", ""),
+        ("output.crops=1", "output.crops = 1"),
+        ("enrich.wave_images=-1", "enrich.wave_images = -1"),
+        ("images.max_pixels=0", "images.max_pixels = 0"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_sentence(override: str, named: str) -> None:
+    if not named:  # Spark's own settings are Spark's to judge, dots and all
+        assert Config.load(None, [override]).engine.settings == {"a.b": "1.x.y"}
+        return
+    with pytest.raises(ConfigError) as caught:
+        Config.load(None, [override])
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.load(None, ["detector.min_face_size=1", "output.nothing=1", "engine.name=flink"])
+    assert all(key in str(caught.value) for key in ("detector.min_face_size", "output.nothing", "engine.name"))
+
+
+@pytest.mark.parametrize(
+    "override", ["", "=", "engine.name", "name=sail", ".name=sail", "engine.=sail", "engine..name=x"]
+)
+def test_an_override_of_another_form_is_refused(override: str) -> None:
+    with pytest.raises(ConfigError, match=r"section\.key=value"):
+        Config.load(None, [override])
+
+
+def test_an_override_below_a_value_is_refused() -> None:
+    with pytest.raises(ConfigError, match="is a value, not a section"):
+        Config.load(None, ["engine.name=sail", "engine.name.first=1"])
+
+
+def test_overrides_win_over_the_file_and_later_ones_over_earlier(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[detector]\nmin_face_size = 30\nmax_faces = 3\n[engine]\nname = "spark"\n')
+    config = Config.load(path, ["detector.min_face_size=40", "detector.min_face_size=50", "output.faces=my faces"])
+    assert (config.detector.min_face_size, config.detector.max_faces) == (50, 3)
+    assert (config.engine.name, config.output.faces) == ("spark", "my faces")
+
+
+def test_sparks_keys_with_dots_stay_whole() -> None:
+    config = Config.load(None, ["engine.settings.spark.sql.shuffle.partitions=8", "engine.settings.plain=yes"])
+    assert config.engine.settings == {"spark.sql.shuffle.partitions": "8", "plain": "yes"}
+
+
+@pytest.mark.parametrize("content", [b"[detector\n", b"\xff\xfe\x00", b"a = 1\na = 2\n"])
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"broken\.toml is not valid TOML"):
+        Config.load(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml cannot be read"):
+        Config.load(tmp_path / "absent.toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Config.load(tmp_path)
+
+
+CHANGES: dict[str, tuple[Any, bool]] = {
+    # key: (another value, whether it changes what is computed for an image)
+    "engine.name": ("spark", False),
+    "engine.master": ("local[3]", False),
+    "engine.app_name": ("night", False),
+    "input.format": ("delta", False),
+    "input.require_consent": (True, True),
+    "input.columns.content": ("bytes", False),
+    "images.max_bytes": (1000, True),
+    "images.max_pixels": (1000, True),
+    "detector.min_face_size": (21, True),
+    "detector.thresholds": ([0.6, 0.7, 0.71], True),
+    "detector.scale_factor": (0.7, True),
+    "detector.border": ("zero", True),
+    "detector.max_faces": (1, True),
+    "detector.largest_only": (True, True),
+    "attributes.model": ("separate_grey", True),
+    "attributes.weights": ("elsewhere", False),  # other weights are another model_version, wherever they lie
+    "attributes.predict": (["age"], True),
+    "attributes.min_confidence": (0.5, True),
+    "attributes.min_face_px": (30, True),
+    "attributes.batch_size": (7, False),
+    "output.faces": ("others", False),
+    "output.image_results": ("others", False),
+    "output.runs": ("others", False),
+    "output.landmarks": (True, True),
+    "output.crops": (True, True),
+    "output.embeddings": (True, True),
+    "enrich.wave_images": (7, False),
+    "enrich.delete_missing": (True, False),
+    "enrich.max_batch_rows": (7, False),
+    "enrich.max_batch_bytes": (7, False),
+    "enrich.max_batch_pixels": (7, False),
+    "enrich.partitions": (7, False),
+    "runtime.threads": (7, False),
+    "runtime.device": ("cpu", False),
+}
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    *sections, name = key.split(".")
+    data: dict[str, Any] = {name: value}
+    for section in reversed(sections):
+        data = {section: data}
+    return data
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_the_id_changes_exactly_with_what_decides_results(key: str) -> None:
+    value, decides = CHANGES[key]
+    changed = Config.from_mapping(_nested(key, value))
+    assert changed != Config()
+    assert (changed.config_id() != Config().config_id()) is decides
+
+
+def test_every_section_that_may_decide_results_is_covered_above() -> None:
+    keys = {
+        f"{section}.{name}"
+        for section in ("images", "detector", "attributes", "output", "enrich", "runtime")
+        for name in getattr(Config(), section).model_dump()
+    }
+    assert keys <= set(CHANGES)
+
+
+def test_the_id_is_sixteen_digits_and_survives_plain_data() -> None:
+    text = Config().config_id()
+    assert len(text) == 16
+    assert set(text) <= set("0123456789abcdef")
+    assert Config.from_mapping(Config().model_dump(mode="json")).config_id() == text
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from([*Config.model_fields, "min_face_size", "name", "thresholds", "predict", "x"]), inner
+            )
+        ),
+        max_leaves=6,
+    )
+)
+def test_any_data_is_a_configuration_or_a_config_error(data: object) -> None:
+    mapping = data if isinstance(data, dict) else {"detector": data}
+    try:
+        config = Config.from_mapping(mapping)
+    except ConfigError:
+        return
+    assert isinstance(config, BaseModel)
+    assert Config.from_mapping(config.model_dump(mode="json")) == config
