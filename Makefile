@@ -14,6 +14,9 @@ PHOTOS ?=
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
     if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
+CHECK_PYTHON = if [ -z "$(PYTHON)" ]; then \
+    echo 'make: no Python 3.11 or newer found; install it or say make PYTHON=path' >&2; exit 2; fi
+
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -24,7 +27,7 @@ help:
 	@echo 'make demo     install, then enrich real photographs and show the faces (PHOTOS=folder, ENGINE=sail|spark)'
 	@echo 'make test     install, then run all tests'
 	@echo 'make lint     install, then check style, types and import directions'
-	@echo 'make package  dist/faceattr_udf.zip for spark-submit --py-files'
+	@echo 'make package  dist/faceattr_udf.zip and dist/faceattr_env.tar.gz for spark-submit'
 	@echo 'make install  only install, into $(VENV)'
 	@echo 'make clean    remove what the commands above made, the environment included'
 
@@ -32,7 +35,7 @@ install: $(STAMP)
 
 # The stamp makes a second `make` install nothing, until pyproject.toml changes.
 $(STAMP): pyproject.toml
-	@if [ -z "$(PYTHON)" ]; then echo 'make: no Python 3.11 or newer found; install it or say make PYTHON=path' >&2; exit 2; fi
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
@@ -64,13 +67,20 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# A wheel is a zip with the package at its root: what `--py-files` asks for, weights included.
-package: $(STAMP)
-	@rm -rf build dist
-	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+# What spark-submit takes (README: "Every night"), built from scratch and without the 7 GB of `make install`:
+# the code with its weights, and an environment for executors, which need neither torch nor the cluster's own PySpark.
+package: PACKED := .cache/executors
+package:
+	@$(CHECK_PYTHON)
+	@rm -rf build dist $(PACKED)
+	$(PYTHON) -m venv $(PACKED)
+	$(PACKED)/bin/python -m pip install --quiet . venv-pack
+	@# A wheel is a zip with the package at its root, which is what --py-files asks for.
+	$(PACKED)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	@mv dist/faceattr_udf-*.whl dist/faceattr_udf.zip
-	@rm -rf build
-	@echo dist/faceattr_udf.zip
+	$(PACKED)/bin/venv-pack --quiet --prefix $(PACKED) --output dist/faceattr_env.tar.gz
+	@rm -rf build $(PACKED)
+	@ls -lh dist
 
 clean:
 	rm -rf $(VENV) .cache build dist demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
