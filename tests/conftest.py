@@ -1,22 +1,18 @@
 """Sessions of both engines, started once and only when a test asks for them."""
 
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
+import fakes
 import pytest
 from pyspark import cloudpickle
 from pyspark.sql import DataFrame, SparkSession
 
 from faceattr_udf.config import Config
 from faceattr_udf.spark.session import start
-
-
-import fakes  # noqa: E402
 
 # Workers of other processes cannot import the tests' modules.
 cloudpickle.register_pickle_by_value(fakes)
@@ -28,6 +24,10 @@ SPARK_SETTINGS = {
     # Tiny tables: every further shuffle or snapshot partition is a task that only costs time.
     "engine.settings.spark.sql.shuffle.partitions": "2",
     "engine.settings.spark.databricks.delta.snapshotPartitions": "1",
+    # Re-planning at run time pays for large data only.
+    "engine.settings.spark.sql.adaptive.enabled": "false",
+    # The run is over before the JVM's second compiler would have paid for itself.
+    "engine.settings.spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     # Nobody looks at the pages, and their ports may be taken.
     "engine.settings.spark.ui.enabled": "false",
     # Row by row beats compiling Java for a handful of rows.

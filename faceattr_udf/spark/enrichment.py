@@ -1,8 +1,7 @@
 """The night: images that have no result yet are inferred wave by wave and committed, each wave as a whole.
 
-Two tables cannot commit together, so the order does it: a wave's faces are committed before its image_results. Killed in
-between, its images are still pending and the next run replaces their faces; an image that has a row in image_results
-always has exactly its faces.
+Two tables cannot commit together, so the order does it: a wave's faces are committed before its image_results. Killed
+in between, its images are still pending and the next run replaces their faces.
 """
 
 from collections.abc import Callable
@@ -56,6 +55,7 @@ def enrich(
     config: Config,
     images: str,
     output: str,
+    *,
     provider: AnalyzerProvider = DEFAULT_PROVIDER,
     checkpoint: Callable[[str], None] = _pass,
 ) -> Run:
@@ -93,7 +93,7 @@ def enrich(
         pass  # weights that do not load shall stop the run here and not in a worker, after tables were made
     for ref, schema in shapes.items():
         tables.ensure(ref, schema)
-    night = _Night(tables, config, table, outputs, provider, run, checkpoint)
+    night = _Night(tables, table, outputs, run, provider=provider, checkpoint=checkpoint)
     return night.run()
 
 
@@ -101,15 +101,15 @@ class _Night:
     def __init__(
         self,
         tables: Tables,
-        config: Config,
         images: ImagesTable,
         outputs: Outputs,
-        provider: AnalyzerProvider,
         run: Run,
+        *,
+        provider: AnalyzerProvider,
         checkpoint: Callable[[str], None],
     ) -> None:
         self._tables = tables
-        self._config = config
+        self._config = run.config
         self._images = images
         self._outputs = outputs
         self._provider = provider
@@ -124,19 +124,17 @@ class _Night:
         if interrupted:
             self._log.warning("earlier runs were interrupted; their images are done again", runs=interrupted)
         self._staging.clear()
-        self._runs.save(self._run)
+        self._runs.begin(self._run)
         try:
             self._count_duplicates()
             self._waves()
             if self._config.enrich.delete_missing:
                 self._delete_missing()
         except Exception:
-            self._run.finish("failed")
-            self._runs.save(self._run)
+            self._runs.end(self._run, "failed")
             self._staging.clear()
             raise
-        self._run.finish("completed")
-        self._runs.save(self._run)
+        self._runs.end(self._run, "completed")
         self._staging.clear()
         return self._run
 

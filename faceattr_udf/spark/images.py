@@ -48,7 +48,7 @@ class ImagesTable:
         taken = {*_OWN, *IMAGE_RESULTS.fieldNames(), *face_struct(config.output).fieldNames(), columns.content}
         clash = [column for column in columns.pass_through if column in taken]
         if clash:
-            msg = f"input.columns.pass_through names {', '.join(clash)}, which the faces table has itself; remove it there"
+            msg = f"input.columns.pass_through names {', '.join(clash)}, which the faces table has itself; leave it out"
             raise SchemaError(msg)
         passed = tuple(field for field in schema if field.name in columns.pass_through)
         return cls(frame, config, passed)

@@ -4,6 +4,7 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
@@ -78,8 +79,16 @@ class RunsTable:
             self._tables.merge(self._ref, rows.withColumn("state", F.lit("interrupted")), ["run_id"])
         return run_ids
 
-    def save(self, run: Run) -> None:
-        """Inserts or replaces the run's row."""
+    def begin(self, run: Run) -> None:
+        """Inserts the run's row."""
+        self._tables.append(self._ref, self._row(run))
+
+    def end(self, run: Run, state: str) -> None:
+        """Ends the run and replaces its row."""
+        run.finish(state)
+        self._tables.merge(self._ref, self._row(run), ["run_id"])
+
+    def _row(self, run: Run) -> DataFrame:
         row = (
             run.run_id,
             run.state,
@@ -99,4 +108,4 @@ class RunsTable:
             run.config.model_dump_json(),
             SCHEMA_VERSION,
         )
-        self._tables.merge(self._ref, self._tables.spark.createDataFrame([row], RUNS), ["run_id"])
+        return self._tables.spark.createDataFrame([row], RUNS)

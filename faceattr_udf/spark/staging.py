@@ -4,7 +4,7 @@ from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
-from faceattr_udf.spark.tables import join, local_path
+from faceattr_udf.spark.tables import file_system, join
 
 
 class Staging:
@@ -38,8 +38,6 @@ class Staging:
 
 
 def _remove(location: str) -> None:
-    path = local_path(location)
-    # Not through Spark: over Connect there is no JVM to ask for Hadoop's file systems.
-    system, name = (fs.LocalFileSystem(), str(path)) if path is not None else fs.FileSystem.from_uri(location)
+    system, name = file_system(location)
     if system.get_file_info(name).type == fs.FileType.Directory:
         system.delete_dir(name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
+from pyarrow import fs
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
@@ -54,6 +55,12 @@ def local_path(location: str) -> Path | None:
     return None if "://" in location else Path(location)
 
 
+def file_system(location: str) -> tuple[fs.FileSystem, str]:
+    """Returns the file system of a path or URI and the path there; not Spark's, which Connect does not show."""
+    path = local_path(location)
+    return (fs.LocalFileSystem(), str(path)) if path is not None else fs.FileSystem.from_uri(location)
+
+
 def join(folder: str, *names: str) -> str:
     """Returns the location of something below a folder, which is a path or a URI."""
     return "/".join([folder.rstrip("/"), *names])
@@ -77,7 +84,7 @@ def input_ref(location: str, config: Config) -> TableRef:
     if path is not None and not path.exists():
         if kind == "auto" and "/" not in location and _NAME.match(location):
             return TableRef(location, "table")
-        msg = f"table {location} does not exist; name a Delta table, a Parquet file or folder, or write one with jobs.ingest"
+        msg = f"table {location} does not exist; name a Delta table or Parquet folder, or write one with jobs.ingest"
         raise TableNotFoundError(msg)
     if kind == "auto":
         if path is None:
@@ -88,7 +95,7 @@ def input_ref(location: str, config: Config) -> TableRef:
 
 
 def output_ref(name: str, folder: str) -> TableRef:
-    """Returns the reference of an output table: a catalogue name where `name` has a dot, else a folder below `folder`."""
+    """Returns the reference of an output table: a catalogue name if `name` has a dot, else a folder below `folder`."""
     if "." in name and _NAME.match(name):
         return TableRef(name, "table")
     return TableRef(absolute(name if "/" in name else join(folder, name)), "delta")
@@ -242,15 +249,15 @@ class Tables:
         view = f"faceattr_merge_{uuid.uuid4().hex}"
         source.createOrReplaceTempView(view)
         try:
-            self.spark.sql(f"MERGE INTO {ref.sql} t USING {view} s ON {on} {actions}").collect()
+            self.spark.sql(f"MERGE INTO {ref.sql} t USING {view} s ON {on} {actions}").collect()  # quoted
         finally:
             self.spark.catalog.dropTempView(view)
 
 
 def literal(text: str) -> str:
-    """Returns a text as a SQL literal.
+    r"""Returns a text as a SQL literal.
 
     >>> print(literal("it's"))
-    'it\\'s'
+    'it\'s'
     """
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

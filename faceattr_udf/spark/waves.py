@@ -142,7 +142,9 @@ class Wave:
         if not n_parts:
             # Spark splits files by its cores itself; the embedded engine reads a Parquet file in one thread.
             n_parts = (os.cpu_count() or 1) if self.config.engine.name == "sail" else 1
-        tiles = plain.withColumn("_tile", F.ntile(n_parts).over(Window.orderBy("image_id")))
+        # One wave's keys fit one task; the constant says so, or the engine warns at every wave.
+        together = Window.partitionBy(F.lit(0)).orderBy("image_id")
+        tiles = plain.withColumn("_tile", F.ntile(n_parts).over(together) if n_parts > 1 else F.lit(0))
         bounds = tiles.groupBy("_tile").agg(F.min("image_id").alias("first"), F.max("image_id").alias("last"))
         for bound in sorted(bounds.collect(), key=lambda row: str(row["first"])):
             inside = plain.where((F.col("image_id") >= bound["first"]) & (F.col("image_id") <= bound["last"]))
@@ -214,9 +216,13 @@ class Wave:
         new = inferred.unionByName(copied).join(own, "image_id")
         new = new.select("image_id", *face_columns, *self._provenance(), *passed).select(*columns)
         old = faces.where((F.col("image_id") >= self.first) & (F.col("image_id") <= self.last))
-        old = old.join(own.select("image_id"), "image_id", "left_semi")
-        gone = old.join(new.select("image_id", "face_index"), ["image_id", "face_index"], "left_anti").select(*columns)
-        return new.withColumn("_delete", F.lit(False)).unionByName(gone.withColumn("_delete", F.lit(True)))
+        old = old.join(own.select("image_id"), "image_id", "left_semi").select("image_id", "face_index")
+        # A face that was there and is not any more has its key and nothing else.
+        return (
+            new.withColumn("_new", F.lit(True))
+            .join(old, ["image_id", "face_index"], "full_outer")
+            .select(*columns, F.col("_new").isNull().alias("_delete"))
+        )
 
     def _provenance(self) -> list[Column]:
         return [

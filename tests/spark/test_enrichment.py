@@ -50,12 +50,17 @@ class Place:
         frame = self.engine.frame(rows, schema)
         frame.write.format(form).mode("overwrite").save(str(self.folder / "images"))
 
-    def run(
-        self, *overrides: str, version: str = "fake-1", checkpoint: Callable[[str], None] = lambda _: None
-    ) -> Run:
+    def run(self, *overrides: str, version: str = "fake-1", checkpoint: Callable[[str], None] = lambda _: None) -> Run:
         config = self.engine.config("enrich.wave_images=4", *overrides)
         session, out = self.engine.session, str(self.folder / "out")
-        return enrich(session, config, str(self.folder / "images"), out, provider(self.seen, version), checkpoint)
+        return enrich(
+            session,
+            config,
+            str(self.folder / "images"),
+            out,
+            provider=provider(self.seen, version),
+            checkpoint=checkpoint,
+        )
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """Rows as plain data in a fixed order, without what differs from run to run."""
@@ -126,7 +131,9 @@ def test_every_image_gets_one_row_and_every_face_one(place: Place) -> None:
     assert captured is not None
     assert captured[0] == int(NIGHT.timestamp())
     # a and z have the same content, and d has none.
-    assert sorted(inferred(place.seen)) == sorted(sha256(row[1]).hexdigest() for row in PICTURES[:-1] if row[1] is not None)
+    assert sorted(inferred(place.seen)) == sorted(
+        sha256(row[1]).hexdigest() for row in PICTURES[:-1] if row[1] is not None
+    )
     assert (run.n_images, run.n_faces, run.n_inferred) == (9, 9, 7)
     assert run.counts == {"ok": 5, "no_face": 1, "missing": 1, "corrupt": 2}
     assert not (place.folder / "out" / "_staging").exists()
@@ -276,7 +283,7 @@ def test_hash_without_content_is_tried_again_and_does_not_speak_for_others(place
     hollow = ("a", None, digest, "/x/a", NIGHT, 7)
     place.write([hollow, image("b", data), image("c", data)])
     run = place.run()
-    assert {k: v for k, v in statuses(place).items()} == {"a": "missing", "b": "ok", "c": "ok"}
+    assert statuses(place) == {"a": "missing", "b": "ok", "c": "ok"}
     assert run.n_inferred == 1
     assert len(inferred(place.seen)) == 1
     place.write([image("a", data), image("b", data), image("c", data)])
@@ -286,7 +293,9 @@ def test_hash_without_content_is_tried_again_and_does_not_speak_for_others(place
 
 def test_without_consent_nothing_is_looked_at(place: Place) -> None:
     schema = SCHEMA + ", consent boolean"
-    yes, no, unknown = ((*image(name, content(1, name)), value) for name, value in zip("ynu", (True, False, None), strict=True))
+    yes, no, unknown = (
+        (*image(name, content(1, name)), value) for name, value in zip("ynu", (True, False, None), strict=True)
+    )
     place.write([yes, no, unknown], schema)
     run = place.run("input.require_consent=true")
     assert statuses(place) == {"y": "ok", "n": "not_consented", "u": "not_consented"}

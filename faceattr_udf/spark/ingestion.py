@@ -1,0 +1,252 @@
+"""A folder of pictures becomes an images table; what is already there unchanged is not written again."""
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import structlog
+from pyarrow import fs
+from pyspark.sql import SparkSession
+
+from faceattr_udf.config import Config
+from faceattr_udf.errors import TableNotFoundError
+from faceattr_udf.spark.schemas import IMAGES, arrow_type
+from faceattr_udf.spark.tables import TableRef, Tables, absolute, file_system, join, local_path, output_ref
+
+SUFFIXES: Final = frozenset(
+    {".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".icns", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"}
+    | {".jpf", ".jpg", ".jpx", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".sgi", ".tga", ".tif", ".tiff", ".webp"}
+)
+"""Files that could be pictures, by the end of their names in lower case."""
+
+_FILE_BYTES: Final = 128 * 2**20
+_ROW_GROUP_BYTES: Final = 16 * 2**20  # the least that a reader holds in memory, and skips when it looks for few images
+_SCHEMA: Final = pa.schema([pa.field(column.name, arrow_type(column.dataType)) for column in IMAGES])
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Ingestion:
+    """What an ingestion did.
+
+    Attributes:
+        table: The images table.
+        format: delta, parquet or table.
+        new: Rows added.
+        changed: Rows whose content was replaced.
+        unchanged: Rows left as they were.
+        refused: Files that were not taken, and why.
+        bytes_written: Of content.
+    """
+
+    table: TableRef
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    bytes_written: int = 0
+
+    def refuse(self, path: str, reason: str) -> None:
+        """Counts a file that is not taken."""
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        log.warning("file refused", path=path.encode(errors="replace").decode(), reason=reason)
+
+
+def ingest(
+    spark: SparkSession, config: Config, folder: str, images: str, form: Literal["delta", "parquet"] = "delta"
+) -> Ingestion:
+    """Adds the pictures of a folder, recursively, to an images table.
+
+    Args:
+        spark: A session of `config.engine`.
+        config: The configuration.
+        folder: The folder; image_id is a picture's path relative to it, with slashes.
+        images: The table: a path, a URI, or a catalogue name with a dot.
+        form: The format of a table that does not exist yet; one that exists keeps its own.
+
+    Returns:
+        What was done.
+
+    Raises:
+        FaceattrError: The folder is missing, or the table has other columns; nothing has been written then.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        msg = f"folder {folder} does not exist; name a folder of pictures in --input"
+        raise TableNotFoundError(msg)
+    tables = Tables(spark, config.engine.name)
+    ref = output_ref(images, ".") if "." in images and "/" not in images else TableRef(absolute(images), "delta")
+    if ref.format == "delta" and _is_parquet(ref.location, form):
+        ref = TableRef(ref.location, "parquet")
+    exists = tables.check(ref, IMAGES)
+    done = Ingestion(ref)
+    known: dict[str, str] = {}
+    if exists:
+        rows = tables.read(ref).select("image_id", "content_sha256").toArrow()
+        known = {str(row["image_id"]): str(row["content_sha256"]) for row in rows.to_pylist()}
+    writer = _ParquetTable(ref.location, done) if ref.format == "parquet" else _DeltaTable(tables, ref, done)
+    batch: list[dict[str, Any]] = []
+    held = 0
+    for row in _rows(root, known, done):
+        batch.append(row)
+        held += row["size"]
+        if held >= _FILE_BYTES:
+            writer.write(batch, known)
+            batch, held = [], 0
+    if batch or not exists:
+        writer.write(batch, known)
+    return done
+
+
+def _is_parquet(location: str, form: str) -> bool:
+    path = local_path(location)
+    if path is None or not path.exists() or not any(path.iterdir()):
+        return form == "parquet"
+    return not (path / "_delta_log").is_dir()
+
+
+def _rows(root: Path, known: dict[str, str], done: Ingestion) -> Iterator[dict[str, Any]]:
+    """The rows that are new or changed, by rising image_id."""
+    for image_id, path in sorted(_files(root, done)):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            done.refuse(image_id, error.strerror or "unreadable")
+            continue
+        digest = sha256(content).hexdigest()
+        if known.get(image_id) == digest:
+            done.unchanged += 1
+            continue
+        yield {
+            "image_id": image_id,
+            "content": content,
+            "content_sha256": digest,
+            "path": str(path.absolute()),
+            "size": len(content),
+        }
+
+
+def _files(root: Path, done: Ingestion) -> Iterator[tuple[str, Path]]:
+    inside = root.resolve()
+    for folder, folders, names in os.walk(root):
+        here = Path(folder)
+        for name in folders:
+            if (here / name).is_symlink():  # os.walk does not enter it, so it cannot lead in circles
+                done.refuse(str(here / name), "symbolic link to a folder")
+        for name in names:
+            path = here / name
+            if path.suffix.lower() not in SUFFIXES:
+                continue
+            image_id = path.relative_to(root).as_posix()
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                done.refuse(image_id, "symbolic link out of the folder")
+            elif not image_id.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in image_id):
+                done.refuse(image_id, "name is not UTF-8")
+            else:
+                yield image_id, path
+
+
+def _write_file(location: str, rows: Iterable[dict[str, Any]]) -> None:
+    """Writes one Parquet file in row groups of bounded size, at once or not at all."""
+    system, name = file_system(location)
+    folder, _, file = name.rpartition("/")
+    system.create_dir(folder, recursive=True)
+    unfinished = f"{folder}/_{file}"  # engines ignore names that begin with an underscore
+    # Pictures are compressed already, and statistics of their bytes would only make the footer large.
+    with pq.ParquetWriter(
+        unfinished,
+        _SCHEMA,
+        filesystem=system,
+        compression={"image_id": "zstd", "content_sha256": "zstd", "path": "zstd", "size": "zstd", "content": "none"},
+        use_dictionary=False,
+        write_statistics=["image_id", "content_sha256", "path", "size"],
+    ) as writer:
+        group: list[dict[str, Any]] = []
+        held = 0
+        for row in rows:
+            group.append(row)
+            held += row["size"]
+            if held >= _ROW_GROUP_BYTES:
+                writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
+                group, held = [], 0
+        if group:
+            writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
+    system.move(unfinished, name)
+
+
+class _ParquetTable:
+    """A folder of Parquet files; a changed row is replaced inside its file, so it is never there twice."""
+
+    def __init__(self, location: str, done: Ingestion) -> None:
+        self._location = location
+        self._done = done
+
+    def write(self, rows: list[dict[str, Any]], known: dict[str, str]) -> None:
+        changed = {row["image_id"]: row for row in rows if row["image_id"] in known}
+        new = [row for row in rows if row["image_id"] not in known]
+        if changed:
+            self._replace(changed)
+        if new or not changed:
+            _write_file(join(self._location, f"part-{uuid.uuid4().hex}.parquet"), new)
+        self._done.new += len(new)
+        self._done.changed += len(changed)
+        self._done.bytes_written += sum(row["size"] for row in rows)
+
+    def _replace(self, changed: dict[str, dict[str, Any]]) -> None:
+        path = local_path(self._location)
+        system, folder = (
+            (fs.LocalFileSystem(), str(path)) if path is not None else fs.FileSystem.from_uri(self._location)
+        )
+        for info in system.get_file_info(fs.FileSelector(folder)):
+            if not info.base_name.endswith(".parquet") or info.base_name.startswith(("_", ".")):
+                continue
+            ids = pq.read_table(info.path, columns=["image_id"], filesystem=system).column(0).to_pylist()
+            if changed.keys().isdisjoint(ids):
+                continue
+            with system.open_input_file(info.path) as source:
+                batches = pq.ParquetFile(source).iter_batches(batch_size=64)
+                rows = (changed.get(row["image_id"], row) for batch in batches for row in batch.to_pylist())
+                _write_file(join(self._location, info.base_name), rows)
+
+
+class _DeltaTable:
+    """A Delta table; rows reach it through staged files, so that no message between client and server holds images."""
+
+    def __init__(self, tables: Tables, ref: TableRef, done: Ingestion) -> None:
+        self._tables = tables
+        self._ref = ref
+        self._done = done
+
+    def write(self, rows: list[dict[str, Any]], known: dict[str, str]) -> None:
+        self._tables.ensure(self._ref, IMAGES)
+        changed = [row["image_id"] for row in rows if row["image_id"] in known]
+        if rows:
+            staged = self._stage()
+            _write_file(staged, rows)
+            frame = self._tables.spark.read.schema(IMAGES).parquet(staged)
+            if changed:
+                # Killed after this, the images are missing until the next ingestion finds them new.
+                old = self._tables.spark.createDataFrame([(image_id,) for image_id in changed], "image_id string")
+                self._tables.delete(self._ref, old, "image_id")
+            self._tables.append(self._ref, frame)
+            self._unstage(staged)
+        self._done.new += len(rows) - len(changed)
+        self._done.changed += len(changed)
+        self._done.bytes_written += sum(row["size"] for row in rows)
+
+    def _stage(self) -> str:
+        if self._ref.format == "table":
+            warehouse = self._tables.spark.conf.get("spark.sql.warehouse.dir", "spark-warehouse") or "spark-warehouse"
+            return join(warehouse, "_ingest", f"{uuid.uuid4().hex}.parquet")
+        return join(self._ref.location, "_ingest", f"{uuid.uuid4().hex}.parquet")
+
+    def _unstage(self, staged: str) -> None:
+        system, name = file_system(staged)
+        system.delete_dir(name.rpartition("/")[0])

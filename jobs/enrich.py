@@ -1,0 +1,56 @@
+"""Enriches an images table: every image gets its row in image_results, and every face its row in faces.
+
+    python -m jobs.enrich --images TABLE --output FOLDER [--config FILE] [--set section.key=value ...]
+
+TABLE is a path or URI of Delta or Parquet, or a catalogue name. The tables are FOLDER/faces, FOLDER/image_results and
+FOLDER/runs unless the configuration names others. Running it again does only what is new.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from faceattr_udf.config import Config
+from faceattr_udf.errors import FaceattrError
+from faceattr_udf.spark.enrichment import Outputs, enrich
+from faceattr_udf.spark.progress import configure_logging
+from faceattr_udf.spark.runs import Run
+from faceattr_udf.spark.session import start
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; 0 on success, 2 when the configuration or a table is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="jobs.enrich", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", metavar="FILE", help="TOML; the default is the embedded engine")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
+    parser.add_argument("--images", required=True, metavar="TABLE")
+    parser.add_argument("--output", required=True, metavar="FOLDER")
+    arguments = parser.parse_args(argv)
+    configure_logging()
+    try:
+        config = Config.load(arguments.config, arguments.overrides)
+        run = enrich(start(config), config, arguments.images, arguments.output)
+    except FaceattrError as error:
+        print(f"enrich: {error}", file=sys.stderr)
+        return 2
+    _summarise(run, Outputs.of(config, arguments.output))
+    return 0
+
+
+def _summarise(run: Run, outputs: Outputs) -> None:
+    statuses = ", ".join(f"{count} {status}" for status, count in sorted(run.counts.items())) or "nothing new"
+    print(f"{run.n_images} images in {run.seconds:.1f} s ({run.images_per_second:.2f} images/s): {statuses}")
+    print(f"{run.n_faces} faces; {run.n_inferred} different contents inferred")
+    if run.n_duplicate_rows:
+        print(f"{run.n_duplicate_rows} rows of {run.images} left out, because others have the same image_id")
+    if run.n_deleted_images:
+        print(f"{run.n_deleted_images} images deleted, because they have left {run.images}")
+    print(f"faces          {outputs.faces}")
+    print(f"image_results  {outputs.image_results}")
+    print(f"runs           {outputs.runs} (run_id {run.run_id})")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Writes the pictures of a folder, and of the folders below it, to an images table.
+
+    python -m jobs.ingest --input FOLDER --images TABLE [--format delta|parquet] [--config FILE] [--set key=value ...]
+
+TABLE is a path or URI, or a catalogue name with a dot. Running it again adds what is new and replaces what has changed.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from faceattr_udf.config import Config
+from faceattr_udf.errors import FaceattrError
+from faceattr_udf.spark.ingestion import ingest
+from faceattr_udf.spark.progress import configure_logging
+from faceattr_udf.spark.session import start
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job; 0 on success, 2 when the configuration, the folder or the table is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="jobs.ingest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", metavar="FILE", help="TOML; the default is the embedded engine")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
+    parser.add_argument("--input", required=True, metavar="FOLDER")
+    parser.add_argument("--images", required=True, metavar="TABLE")
+    parser.add_argument(
+        "--format", choices=["delta", "parquet"], default="delta", help="of a table that does not exist yet"
+    )
+    arguments = parser.parse_args(argv)
+    configure_logging()
+    try:
+        config = Config.load(arguments.config, arguments.overrides)
+        done = ingest(start(config), config, arguments.input, arguments.images, arguments.format)
+    except FaceattrError as error:
+        print(f"ingest: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"{done.new} new, {done.changed} changed, {done.unchanged} unchanged images; "
+        f"{done.bytes_written / 2**20:.1f} MiB written to {done.table} ({done.table.format})"
+    )
+    for reason, count in sorted(done.refused.items()):
+        print(f"{count} files refused: {reason}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
