@@ -119,7 +119,7 @@ class EnrichConfig(_Section):
     delete_missing: bool = False
     max_batch_rows: int = Field(default=256, ge=1)
     max_batch_bytes: int = Field(default=64 * 2**20, ge=1)
-    max_batch_pixels: int = Field(default=48_000_000, ge=1)
+    max_batch_pixels: int = Field(default=12_000_000, ge=1)
     partitions: int = Field(default=0, ge=0)
 
 

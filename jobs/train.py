@@ -58,7 +58,7 @@ def _train(settings: TrainingSettings, data: Path, output: Path, cache: Path | N
             stream.write(line + "\n")
 
     def cut(split: str, size: int, margin: float) -> Any:  # noqa: ANN401
-        return load_faces(tables[split], size, margin, cache / f"{split}-{size}" if cache else None)
+        return load_faces(tables[split], size, margin, cache=cache / f"{split}-{size}" if cache else None)
 
     # The window of production in the middle of a larger cut that leaves room for moving it.
     faces = cut("train", SOURCE_SIZE, (1.0 + settings.margin) * SOURCE_SIZE / INPUT_SIZE - 1.0)

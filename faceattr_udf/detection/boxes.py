@@ -57,7 +57,8 @@ def suppress(boxes: FloatArray, scores: FloatArray, groups: IntArray, threshold:
     shifted = boxes.astype(np.float64)
     shifted[:, 2:] -= shifted[:, :2]
     shifted[:, 0] += groups * extent
-    kept = cv2.dnn.NMSBoxes(shifted, scores, 0.0, threshold)
+    # It takes arrays, whatever its stub says.
+    kept = cv2.dnn.NMSBoxes(shifted, scores, 0.0, threshold)  # type: ignore[arg-type]
     return np.asarray(kept, dtype=np.int64).reshape(-1)
 
 

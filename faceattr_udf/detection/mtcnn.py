@@ -164,7 +164,7 @@ class Detector:
         clipped = np.concatenate(
             [np.maximum(pixels[:, :2], 0), np.minimum(pixels[:, 2:], frames[candidates.images])], axis=1
         )
-        inside = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
+        inside = np.logical_and.reduce(clipped[:, 2:] > clipped[:, :2], axis=1)
         if self.config.border == "clip":
             pixels = clipped
         candidates, pixels = candidates.take(inside), pixels[inside]

@@ -72,7 +72,7 @@ def read_table(path: Path) -> pa.Table:
 class FaceCutter:
     """Cuts the largest face of an image exactly as the analyzer does: the cascade's box plus margin."""
 
-    def __init__(self, size: int, margin: float, detector: DetectorConfig | None = None) -> None:
+    def __init__(self, size: int, margin: float, detector: DetectorConfig) -> None:
         """Loads the cascade.
 
         Args:
@@ -80,8 +80,7 @@ class FaceCutter:
             margin: As `cut_face` takes it.
             detector: Settings; the largest face alone is ever used.
         """
-        base = detector or DetectorConfig()
-        self._detector = Detector(base.model_copy(update={"largest_only": True}))
+        self._detector = Detector(detector.model_copy(update={"largest_only": True}))
         self._size, self._margin = size, margin
 
     def cut(self, contents: list[bytes]) -> tuple[UInt8Array, npt.NDArray[np.bool_]]:
@@ -107,9 +106,9 @@ class FaceCutter:
 _cutter: FaceCutter | None = None
 
 
-def _start_worker(size: int, margin: float) -> None:
+def _start_worker(size: int, margin: float, detector: DetectorConfig) -> None:
     global _cutter  # noqa: PLW0603 - a pool's worker has no other place for what it loads once
-    _cutter = FaceCutter(size, margin)
+    _cutter = FaceCutter(size, margin, detector)
 
 
 def _cut_in_worker(contents: list[bytes]) -> tuple[UInt8Array, npt.NDArray[np.bool_]]:
@@ -119,14 +118,23 @@ def _cut_in_worker(contents: list[bytes]) -> tuple[UInt8Array, npt.NDArray[np.bo
     return _cutter.cut(contents)
 
 
-def load_faces(table: pa.Table, size: int, margin: float, cache: Path | None = None, workers: int = 2) -> LabelledFaces:
+def load_faces(
+    table: pa.Table,
+    size: int,
+    margin: float,
+    *,
+    cache: Path | None = None,
+    detector: DetectorConfig | None = None,
+    workers: int = 2,
+) -> LabelledFaces:
     """Cuts every face of a table, in worker processes, and encodes its labels.
 
     Args:
         table: Of `read_table`.
         size: Side of a cut, pixels.
         margin: As `cut_face` takes it.
-        cache: File stem for the cuts; reused when it is there and as long as the table.
+        cache: File stem for the cuts; reused when it is there.
+        detector: Settings of the cascade; None means the defaults.
         workers: Processes.
 
     Returns:
@@ -146,7 +154,7 @@ def load_faces(table: pa.Table, size: int, margin: float, cache: Path | None = N
             crops = np.zeros(shape, dtype=np.uint8)
         found = np.zeros(count, dtype=bool)
         start = 0
-        with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(size, margin)) as pool:
+        with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(size, margin, detector or DetectorConfig())) as pool:
             for cuts, hits in pool.map(_cut_in_worker, _batches(table["image"], 64)):
                 crops[start : start + len(cuts)], found[start : start + len(cuts)] = cuts, hits
                 start += len(cuts)

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faceattr_udf.images.crop import cut_face
+
+
+def _gradient(height: int, width: int) -> np.ndarray:
+    rows, columns = np.mgrid[0:height, 0:width]
+    return np.stack([rows % 256, columns % 256, np.full_like(rows, 200)], axis=2).astype(np.uint8)
+
+
+def test_one_pixel_fills_the_cut() -> None:
+    assert (cut_face(np.full((1, 1, 3), 9, np.uint8), (0, 0, 1, 1), 8, 0.0) == 9).all()
+
+
+def test_a_cut_of_its_own_size_is_the_image() -> None:
+    image = _gradient(40, 40)
+    assert (cut_face(image, (0, 0, 40, 40), 40, 0.0) == image).all()
+
+
+def test_the_margin_is_of_the_longer_side_and_centred() -> None:
+    image = _gradient(100, 100)
+    cut = cut_face(image, (40, 30, 60, 70), 60, 0.5)
+    assert (cut == image[20:80, 20:80]).all()
+
+
+def test_outside_the_frame_is_black() -> None:
+    cut = cut_face(np.full((20, 20, 3), 255, np.uint8), (0, 0, 20, 20), 40, 1.0)
+    assert cut[:10].max() == 0
+    assert cut[10:30, 10:30].min() == 255
+    assert cut[:, 30:].max() == 0
+
+
+def test_a_box_far_outside_counts_only_with_its_visible_part() -> None:
+    image = _gradient(50, 50)
+    assert (cut_face(image, (-30, -40, 50, 50), 32, 0.2) == cut_face(image, (0, 0, 50, 50), 32, 0.2)).all()
+
+
+@given(box=st.tuples(*[st.floats(-300, 300)] * 4), size=st.integers(1, 64), margin=st.floats(0, 2))
+def test_any_box_gives_a_cut(box: tuple[float, float, float, float], size: int, margin: float) -> None:
+    cut = cut_face(_gradient(30, 40), box, size, margin)
+    assert cut.shape == (size, size, 3)
+    assert cut.dtype == np.uint8
+
+
+@pytest.mark.parametrize("factor", [2, 3, 8])
+def test_shrinking_averages_instead_of_skipping(factor: int) -> None:
+    side = 16 * factor
+    checks = ((np.indices((side, side)).sum(axis=0) % 2) * 254).astype(np.uint8)
+    cut = cut_face(np.repeat(checks[..., None], 3, axis=2), (0, 0, side, side), 16, 0.0)
+    assert np.abs(cut.astype(int) - 127).max() <= 20 if factor % 2 else np.abs(cut.astype(int) - 127).max() <= 1

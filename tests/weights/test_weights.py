@@ -1,0 +1,117 @@
+"""Weights are used only when they are the ones their record names."""
+
+import hashlib
+import json
+import shutil
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from faceattr_udf.attributes.predictor import MODEL_FILES, load_predictor, model_record
+from faceattr_udf.config import AttributesConfig
+from faceattr_udf.detection.mtcnn import STAGES
+from faceattr_udf.errors import WeightsError
+from faceattr_udf.networks.mobilenet import ServedAttributes
+from faceattr_udf.networks.mtcnn import ServedMtcnn
+from faceattr_udf.runtime import Graph
+from faceattr_udf.training.checkpoint import load_network
+from faceattr_udf.training.export import PACKAGE_WEIGHTS, load_mtcnn
+from faceattr_udf.weights import load_file, load_record
+
+SHIPPED = (*STAGES, *MODEL_FILES.values())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for suffix in ("json", "xml", "bin", "safetensors"):
+        shutil.copy(PACKAGE_WEIGHTS / f"attributes_default.{suffix}", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_file_has_its_recorded_checksum(name: str) -> None:
+    record = load_record(name)
+    assert len(record.sha256) == 3
+    for file, checksum in record.sha256.items():
+        content = (resources.files("faceattr_udf.weights") / file).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == checksum
+    assert record.licence
+    assert record.training
+
+
+def test_an_altered_file_is_refused(folder: Path) -> None:
+    weights = folder / "attributes_default.bin"
+    content = bytearray(weights.read_bytes())
+    content[1000] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"attributes_default\.bin has checksum"):
+        load_predictor(AttributesConfig(weights=str(folder)))
+
+
+def test_a_missing_file_is_named(folder: Path) -> None:
+    (folder / "attributes_default.xml").unlink()
+    with pytest.raises(WeightsError, match=r"attributes_default\.xml is missing"):
+        load_predictor(AttributesConfig(weights=str(folder)))
+
+
+def test_a_malformed_record_is_refused(folder: Path) -> None:
+    path = folder / "attributes_default.json"
+    path.write_text(json.dumps({"name": "attributes_default"}))
+    with pytest.raises(WeightsError, match="malformed"):
+        model_record(AttributesConfig(weights=str(folder)))
+
+
+def test_a_file_that_the_record_does_not_name_is_refused() -> None:
+    with pytest.raises(WeightsError, match="names no checksum"):
+        load_file(load_record("mtcnn_pnet"), "pt")
+
+
+def test_a_model_without_weights_says_which_have_some() -> None:
+    with pytest.raises(WeightsError, match="separate_grey.*use default"):
+        model_record(AttributesConfig(model="separate_grey"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_graph_of_a_stage_equals_its_network_in_torch(stage: str) -> None:
+    side = load_record(stage).input_size or 50
+    pixels = np.random.default_rng(0).uniform(0, 255, (3, side, side, 3)).astype(np.float32)
+    with torch.inference_mode():
+        expected = ServedMtcnn(load_mtcnn(stage))(torch.from_numpy(pixels))
+    for ours, theirs in zip(Graph(stage)(pixels), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-4)
+
+
+def test_the_graph_of_the_attributes_equals_its_network_in_torch() -> None:
+    record = load_record("attributes_default")
+    network = load_network(PACKAGE_WEIGHTS / "attributes_default.safetensors")
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 112, 112, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        expected = ServedAttributes(network, record.temperatures, flip=True)(torch.from_numpy(pixels))
+    predicted = load_predictor(AttributesConfig()).predict(pixels)
+    assert list(predicted) == ["age", "gender", "ethnicity", "emotion"]
+    # The graph's constants are float16 after folding, the network's before.
+    for ours, theirs in zip(predicted.values(), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs.numpy(), atol=5e-3)
+
+
+def test_no_faces_give_empty_probabilities() -> None:
+    predicted = load_predictor(AttributesConfig()).predict(np.zeros((0, 112, 112, 3), np.uint8))
+    assert {name: value.shape for name, value in predicted.items()} == {
+        "age": (0, 101),
+        "gender": (0, 2),
+        "ethnicity": (0, 5),
+        "emotion": (0, 7),
+    }
+
+
+def test_a_face_gets_the_same_probabilities_alone_and_in_a_batch() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 112, 112, 3), dtype=np.uint8)
+    predictor = load_predictor(AttributesConfig())
+    together = predictor.predict(pixels)
+    alone = predictor.predict(pixels[2:3])
+    for name, values in together.items():
+        assert np.allclose(values.sum(axis=1), 1.0, atol=1e-4)
+        np.testing.assert_allclose(values[2:3], alone[name], atol=1e-5)
