@@ -66,14 +66,26 @@ def _train(settings: TrainingSettings, data: Path, output: Path, cache: Path | N
     validation, test = (cut(split, INPUT_SIZE, settings.margin) for split in ("val", "test"))
     calibrated = temperatures(predict(network, validation), validation)
     training = {"command": "python -m jobs.train", "settings": settings.model_dump(mode="json"), "faces": len(faces)}
-    details = {"margin": settings.margin, "temperatures": calibrated, "training": training}
-    save_weights(network, output, settings.name, **details, measured={})
+
+    def save(measured: dict[str, Any]) -> None:
+        save_weights(
+            network,
+            output,
+            settings.name,
+            margin=settings.margin,
+            temperatures=calibrated,
+            training=training,
+            measured=measured,
+        )
+
+    # What is measured is what ships: the exported graph.
+    save({})
     predictor = GraphPredictor(settings.name, output, threads=2)
     measured = {
         "val": report(predict_in_batches(predictor, validation), validation),
         "test": report(predict_in_batches(predictor, test), test),
     }
-    save_weights(network, output, settings.name, **details, measured=measured)
+    save(measured)
     return measured
 
 

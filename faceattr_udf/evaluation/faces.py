@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -154,8 +155,10 @@ def load_faces(
             crops = np.zeros(shape, dtype=np.uint8)
         found = np.zeros(count, dtype=bool)
         start = 0
-        with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(size, margin, detector or DetectorConfig())) as pool:
-            for cuts, hits in pool.map(_cut_in_worker, _batches(table["image"], 64)):
+        with ProcessPoolExecutor(
+            workers, initializer=_start_worker, initargs=(size, margin, detector or DetectorConfig())
+        ) as pool:
+            for cuts, hits in pool.map(_cut_in_worker, _batches(_column(table, "image"), 64)):
                 crops[start : start + len(cuts)], found[start : start + len(cuts)] = cuts, hits
                 start += len(cuts)
         if found_file:
@@ -163,14 +166,18 @@ def load_faces(
     return _encode(table, crops, found)
 
 
-def _batches(images: pa.ChunkedArray, rows: int) -> Iterator[list[bytes]]:
+def _batches(images: list[bytes], rows: int) -> Iterator[list[bytes]]:
     for start in range(0, len(images), rows):
-        yield images.slice(start, rows).to_pylist()
+        yield images[start : start + rows]
+
+
+def _column(table: pa.Table, name: str) -> list[Any]:
+    return table[name].to_pylist()
 
 
 def _encode(table: pa.Table, crops: UInt8Array, found: npt.NDArray[np.bool_]) -> LabelledFaces:
     ages = []
-    for age, low, high in zip(*(table[c].to_pylist() for c in ("age", "age_min", "age_max")), strict=True):
+    for age, low, high in zip(*(_column(table, name) for name in ("age", "age_min", "age_max")), strict=True):
         if low is not None and high is not None:
             ages.append((low, high))
         else:
@@ -178,14 +185,14 @@ def _encode(table: pa.Table, crops: UInt8Array, found: npt.NDArray[np.bool_]) ->
     labels, unknown, unknown_labels = {}, {}, {}
     for attribute, classes in CLASSES.items():
         index = {label: i for i, label in enumerate(classes)}
-        values = table[attribute].to_pylist()
+        values = _column(table, attribute)
         labels[attribute] = np.array([index.get(value, UNLABELLED) for value in values], dtype=np.int64)
         unknown[attribute] = np.array([value is not None and value not in index for value in values], dtype=bool)
         unknown_labels[attribute] = dict(Counter(value for value in values if value is not None and value not in index))
     return LabelledFaces(
         crops=crops,
         detected=found,
-        source=np.asarray(table["source"].to_pylist(), dtype=np.str_),
+        source=np.asarray(_column(table, "source"), dtype=np.str_),
         age_range=np.array(ages, dtype=np.float32).reshape(-1, 2),
         labels=labels,
         unknown=unknown,

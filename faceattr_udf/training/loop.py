@@ -109,7 +109,7 @@ def _start(faces: LabelledFaces, settings: TrainingSettings) -> _State:
         chosen = np.sort(np.random.default_rng(settings.seed).permutation(len(faces))[:_STATISTICS_FACES])
         window = center_window(torch.from_numpy(np.asarray(faces.crops[chosen])).permute(0, 3, 1, 2), INPUT_SIZE)
         load_faceres(network, Path(settings.initial), window.permute(0, 2, 3, 1).numpy())
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    network = network.to(memory_format=torch.channels_last)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
