@@ -143,7 +143,6 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "enrich.max_batch_pixels": (7, False),
     "enrich.partitions": (7, False),
     "runtime.threads": (7, False),
-    "runtime.device": ("cpu", False),
 }
 
 

@@ -36,8 +36,8 @@ class TableRef:
     def sql(self) -> str:
         """The table as SQL names it."""
         if self.format == "table":
-            return ".".join(f"`{part}`" for part in self.location.split("."))
-        return "delta.`" + self.location.replace("`", "``") + "`"
+            return ".".join(quoted(part) for part in self.location.split("."))
+        return "delta." + quoted(self.location)
 
     def __str__(self) -> str:
         return self.location
@@ -226,24 +226,25 @@ class Tables:
             delete_flag: A boolean column of `source`: where true, the row with that key is deleted.
             between: (column, lowest, highest) of the source's keys, so that files without them are skipped.
         """
-        columns = [name for name in source.columns if name != delete_flag]
-        on = [f"t.`{key}` = s.`{key}`" for key in keys]
+        columns = [quoted(name) for name in source.columns if name != delete_flag]
+        on = [f"t.{quoted(key)} = s.{quoted(key)}" for key in keys]
         if between is not None:
-            on += [f"t.`{between[0]}` >= {literal(between[1])}", f"t.`{between[0]}` <= {literal(between[2])}"]
-        delete = f"WHEN MATCHED AND s.`{delete_flag}` THEN DELETE" if delete_flag else ""
-        insert_if = f"AND NOT s.`{delete_flag}`" if delete_flag else ""
-        self._merge(
-            ref,
-            source,
-            " AND ".join(on),
-            f"{delete} WHEN MATCHED THEN UPDATE SET {', '.join(f't.`{c}` = s.`{c}`' for c in columns)} "
-            f"WHEN NOT MATCHED {insert_if} THEN INSERT ({', '.join(f'`{c}`' for c in columns)}) "
-            f"VALUES ({', '.join(f's.`{c}`' for c in columns)})",
-        )
+            column = f"t.{quoted(between[0])}"
+            on += [f"{column} >= {literal(between[1])}", f"{column} <= {literal(between[2])}"]
+        flag = f"s.{quoted(delete_flag)}" if delete_flag else None
+        assignments = ", ".join(f"t.{column} = s.{column}" for column in columns)
+        row = f"({', '.join(columns)}) VALUES ({', '.join(f's.{column}' for column in columns)})"
+        actions = [
+            f"WHEN MATCHED AND {flag} THEN DELETE" if flag else "",
+            f"WHEN MATCHED THEN UPDATE SET {assignments}",
+            f"WHEN NOT MATCHED {f'AND NOT {flag}' if flag else ''} THEN INSERT {row}",
+        ]
+        self._merge(ref, source, " AND ".join(on), " ".join(actions))
 
     def delete(self, ref: TableRef, source: DataFrame, key: str) -> None:
         """Deletes the rows whose key is in `source`, in one commit."""
-        self._merge(ref, source.select(key).distinct(), f"t.`{key}` = s.`{key}`", "WHEN MATCHED THEN DELETE")
+        same = f"t.{quoted(key)} = s.{quoted(key)}"
+        self._merge(ref, source.select(key).distinct(), same, "WHEN MATCHED THEN DELETE")
 
     def _merge(self, ref: TableRef, source: DataFrame, on: str, actions: str) -> None:
         view = f"faceattr_merge_{uuid.uuid4().hex}"
@@ -252,6 +253,15 @@ class Tables:
             self.spark.sql(f"MERGE INTO {ref.sql} t USING {view} s ON {on} {actions}").collect()  # quoted
         finally:
             self.spark.catalog.dropTempView(view)
+
+
+def quoted(name: str) -> str:
+    """Returns a name as a SQL identifier.
+
+    >>> quoted("odd`name")
+    '`odd``name`'
+    """
+    return "`" + name.replace("`", "``") + "`"
 
 
 def literal(text: str) -> str:

@@ -70,7 +70,7 @@ def test_a_file_that_the_record_does_not_name_is_refused() -> None:
 
 
 def test_a_model_without_weights_says_which_have_some() -> None:
-    with pytest.raises(WeightsError, match="separate_grey.*use default"):
+    with pytest.raises(WeightsError, match=r"separate_grey.*use default"):
         model_record(AttributesConfig(model="separate_grey"))
 
 
