@@ -5,6 +5,7 @@ The defaults here are the defaults of the product: an empty file is a valid conf
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from faceattr_udf.errors import ConfigError
 
 Attribute = Literal["age", "gender", "ethnicity", "emotion"]
+
+_SECRET = re.compile("(?i)secret|password|token|access[.]?key|credential")
+"""Settings whose values are neither recorded nor quoted; what spark.redaction.regex hides, and a little more."""
+_HIDDEN = "(hidden)"
 
 
 class _Section(BaseModel):
@@ -185,6 +190,20 @@ class Config(_Section):
         except ValidationError as error:
             raise ConfigError(explain(error)) from error
 
+    def recorded(self) -> str:
+        """The whole configuration as JSON for people to read, without what could be a secret.
+
+        >>> config = Config.load(None, ["engine.settings.spark.hadoop.fs.s3a.secret.key=abc"])
+        >>> json.loads(config.recorded())["engine"]["settings"]
+        {'spark.hadoop.fs.s3a.secret.key': '(hidden)'}
+        """
+        data = self.model_dump(mode="json")
+        engine = data["engine"]
+        if engine["remote"]:
+            engine["remote"] = engine["remote"].partition("/;")[0]  # parameters of the URL, a token among them
+        engine["settings"] = {k: _HIDDEN if _SECRET.search(k) else v for k, v in engine["settings"].items()}
+        return json.dumps(data, separators=(",", ":"))
+
     def result_settings(self) -> dict[str, Any]:
         """The part of the configuration that decides what is computed for an image, as plain data.
 
@@ -247,9 +266,10 @@ def explain(error: ValidationError) -> str:
     reasons = []
     for detail in error.errors():
         key = ".".join(str(part) for part in detail["loc"]) or "configuration"
+        value = _HIDDEN if _SECRET.search(key) else repr(detail["input"])
         if detail["type"] == "extra_forbidden":
-            reasons.append(f"unknown key {key} = {detail['input']!r}; remove it or correct its spelling (see conf/)")
+            reasons.append(f"unknown key {key} = {value}; remove it or correct its spelling (see conf/)")
         else:
             expected = detail["msg"].removeprefix("Value error, ")
-            reasons.append(f"{key} = {detail['input']!r} is wrong: {expected}" if detail["loc"] else expected)
+            reasons.append(f"{key} = {value} is wrong: {expected}" if detail["loc"] else expected)
     return "configuration: " + "; ".join(reasons)

@@ -198,3 +198,25 @@ def test_any_data_is_a_configuration_or_a_config_error(data: object) -> None:
         return
     assert isinstance(config, BaseModel)
     assert Config.from_mapping(config.model_dump(mode="json")) == config
+
+
+def test_what_could_be_a_secret_is_neither_recorded_nor_quoted() -> None:
+    config = Config.load(
+        None,
+        [
+            "engine.name=connect",
+            "engine.remote=sc://host:443/;token=t0psecret;use_ssl=true",
+            "engine.settings.spark.hadoop.fs.s3a.secret.key=t0psecret",
+            "engine.settings.spark.hadoop.fs.s3a.access.key=t0psecret",
+            "engine.settings.spark.sql.shuffle.partitions=8",
+        ],
+    )
+    recorded = config.recorded()
+    assert "t0psecret" not in recorded
+    assert Config.model_validate_json(recorded).engine.remote == "sc://host:443"
+    assert Config.model_validate_json(recorded).engine.settings["spark.sql.shuffle.partitions"] == "8"
+    with pytest.raises(ConfigError) as raised:
+        Config.from_mapping({"engine": {"settings": {"fs.s3a.secret.key": 12345}, "token": "t0psecret"}})
+    assert "engine.settings.fs.s3a.secret.key" in str(raised.value)
+    assert "12345" not in str(raised.value)
+    assert "t0psecret" not in str(raised.value)

@@ -105,7 +105,7 @@ class RunsTable:
             float(run.images_per_second),
             run.config.config_id(),
             run.model_version,
-            run.config.model_dump_json(),
+            run.config.recorded(),
             SCHEMA_VERSION,
         )
         return self._tables.spark.createDataFrame([row], RUNS)

@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pyspark.sql import SparkSession
 
@@ -24,8 +24,11 @@ _SMALL: Final = {
     "spark.ui.showConsoleProgress": "false",  # the job reports its own progress on the same stream
 }
 
+_CONNECT_SECONDS: Final = 10
+
 _lock = threading.Lock()
 _sail: dict[str, Any] = {}
+_connected: dict[str, SparkSession] = {}
 
 
 def start(config: Config | None = None) -> SparkSession:
@@ -59,17 +62,37 @@ def _connect(remote: str, config: Config) -> SparkSession:
         msg = f"Spark Connect's client is not installed ({error}); install the extra faceattr_udf[sail]"
         raise EngineError(msg) from error
     os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"  # as that builder does: functions.* then build Connect columns
-    builder = ConnectSession.builder.remote(remote)
     try:
-        session = builder.getOrCreate()
+        session = _connected.get(remote)
+        if session is None or session.is_stopped:  # type: ignore[attr-defined]  # only the Connect class has it
+            _wait_for(remote)
+            # Not getOrCreate, which finds the process's last session whatever server that has.
+            session = cast("SparkSession", ConnectSession.builder.remote(remote).create())
+            _connected[remote] = session
         session.conf.set("spark.sql.session.timeZone", "UTC")
         for key, value in config.engine.settings.items():
             session.conf.set(key, value)
     except Exception as error:  # the client wraps gRPC's failures in several unrelated types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        msg = f"the Spark Connect server {remote} cannot be used ({reason}); start it or correct engine.remote"
+        server = remote.partition("/;")[0]  # what follows may be a token
+        msg = f"the Spark Connect server {server} cannot be used ({reason}); start it or correct engine.remote"
         raise EngineError(msg) from error
-    return session  # type: ignore[return-value]  # the Connect class implements the same interface
+    return session
+
+
+def _wait_for(remote: str) -> None:
+    """Waits until a server answers; the client itself would retry for ten minutes before it says that none does."""
+    import grpc  # noqa: PLC0415
+    from pyspark.sql.connect.client import DefaultChannelBuilder  # noqa: PLC0415
+
+    channel = DefaultChannelBuilder(remote).toChannel()
+    try:
+        grpc.channel_ready_future(channel).result(timeout=_CONNECT_SECONDS)
+    except grpc.FutureTimeoutError as error:
+        msg = f"no answer within {_CONNECT_SECONDS} s"
+        raise TimeoutError(msg) from error
+    finally:
+        channel.close()
 
 
 def _start_sail(config: Config) -> SparkSession:

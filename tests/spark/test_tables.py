@@ -1,0 +1,139 @@
+"""Every table operation on both engines."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from conftest import Engine
+from pyspark.sql.types import IntegerType, LongType, StringType, StructField, StructType
+
+from faceattr_udf.config import Config
+from faceattr_udf.errors import EngineError, SchemaError, TableNotFoundError
+from faceattr_udf.spark.tables import TableRef, Tables, absolute, input_ref, output_ref
+
+KEY = StructField("key", StringType())
+KEY_VALUE = StructType([KEY, StructField("value", LongType())])
+INJECTION = "x') OR (1=1) --"
+
+
+@pytest.fixture
+def tables(engine: Engine) -> Tables:
+    return Tables(engine.session, engine.name)
+
+
+@pytest.fixture
+def ref(tmp_path: Path) -> TableRef:
+    return TableRef(str(tmp_path / "t"), "delta")
+
+
+@pytest.fixture
+def schema(engine: Engine) -> StructType:
+    """With a name that needs quotes where the engine allows one; Delta on Spark refuses blanks."""
+    return KEY_VALUE if engine.name == "spark" else StructType([KEY, StructField("odd`na me", LongType())])
+
+
+def test_what_is_not_there_is_not_found_and_not_read(tables: Tables, ref: TableRef) -> None:
+    assert tables.find(ref) is None
+    with pytest.raises(TableNotFoundError, match=r"does not exist"):
+        tables.read(ref)
+
+
+def test_a_folder_that_is_no_table_is_not_found(tables: Tables, tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "notes.txt").write_text("nothing")
+    assert tables.find(TableRef(str(tmp_path / "t"), "delta")) is None
+
+
+def test_ensure_makes_an_empty_table_once(tables: Tables, ref: TableRef, schema: StructType) -> None:
+    assert not tables.check(ref, schema)
+    tables.ensure(ref, schema)
+    tables.ensure(ref, schema)
+    assert tables.check(ref, schema)
+    assert tables.read(ref).collect() == []
+
+
+def test_merge_updates_inserts_and_deletes_in_one_commit(tables: Tables, ref: TableRef, schema: StructType) -> None:
+    spark, value = tables.spark, schema.fieldNames()[1]
+    tables.ensure(ref, schema)
+    tables.append(ref, spark.createDataFrame([("a", 1), ("b", 2), (INJECTION, 3)], schema))
+    commits = len(list(Path(ref.location, "_delta_log").glob("*.json")))
+    flagged = StructType([*schema, StructField("gone", StringType())])
+    source = spark.createDataFrame([("a", 10, None), ("b", None, "x"), ("c", 4, None), ("d", None, "x")], flagged)
+    source = source.selectExpr("key", f"`{value.replace('`', '``')}`", "gone IS NOT NULL AS gone")
+    tables.merge(ref, source, ["key"], "gone", ("key", "a", "d"))
+    assert sorted(tuple(row) for row in tables.read(ref).collect()) == [("a", 10), ("c", 4), (INJECTION, 3)]
+    assert len(list(Path(ref.location, "_delta_log").glob("*.json"))) == commits + 1
+
+
+def test_hostile_text_stays_text(tables: Tables, ref: TableRef, schema: StructType) -> None:
+    spark = tables.spark
+    tables.ensure(ref, schema)
+    keys = [INJECTION, "it's \\ ünïcode", "a`b", "%s {x} ${y}"]
+    tables.append(ref, spark.createDataFrame([(key, 1) for key in [*keys, "other"]], schema))
+    source = spark.createDataFrame([(key, 2) for key in keys], schema)
+    tables.merge(ref, source, ["key"], None, ("key", min(keys), max(keys)))
+    assert {row[0]: row[1] for row in tables.read(ref).collect()} == {**dict.fromkeys(keys, 2), "other": 1}
+    tables.delete(ref, spark.createDataFrame([(INJECTION,), (INJECTION,)], "key string"), "key")
+    assert {row[0] for row in tables.read(ref).collect()} == {*keys[1:], "other"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (StructType([KEY]), "value bigint is not expected|value is not expected"),
+        (StructType([KEY, StructField("value", IntegerType())]), "value is bigint instead of int"),
+        (StructType([*KEY_VALUE, StructField("x", LongType())]), "x bigint is not"),
+    ],
+)
+def test_a_table_of_other_columns_is_refused(tables: Tables, ref: TableRef, changed: StructType, named: str) -> None:
+    tables.ensure(ref, KEY_VALUE)
+    with pytest.raises(SchemaError, match=named):
+        tables.ensure(ref, changed)
+    with pytest.raises(SchemaError, match=r"table .*t does not have the columns"):
+        tables.append(ref, tables.spark.createDataFrame([], changed))
+
+
+def test_a_table_of_the_catalogue(engine: Engine, tables: Tables) -> None:
+    spark = tables.spark
+    spark.sql("CREATE DATABASE IF NOT EXISTS shop")
+    ref = output_ref(f"shop.people_{engine.name}", "ignored")
+    assert ref.format == "table"
+    try:
+        assert tables.find(ref) is None
+        tables.ensure(ref, KEY_VALUE)
+        tables.append(ref, spark.createDataFrame([("a", 1)], KEY_VALUE))
+        tables.merge(ref, spark.createDataFrame([("a", 2), ("b", 3)], KEY_VALUE), ["key"])
+        tables.delete(ref, spark.createDataFrame([("b",)], "key string"), "key")
+        assert [tuple(row) for row in tables.read(ref).collect()] == [("a", 2)]
+    finally:
+        spark.sql(f"DROP TABLE IF EXISTS {ref.sql}")
+
+
+def test_a_path_with_a_blank(engine: Engine, tables: Tables, tmp_path: Path) -> None:
+    ref = TableRef(str(tmp_path / "my photos"), "delta")
+    if engine.name == "sail":
+        with pytest.raises(EngineError, match="blank"):
+            tables.check(ref, KEY_VALUE)
+        assert not Path(ref.location).exists()
+        assert not Path(quote(ref.location)).exists()
+    else:
+        tables.ensure(ref, KEY_VALUE)
+        tables.merge(ref, tables.spark.createDataFrame([("a", 2)], KEY_VALUE), ["key"])
+        assert tables.read(ref).count() == 1
+
+
+def test_where_tables_are(tmp_path: Path) -> None:
+    config = Config()
+    with pytest.raises(TableNotFoundError, match=r"no/such does not exist"):
+        input_ref("no/such", config)
+    assert input_ref("shop.photos", config) == TableRef("shop.photos", "table")
+    assert input_ref("s3://bucket/photos", config) == TableRef("s3://bucket/photos", "delta")
+    assert input_ref("s3://bucket/photos.parquet", config) == TableRef("s3://bucket/photos.parquet", "parquet")
+    assert input_ref(str(tmp_path), config) == TableRef(str(tmp_path), "parquet")
+    (tmp_path / "_delta_log").mkdir()
+    assert input_ref(str(tmp_path), config) == TableRef(str(tmp_path), "delta")
+    asked = Config.load(None, ["input.format=table"])
+    assert input_ref("photos", asked) == TableRef("photos", "table")
+    assert output_ref("faces", "s3://bucket/out/") == TableRef("s3://bucket/out/faces", "delta")
+    assert output_ref("faces", "out") == TableRef(absolute("out/faces"), "delta")
+    assert output_ref("shop.faces", "out") == TableRef("shop.faces", "table")

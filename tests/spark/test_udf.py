@@ -1,0 +1,157 @@
+"""The function in the workers, called as Spark calls it: batches in, batches out, no engine needed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from faceattr_udf.config import Config
+from faceattr_udf.results import ImageResult, ImageStatus
+from faceattr_udf.spark.udf import AnalyzeBatches, AnalyzerPool, AnalyzerProvider, pool
+
+
+@dataclass
+class Recorder:
+    """An analyzer that remembers what it was given."""
+
+    calls: list[list[bytes | None]] = field(default_factory=list)
+
+    def analyze(self, contents: Sequence[bytes | None]) -> list[ImageResult]:
+        self.calls.append(list(contents))
+        return [ImageResult(ImageStatus.MISSING if c is None else ImageStatus.NO_FACE) for c in contents]
+
+
+@dataclass
+class Loader:
+    analyzer: Recorder = field(default_factory=Recorder)
+    threads: list[int] = field(default_factory=list)
+
+    def load(self, config: Config, threads: int) -> Recorder:  # noqa: ARG002
+        self.threads.append(threads)
+        return self.analyzer
+
+    @property
+    def provider(self) -> AnalyzerProvider:
+        return AnalyzerProvider(self.load, lambda _: "recorder-1")
+
+
+@pytest.fixture
+def loader() -> Loader:
+    return Loader()
+
+
+def run(loader: Loader, batches: Sequence[pa.RecordBatch], *overrides: str, **options: Any) -> list[dict[str, Any]]:
+    config = Config.load(None, overrides)
+    options = {"keep": ("image_id",), "content": "content", **options}
+    analyze = AnalyzeBatches(config_json=config.model_dump_json(), provider=loader.provider, **options)
+    return [row for batch in analyze(iter(batches)) for row in batch.to_pylist()]
+
+
+def images(*contents: bytes | None, kind: pa.DataType | None = None, **columns: list[Any]) -> pa.RecordBatch:
+    ids = pa.array([str(index) for index in range(len(contents))])
+    content = pa.array(contents, type=kind or pa.binary())
+    return pa.RecordBatch.from_pydict({"image_id": ids, "content": content, **columns})
+
+
+def test_no_batches_load_nothing(loader: Loader) -> None:
+    assert run(loader, []) == []
+    assert loader.threads == []
+
+
+def test_an_empty_batch_has_no_rows_and_loads_nothing(loader: Loader) -> None:
+    assert run(loader, [images()]) == []
+    assert loader.threads == []
+
+
+def test_a_null_is_a_row(loader: Loader) -> None:
+    (row,) = run(loader, [images(None)])
+    assert (row["image_id"], row["status"], row["n_faces"], row["faces"]) == ("0", "missing", 0, [])
+    assert loader.analyzer.calls == [[None]]
+
+
+def test_content_is_not_among_the_columns_that_come_out(loader: Loader) -> None:
+    (row,) = run(loader, [images(b"x")])
+    assert set(row) == {"image_id", "status", "error", "width", "height", "n_faces", "faces"}
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
+def test_engines_may_give_bytes_in_any_layout(loader: Loader, kind: pa.DataType) -> None:
+    assert len(run(loader, [images(b"x", None, b"yy", kind=kind)])) == 3
+    assert loader.analyzer.calls == [[b"x", None, b"yy"]]
+
+
+def test_batches_are_bounded_by_rows_and_by_bytes(loader: Loader) -> None:
+    contents = [b"1" * 10, b"2" * 10, b"3" * 25, None, b"4", b"5", b"6"]
+    rows = run(loader, [images(*contents)], "enrich.max_batch_bytes=20", "enrich.max_batch_rows=3")
+    assert [row["image_id"] for row in rows] == list("0123456")
+    # The third is larger than the bound and therefore alone.
+    assert [[len(c or b"") for c in call] for call in loader.analyzer.calls] == [[10, 10], [25], [0, 1, 1], [1]]
+
+
+def test_the_analyzer_is_loaded_once_for_all_batches_and_tasks_of_a_process(loader: Loader) -> None:
+    for _ in range(3):
+        run(loader, [images(b"a"), images(b"b", b"c")])
+    assert loader.threads == [1]
+    assert len(loader.analyzer.calls) == 6
+
+
+def test_the_configured_threads_reach_the_analyzer(loader: Loader) -> None:
+    run(loader, [images(b"a")], "runtime.threads=3")
+    assert loader.threads == [3]
+
+
+def test_threads_follow_the_cores_of_the_task(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Context:
+        def cpus(self) -> int:
+            return 4
+
+    monkeypatch.setattr("pyspark.TaskContext.get", Context)
+    run(loader, [images(b"a")])
+    assert loader.threads == [4]
+
+
+@pytest.mark.parametrize("consents", [[True, False, None]])
+def test_without_consent_no_byte_reaches_the_analyzer(loader: Loader, consents: list[bool | None]) -> None:
+    batch = images(b"a", b"b", b"c", consent=consents)
+    rows = run(loader, [batch], consent="consent")
+    assert [row["status"] for row in rows] == ["no_face", "not_consented", "not_consented"]
+    assert loader.analyzer.calls == [[b"a"]]
+
+
+def test_of_equal_keys_the_first_counts_across_batches(loader: Loader) -> None:
+    first = pa.RecordBatch.from_pydict({"image_id": ["a", "a", "b"], "content": [b"1", b"2", b"3"]})
+    second = pa.RecordBatch.from_pydict({"image_id": ["b", "c"], "content": [b"4", b"5"]})
+    assert [row["image_id"] for row in run(loader, [first, second], unique="image_id")] == ["a", "b", "c"]
+    assert loader.analyzer.calls == [[b"1", b"3"], [b"5"]]
+
+
+def test_columns_that_pass_through_keep_their_types(loader: Loader) -> None:
+    batch = images(b"a", b"b", number=pa.array([1, None], pa.int32()), when=pa.array([0, 1], pa.timestamp("us", "UTC")))
+    config = Config().model_dump_json()
+    analyze = AnalyzeBatches(config, loader.provider, ("number", "when"), "content")
+    (result,) = analyze(iter([batch]))
+    assert result.schema.field("number").type == pa.int32()
+    assert result.schema.field("when").type == pa.timestamp("us", "UTC")
+    assert result.column("number").to_pylist() == [1, None]
+
+
+def test_an_analyzer_whose_user_failed_is_not_used_again() -> None:
+    made: Iterator[Recorder] = (Recorder() for _ in range(5))
+    analyzers = AnalyzerPool(lambda: next(made), 1)
+    with analyzers.borrow() as first:
+        pass
+    with analyzers.borrow() as again:
+        assert again is first
+    with pytest.raises(RuntimeError), analyzers.borrow():
+        raise RuntimeError
+    with analyzers.borrow() as other:
+        assert other is not first
+
+
+def test_each_configuration_has_its_own_pool(loader: Loader) -> None:
+    provider = AnalyzerProvider(loader.load, lambda _: "")
+    one, two = Config(), Config.load(None, ["detector.min_face_size=40"])
+    assert pool(one, provider, 1) is pool(one, provider, 1)
+    assert pool(one, provider, 1) is not pool(two, provider, 1)
