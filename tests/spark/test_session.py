@@ -1,0 +1,45 @@
+"""Sessions of every engine from one configuration."""
+
+import pytest
+from conftest import Engine
+from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
+
+from faceattr_udf.config import Config
+from faceattr_udf.spark import session
+from faceattr_udf.spark.session import start
+
+
+def test_the_clock_is_utc_on_every_engine(engine: Engine) -> None:
+    assert engine.session.conf.get("spark.sql.session.timeZone") == "UTC"
+
+
+def test_a_second_start_finds_the_session_of_the_first(engine: Engine) -> None:
+    assert start(engine.config()) is engine.session
+
+
+@pytest.mark.spark
+def test_arrow_batches_of_spark_are_bounded_by_the_configuration(spark_engine: Engine) -> None:
+    config, conf = spark_engine.config(), spark_engine.session.conf
+    assert conf.get("spark.sql.execution.arrow.maxRecordsPerBatch") == str(config.enrich.max_batch_rows)
+    assert conf.get("spark.sql.execution.arrow.maxBytesPerBatch") == str(config.enrich.max_batch_bytes)
+    assert conf.get("spark.sql.parquet.columnarReaderBatchSize") == str(config.enrich.max_batch_rows)
+
+
+def test_a_connect_server_is_used_through_its_address(sail_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
+    monkeypatch.setattr(session, "_connected", {})  # a client that knows no server yet
+    remote = session._sail["remote"]  # the embedded engine is a Connect server
+    config = Config.load(None, ["engine.name=connect", f"engine.remote={remote}"])
+    connected = start(config)
+    assert connected is not sail_engine.session
+    assert connected.range(3).agg(F.sum("id")).collect()[0][0] == 3
+    assert start(config) is connected
+
+
+def test_a_stopped_session_is_not_found_again(monkeypatch: pytest.MonkeyPatch, sail_engine: Engine) -> None:
+    monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
+    monkeypatch.setattr(session, "_connected", {})
+    first = start(Config())
+    first.stop()
+    assert start(Config()).range(1).count() == 1
+    assert sail_engine.session.range(1).count() == 1

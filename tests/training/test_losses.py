@@ -1,0 +1,68 @@
+"""A face counts only for the attributes that its source labels."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
+from faceattr_udf.evaluation.faces import UNLABELLED
+from faceattr_udf.training.losses import age_loss, class_loss, task_losses
+
+YEARS = MAX_AGE + 1
+
+
+def _certain(*ages: int) -> torch.Tensor:
+    logits = torch.full((len(ages), YEARS), -20.0)
+    logits[range(len(ages)), list(ages)] = 20.0
+    return logits
+
+
+def test_nothing_labelled_costs_nothing_and_moves_nothing() -> None:
+    logits = torch.randn(3, YEARS, requires_grad=True)
+    loss = age_loss(logits, torch.full((3, 2), float(UNLABELLED)), sigma=2.0, regression=0.1)
+    assert loss == 0
+    loss.backward()
+    assert logits.grad is not None
+    assert (logits.grad == 0).all()
+    assert class_loss(torch.randn(3, 7), torch.full((3,), UNLABELLED), smoothing=0.1) == 0
+
+
+def test_a_batch_without_one_attribute_gives_its_head_no_gradient() -> None:
+    outputs = {"age": torch.randn(4, YEARS, requires_grad=True)}
+    outputs |= {name: torch.randn(4, len(labels), requires_grad=True) for name, labels in CLASSES.items()}
+    labels = {name: torch.zeros(4, dtype=torch.int64) for name in CLASSES}
+    labels["emotion"] = torch.full((4,), UNLABELLED)
+    losses = task_losses(outputs, torch.tensor([[30.0, 30.0]] * 4), labels, smoothing=0.1, sigma=2.0, regression=0.1)
+    torch.stack(list(losses.values())).sum().backward()
+    gradients = {name: value.grad for name, value in outputs.items()}
+    assert (gradients["emotion"] == 0).all()  # type: ignore[union-attr]
+    assert all((gradients[name] != 0).any() for name in ("age", "gender", "ethnicity"))  # type: ignore[union-attr]
+
+
+def test_unlabelled_faces_do_not_dilute_the_loss() -> None:
+    logits, labels = torch.randn(2, 5), torch.tensor([3, UNLABELLED])
+    assert class_loss(logits, labels, 0.0) == pytest.approx(float(class_loss(logits[:1], labels[:1], 0.0)))
+
+
+def test_a_range_costs_the_probability_outside_it() -> None:
+    uniform = torch.zeros(1, YEARS)
+    loss = age_loss(uniform, torch.tensor([[20.0, 29.0]]), sigma=2.0, regression=0.1)
+    assert float(loss) == pytest.approx(-math.log(10 / YEARS), rel=1e-4)
+    assert float(age_loss(_certain(25), torch.tensor([[20.0, 29.0]]), 2.0, 0.1)) == pytest.approx(0, abs=1e-4)
+
+
+@given(age=st.integers(5, 95), error=st.integers(1, 40))
+def test_an_exact_age_costs_more_the_further_off(age: int, error: int) -> None:
+    truth = torch.tensor([[float(age)] * 2])
+    near = abs(error) - 1
+    guesses = [min(age + near, MAX_AGE), min(age + error, MAX_AGE)]
+    losses = [float(age_loss(_certain(guess), truth, sigma=2.0, regression=0.1)) for guess in guesses]
+    assert losses[0] <= losses[1]
+
+
+def test_ages_beyond_the_scale_are_its_end() -> None:
+    loss = age_loss(_certain(MAX_AGE), torch.tensor([[116.0, 116.0]]), sigma=2.0, regression=1.0)
+    assert math.isfinite(float(loss))
