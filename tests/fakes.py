@@ -1,6 +1,7 @@
 """An analyzer whose answers follow from the bytes, and which leaves a line in a file for every image it looks at."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,8 @@ class FakeAnalyzer:
 
     def analyze(self, contents: Sequence[bytes | None]) -> list[ImageResult]:
         with self.seen.open("a", encoding="utf-8") as file:
-            file.writelines(f"{hashlib.sha256(content).hexdigest()}\n" for content in contents if content is not None)
+            digests = (hashlib.sha256(content).hexdigest() for content in contents if content is not None)
+            file.writelines(f"{digest} {os.getppid()}\n" for digest in digests)
         return [self._one(content) for content in contents]
 
     def _one(self, content: bytes | None) -> ImageResult:
@@ -80,4 +82,13 @@ def provider(seen: Path, version: str = "fake-1") -> AnalyzerProvider:
 
 def inferred(seen: Path) -> list[str]:
     """The contents' hashes that were looked at, in order."""
-    return seen.read_text(encoding="utf-8").splitlines() if seen.exists() else []
+    return [digest for digest, _ in _lines(seen)]
+
+
+def parents(seen: Path) -> set[str]:
+    """The processes whose children looked: of Spark, one for every executor."""
+    return {parent for _, parent in _lines(seen)}
+
+
+def _lines(seen: Path) -> list[list[str]]:
+    return [line.split() for line in seen.read_text(encoding="utf-8").splitlines()] if seen.exists() else []

@@ -1,5 +1,6 @@
 """The night on both engines: what it writes, and what survives being killed."""
 
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -61,6 +62,11 @@ class Place:
             provider=provider(self.seen, version),
             checkpoint=checkpoint,
         )
+
+    def copy(self, folder: Path) -> "Place":
+        """The same elsewhere: Delta's paths are relative to its table."""
+        shutil.copytree(self.folder, folder)
+        return Place(self.engine, folder)
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """Rows as plain data in a fixed order, without what differs from run to run."""
@@ -185,21 +191,53 @@ def test_known_content_under_a_new_name_is_not_inferred(place: Place) -> None:
     assert statuses(place)["zz"] == "corrupt"
 
 
+CHANGED = [image("a", content(1, "new")), image("aa", content(2)), *PICTURES[1:]]
+
+
+@pytest.fixture(scope="module")
+def yesterday(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Engine], Place]:
+    """Per engine: a night that is done, after which the images have changed. To be copied, not to be touched."""
+    done: dict[str, Place] = {}
+
+    def place_of(engine: Engine) -> Place:
+        if engine.name not in done:
+            place = Place(engine, tmp_path_factory.mktemp(engine.name))
+            place.write(PICTURES)
+            place.run()
+            place.write(CHANGED)
+            done[engine.name] = place
+        return done[engine.name]
+
+    return place_of
+
+
+@pytest.fixture(scope="module")
+def calm(yesterday: Callable[[Engine], Place], tmp_path_factory: pytest.TempPathFactory) -> Callable[[Engine], Place]:
+    """Per engine: the following night as it goes when nothing happens."""
+    done: dict[str, Place] = {}
+
+    def place_of(engine: Engine) -> Place:
+        if engine.name not in done:
+            done[engine.name] = yesterday(engine).copy(tmp_path_factory.mktemp(engine.name) / "calm")
+            done[engine.name].run("detector.min_face_size=40")
+        return done[engine.name]
+
+    return place_of
+
+
 @pytest.mark.parametrize("point", ["planned", "staged", "faces", "results"])
-def test_killed_and_run_again_equals_undisturbed(engine: Engine, tmp_path: Path, point: str) -> None:
-    changed = [image("a", content(1, "new")), image("aa", content(2)), *PICTURES[1:]]
-    places = [Place(engine, tmp_path / name) for name in ("calm", "killed")]
-    for place in places:
-        place.folder.mkdir()
-        place.write(PICTURES)
-        place.run()
-        place.write(changed)
-    calm, killed = places
-    calm.run("detector.min_face_size=40")
+def test_killed_and_run_again_equals_undisturbed(
+    engine: Engine,
+    tmp_path: Path,
+    point: str,
+    yesterday: Callable[[Engine], Place],
+    calm: Callable[[Engine], Place],
+) -> None:
+    killed = yesterday(engine).copy(tmp_path / "killed")
     with pytest.raises(Killed):
         killed.run("detector.min_face_size=40", checkpoint=killed_at(point, 1 if point == "planned" else 2))
     killed.run("detector.min_face_size=40")
-    assert killed.tables() == calm.tables()
+    assert killed.tables() == calm(engine).tables()
     assert not (killed.folder / "out" / "_staging").exists()
     states = [row.state for row in engine.read(killed.folder / "out" / "runs").orderBy("started_at").collect()]
     assert states == ["completed", "interrupted", "completed"]

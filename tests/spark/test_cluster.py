@@ -1,0 +1,125 @@
+"""Apache Spark beyond one process: two executors, and spark-submit from a folder that is not the repository."""
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyspark
+import pytest
+from fakes import inferred, parents
+from shared_data import needs_shared, photographs
+
+pytestmark = pytest.mark.spark
+
+ROOT = Path(__file__).parents[2]
+DELTA = "io.delta:delta-spark_4.2_2.13:4.4.0"
+
+ON_TWO_EXECUTORS = """
+import sys
+from pathlib import Path
+
+import fakes
+from pyspark import cloudpickle
+
+from faceattr_udf.config import Config
+from faceattr_udf.spark.enrichment import enrich
+from faceattr_udf.spark.session import start
+
+cloudpickle.register_pickle_by_value(fakes)
+folder = Path(sys.argv[1])
+images, output, seen = (str(folder / name) for name in ("images", "out", "seen"))
+config = Config.load(None, ["engine.name=spark", "engine.master=local-cluster[2,1,1024]"])
+for _ in range(2):
+    run = enrich(start(config), config, images, output, provider=fakes.provider(Path(seen)))
+    print(run.n_images, run.n_inferred, run.n_faces, sorted(run.counts.items()))
+"""
+
+
+def test_two_executors_share_the_work_and_infer_every_image_once(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    contents = [f"{index % 4}|{index}".encode() for index in range(60)]
+    for part in range(2):
+        rows = [{"image_id": f"{i:03}", "content": contents[i]} for i in range(part, 60, 2)]
+        pq.write_table(pa.Table.from_pylist(rows), images / f"{part}.parquet")
+    paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
+    finished = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", ON_TWO_EXECUTORS, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    first, second = finished.stdout.splitlines()
+    assert first == "60 60 90 [('no_face', 15), ('ok', 45)]"
+    assert second == "0 0 0 []"
+    seen = inferred(tmp_path / "seen")
+    assert len(seen) == len(set(seen)) == 60
+    assert len(parents(tmp_path / "seen")) == 2
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make package` gives to --py-files."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, cwd=folder)  # noqa: S603
+    (wheel,) = folder.glob("faceattr_udf-*.whl")
+    return wheel.rename(folder / "faceattr_udf.zip")
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter with every dependency and without this package, as the executors of a cluster have it."""
+    folder = tmp_path_factory.mktemp("executors")
+    venv.create(folder, with_pip=False, symlinks=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    # A folder that a .pth file names is searched, but the .pth file of the editable installation in it is not read.
+    (packages / "dependencies.pth").write_text(str(Path(pyspark.__file__).parents[1]) + "\n")
+    interpreter = folder / "bin" / "python"
+    without = subprocess.run([interpreter, "-c", "import faceattr_udf"], capture_output=True, cwd=folder, check=False)  # noqa: S603
+    assert without.returncode != 0
+    return interpreter
+
+
+def _submit(package: Path, python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["--master", "local[2]", "--packages", DELTA, "--py-files", str(package)]
+    command += ["--conf", f"spark.pyspark.python={python}", "--conf", "spark.ui.enabled=false"]
+    command += [str(ROOT / "jobs" / "enrich.py"), "--config", str(ROOT / "conf" / "nightly.toml"), *arguments]
+    home = Path(pyspark.__file__).parent
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYSPARK_", "SPARK_"))}
+    return subprocess.run(  # noqa: S603
+        [home / "bin" / "spark-submit", *command],
+        cwd=folder,
+        env=environment | {"SPARK_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@needs_shared
+def test_spark_submit_needs_the_package_and_nothing_of_the_repository(
+    package: Path, python: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    rows = [{"image_id": path.name, "content": path.read_bytes()} for path in photographs()[:4]]
+    pq.write_table(pa.Table.from_pylist([*rows, {"image_id": "nothing", "content": None}]), images / "part.parquet")
+    finished = _submit(package, python, tmp_path, "--images", "images", "--output", "out")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith("5 images in ")
+    assert "1 missing" in finished.stdout
+    faces = pa.concat_tables(pq.read_table(path) for path in (tmp_path / "out" / "faces").glob("*.parquet"))
+    assert len(faces) >= 4
+    assert None not in faces["emotion"].to_pylist()
+
+    wrong = _submit(package, python, tmp_path, "--images", "images", "--output", "other", "--set", "enrich.waves=3")
+    assert wrong.returncode == 2
+    assert "enrich: configuration: unknown key enrich.waves = 3" in wrong.stderr
+    assert not (tmp_path / "other").exists()

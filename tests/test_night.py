@@ -1,0 +1,140 @@
+"""A night over real photographs with the shipped weights, on both engines, by the jobs that a person runs."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Engine
+from pyspark.sql.types import BinaryType
+from shared_data import SHARED, needs_shared, photographs
+
+from faceattr_udf.attributes.labels import CLASSES
+from jobs import enrich, ingest
+
+pytestmark = needs_shared
+
+UNSTABLE = {"run_id", "processed_at"}
+
+
+@dataclass(frozen=True)
+class Night:
+    """An engine and the folder that it wrote to."""
+
+    engine: Engine
+    folder: Path
+
+    def run(self) -> None:
+        chosen = [word for setting in self.engine.settings for word in ("--set", setting)]
+        images = str(self.folder / "images")
+        assert ingest.main(["--input", str(SHARED / "photos"), "--images", images, *chosen]) == 0
+        chosen += ["--set", "enrich.wave_images=20"]
+        assert enrich.main(["--images", images, "--output", str(self.folder), *chosen]) == 0
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        rows = [row.asDict(recursive=True) for row in self.engine.read(self.folder / name).collect()]
+        return sorted(rows, key=lambda row: tuple(row.get(k) or 0 for k in ("started_at", "image_id", "face_index")))
+
+    def results(self) -> dict[str, list[dict[str, Any]]]:
+        tables = {name: self.table(name) for name in ("faces", "image_results")}
+        return {
+            name: [{key: value for key, value in row.items() if key not in UNSTABLE} for row in rows]
+            for name, rows in tables.items()
+        }
+
+
+@pytest.fixture(scope="module")
+def sail_night(sail_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Night:
+    night = Night(sail_engine, tmp_path_factory.mktemp("sail"))
+    night.run()
+    return night
+
+
+@pytest.fixture(scope="module")
+def spark_night(spark_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Night:
+    night = Night(spark_engine, tmp_path_factory.mktemp("spark"))
+    night.run()
+    return night
+
+
+@pytest.fixture(params=["sail", pytest.param("spark", marks=pytest.mark.spark)])
+def night(request: pytest.FixtureRequest) -> Night:
+    found: Night = request.getfixturevalue(f"{request.param}_night")
+    return found
+
+
+def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from _numbers(child, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _numbers(child, f"{path}[{index}]")
+    elif isinstance(value, float):
+        yield path, value
+
+
+def _texts(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _texts(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_texts(child) for child in value]
+    return "number" if isinstance(value, float) else value
+
+
+def test_every_photograph_has_its_row_and_every_face_is_described(night: Night) -> None:
+    results, faces = night.table("image_results"), night.table("faces")
+    assert [row["image_id"] for row in results] == sorted(path.name for path in photographs())
+    assert {row["status"] for row in results} == {"ok"}
+    assert sum(row["n_faces"] for row in results) == len(faces) > 400
+    marked = {row["file"]: row["faces"] for row in json.loads((SHARED / "photos" / "photos.json").read_text())}
+    plain = [name for name, boxes in marked.items() if boxes and all(box["label"] == "face" for box in boxes)]
+    found = {row["image_id"]: row["n_faces"] for row in results}
+    assert sum(found[name] for name in plain) >= 0.8 * sum(len(marked[name]) for name in plain)
+    for row in faces:
+        assert row["age_low"] <= row["age"] <= row["age_high"]
+        for name, labels in CLASSES.items():
+            assert set(row[f"{name}_probs"]) == set(labels)
+            assert sum(row[f"{name}_probs"].values()) == pytest.approx(1, abs=1e-3)
+            assert row[f"{name}_probs"][row[name]] == pytest.approx(row[f"{name}_confidence"])
+        assert row["path"].endswith(row["image_id"])
+
+
+def test_no_image_bytes_are_written(night: Night) -> None:
+    for name in ("faces", "image_results", "runs"):
+        assert not [
+            field.name for field in night.engine.read(night.folder / name).schema if field.dataType == BinaryType()
+        ]
+    photos = sum(path.stat().st_size for path in photographs())
+    written = sum(f.stat().st_size for n in ("faces", "image_results") for f in (night.folder / n).rglob("*.parquet"))
+    assert written < photos / 10
+    assert not (night.folder / "_staging").exists()
+
+
+def test_the_run_says_what_happened(night: Night) -> None:
+    run = night.table("runs")[0]
+    n_faces = len(night.table("faces"))
+    assert (run["state"], run["n_images"], run["n_inferred"], run["n_faces"]) == ("completed", 55, 55, n_faces)
+    assert run["counts"] == {"ok": 55}
+    assert run["images_per_second"] > 0
+    assert json.loads(run["config"])["enrich"]["wave_images"] == 20
+
+
+def test_the_same_night_again_infers_nothing(night: Night, capsys: pytest.CaptureFixture[str]) -> None:
+    before = night.table("faces"), night.table("image_results")
+    night.run()
+    assert "0 new, 0 changed, 55 unchanged images" in (printed := capsys.readouterr().out)
+    assert "nothing new" in printed
+    assert (night.table("faces"), night.table("image_results")) == before
+    last = night.table("runs")[-1]
+    assert (last["state"], last["n_images"], last["n_inferred"]) == ("completed", 0, 0)
+
+
+@pytest.mark.spark
+def test_both_engines_write_the_same_tables(sail_night: Night, spark_night: Night) -> None:
+    sail, spark = sail_night.results(), spark_night.results()
+    assert _texts(sail) == _texts(spark)
+    # Engines batch images differently, and a network's sums depend on the batch in their last bits.
+    assert dict(_numbers(sail)) == pytest.approx(dict(_numbers(spark)), abs=1e-3)
