@@ -133,8 +133,9 @@ def test_the_middle_of_a_training_cut_is_the_cut_of_production(photographs: pa.T
     training = load_faces(photographs, SOURCE_SIZE, (1.0 + margin) * SOURCE_SIZE / size - 1.0)
     middle = center_window(torch.from_numpy(training.crops).permute(0, 3, 1, 2), size).permute(0, 2, 3, 1).numpy()
     difference = np.abs(middle.astype(float) - production.crops).mean(axis=(1, 2, 3))
-    # Cuts begin at whole pixels, which shows in faces of 30 pixels that are enlarged; another framing would show in all.
+    # Cuts begin at whole pixels, which shows where a face of 30 pixels is enlarged.
+    large = np.isin(production.source, ["aaf", "muxspace", "utkface"])
+    assert difference[large].max() < 5
     assert np.median(difference) < 3
-    assert np.quantile(difference, 0.9) < 8
     shifted = np.abs(np.roll(middle, 4, axis=2).astype(float) - production.crops).mean(axis=(1, 2, 3))
     assert np.median(shifted) > 2 * np.median(difference)
