@@ -200,10 +200,7 @@ class _ParquetTable:
         self._done.bytes_written += sum(row["size"] for row in rows)
 
     def _replace(self, changed: dict[str, dict[str, Any]]) -> None:
-        path = local_path(self._location)
-        system, folder = (
-            (fs.LocalFileSystem(), str(path)) if path is not None else fs.FileSystem.from_uri(self._location)
-        )
+        system, folder = file_system(self._location)
         for info in system.get_file_info(fs.FileSelector(folder)):
             if not info.base_name.endswith(".parquet") or info.base_name.startswith(("_", ".")):
                 continue

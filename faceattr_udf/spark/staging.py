@@ -1,10 +1,14 @@
 """The folder where a run keeps what it has computed but not yet committed."""
 
+import structlog
 from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
+from faceattr_udf.errors import EngineError
 from faceattr_udf.spark.tables import file_system, join
+
+log = structlog.get_logger(__name__)
 
 
 class Staging:
@@ -38,6 +42,10 @@ class Staging:
 
 
 def _remove(location: str) -> None:
-    system, name = file_system(location)
-    if system.get_file_info(name).type == fs.FileType.Directory:
-        system.delete_dir(name)
+    try:
+        system, name = file_system(location)
+        if system.get_file_info(name).type == fs.FileType.Directory:
+            system.delete_dir(name)
+    except (EngineError, OSError) as error:
+        # The tables are right without it: what is left costs space, and a night must not fail for that.
+        log.warning("staged files are left; delete them yourself", folder=location, reason=str(error))

@@ -56,9 +56,29 @@ def local_path(location: str) -> Path | None:
 
 
 def file_system(location: str) -> tuple[fs.FileSystem, str]:
-    """Returns the file system of a path or URI and the path there; not Spark's, which Connect does not show."""
+    """Returns the file system of a path or URI and the path there; not Spark's, which Connect does not show.
+
+    Raises:
+        EngineError: Arrow does not know the URI's scheme, or cannot reach the store.
+    """
     path = local_path(location)
-    return (fs.LocalFileSystem(), str(path)) if path is not None else fs.FileSystem.from_uri(location)
+    if path is not None:
+        return fs.LocalFileSystem(), str(path)
+    try:
+        return fs.FileSystem.from_uri(arrow_uri(location))
+    except (OSError, ValueError) as error:
+        msg = f"{location} cannot be opened ({error}); use a path or a URI that Arrow knows (s3, gs, abfss, hdfs)"
+        raise EngineError(msg) from error
+
+
+def arrow_uri(location: str) -> str:
+    """Returns a URI as Arrow spells it: Hadoop's s3a is its s3.
+
+    >>> arrow_uri("s3a://bucket/key"), arrow_uri("gs://bucket/key")
+    ('s3://bucket/key', 'gs://bucket/key')
+    """
+    scheme, separator, rest = location.partition("://")
+    return ("s3" if scheme in {"s3a", "s3n"} else scheme) + separator + rest
 
 
 def join(folder: str, *names: str) -> str:

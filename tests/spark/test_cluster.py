@@ -1,9 +1,12 @@
-"""Apache Spark beyond one process: two executors, and spark-submit from a folder that is not the repository."""
+"""Apache Spark beyond one process: two executors, a Connect server, and spark-submit from outside the repository."""
 
 import os
+import socket
 import subprocess
 import sys
+import time
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -87,19 +90,32 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return interpreter
 
 
-def _submit(package: Path, python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["--master", "local[2]", "--packages", DELTA, "--py-files", str(package)]
-    command += ["--conf", f"spark.pyspark.python={python}", "--conf", "spark.ui.enabled=false"]
-    command += [str(ROOT / "jobs" / "enrich.py"), "--config", str(ROOT / "conf" / "nightly.toml"), *arguments]
-    home = Path(pyspark.__file__).parent
+HOME = Path(pyspark.__file__).parent
+SUBMIT = [str(HOME / "bin" / "spark-submit"), "--master", "local[2]", "--packages", DELTA]
+NO_PAGES = ["--conf", "spark.ui.enabled=false"]
+
+
+def _environment() -> dict[str, str]:
+    """Nothing that this process has told itself about Spark."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYSPARK_", "SPARK_"))}
+    return environment | {"SPARK_HOME": str(HOME)}
+
+
+def _write_photographs(folder: Path, count: int) -> None:
+    folder.mkdir()
+    rows = [{"image_id": path.name, "content": path.read_bytes()} for path in photographs()[:count]]
+    pq.write_table(pa.Table.from_pylist([*rows, {"image_id": "nothing", "content": None}]), folder / "part.parquet")
+
+
+def _faces(folder: Path) -> pa.Table:
+    return pa.concat_tables(pq.read_table(path) for path in (folder / "faces").glob("*.parquet"))
+
+
+def _submit(package: Path, python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [*SUBMIT, *NO_PAGES, "--py-files", str(package), "--conf", f"spark.pyspark.python={python}"]
+    command += [str(ROOT / "jobs" / "enrich.py"), "--config", str(ROOT / "conf" / "nightly.toml"), *arguments]
     return subprocess.run(  # noqa: S603
-        [home / "bin" / "spark-submit", *command],
-        cwd=folder,
-        env=environment | {"SPARK_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
+        command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False
     )
 
 
@@ -107,15 +123,12 @@ def _submit(package: Path, python: Path, folder: Path, *arguments: str) -> subpr
 def test_spark_submit_needs_the_package_and_nothing_of_the_repository(
     package: Path, python: Path, tmp_path: Path
 ) -> None:
-    images = tmp_path / "images"
-    images.mkdir()
-    rows = [{"image_id": path.name, "content": path.read_bytes()} for path in photographs()[:4]]
-    pq.write_table(pa.Table.from_pylist([*rows, {"image_id": "nothing", "content": None}]), images / "part.parquet")
+    _write_photographs(tmp_path / "images", 4)
     finished = _submit(package, python, tmp_path, "--images", "images", "--output", "out")
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.startswith("5 images in ")
     assert "1 missing" in finished.stdout
-    faces = pa.concat_tables(pq.read_table(path) for path in (tmp_path / "out" / "faces").glob("*.parquet"))
+    faces = _faces(tmp_path / "out")
     assert len(faces) >= 4
     assert None not in faces["emotion"].to_pylist()
 
@@ -123,3 +136,54 @@ def test_spark_submit_needs_the_package_and_nothing_of_the_repository(
     assert wrong.returncode == 2
     assert "enrich: configuration: unknown key enrich.waves = 3" in wrong.stderr
     assert not (tmp_path / "other").exists()
+
+
+@pytest.fixture(scope="module")
+def connect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Spark Connect server in a process of its own; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {
+        "spark.connect.grpc.binding.port": str(port),
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.pyspark.python": sys.executable,
+    }
+    folder = tmp_path_factory.mktemp("server")
+    command = [*SUBMIT, *NO_PAGES, *(word for key, value in settings.items() for word in ("--conf", f"{key}={value}"))]
+    command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, cwd=folder, env=_environment(), stdout=log, stderr=log)  # noqa: S603
+    try:
+        for _ in range(240):
+            if server.poll() is not None:
+                break
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.5)
+        assert server.poll() is None, (folder / "log").read_text()
+        yield f"sc://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@needs_shared
+def test_a_night_through_a_connect_server(connect_server: str, tmp_path: Path) -> None:
+    _write_photographs(tmp_path / "images", 3)
+    command = [sys.executable, "-m", "jobs.enrich", "--images", str(tmp_path / "images")]
+    command += ["--output", str(tmp_path / "out"), "--set", "engine.name=connect"]
+    command += ["--set", f"engine.remote={connect_server}"]
+    first, second = (
+        subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False)  # noqa: S603
+        for _ in range(2)
+    )
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith("4 images in ")
+    assert len(_faces(tmp_path / "out")) >= 3
+    assert second.returncode == 0, second.stderr
+    assert "nothing new" in second.stdout

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from conftest import Engine
 from fakes import content, inferred, provider
 
 from faceattr_udf.spark.enrichment import enrich
 from faceattr_udf.spark.runs import Run
+from faceattr_udf.spark.staging import Staging
 
 SCHEMA = "image_id string, content binary, content_sha256 string, path string, captured_at timestamp, subject_id int"
 NIGHT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -52,7 +54,7 @@ class Place:
         frame.write.format(form).mode("overwrite").save(str(self.folder / "images"))
 
     def run(self, *overrides: str, version: str = "fake-1", checkpoint: Callable[[str], None] = lambda _: None) -> Run:
-        config = self.engine.config("enrich.wave_images=4", *overrides)
+        config = self.engine.config("enrich.wave_images=5", *overrides)
         session, out = self.engine.session, str(self.folder / "out")
         return enrich(
             session,
@@ -269,6 +271,15 @@ def test_failure_is_recorded_and_leaves_no_staging(place: Place) -> None:
     assert place.run().n_images == len(PICTURES)
 
 
+def test_a_store_that_cannot_be_tidied_does_not_fail_the_night(sail_engine: Engine) -> None:
+    staging = Staging(sail_engine.session, "nowhere://bucket/out", "run")
+    with structlog.testing.capture_logs() as logs:
+        staging.clear()
+    (warning,) = logs
+    assert warning["event"] == "staged files are left; delete them yourself"
+    assert warning["folder"] == "nowhere://bucket/out/_staging"
+
+
 def test_images_that_left_are_deleted_when_asked(place: Place) -> None:
     place.write(PICTURES)
     place.run()
@@ -351,6 +362,26 @@ def test_plain_parquet_gives_the_same_as_delta(engine: Engine, tmp_path: Path) -
         place.write(PICTURES, form=place.folder.name)
         place.run()
     assert places[0].tables() == places[1].tables()
+
+
+def test_tables_of_the_catalogue(engine: Engine, tmp_path: Path) -> None:
+    database = f"night_{engine.name}"
+    names = {name: f"{database}.{name}" for name in ("faces", "image_results", "runs")}
+    engine.session.sql(f"CREATE DATABASE IF NOT EXISTS {database}")
+    try:
+        engine.frame(PICTURES, SCHEMA).write.format("delta").saveAsTable(f"{database}.images")
+        config = engine.config(*(f"output.{name}={table}" for name, table in names.items()))
+        for expected in (len(PICTURES), 0):
+            run = enrich(
+                engine.session, config, f"{database}.images", str(tmp_path), provider=provider(tmp_path / "seen")
+            )
+            assert run.n_images == expected
+        assert engine.session.read.table(names["image_results"]).count() == len(PICTURES)
+        assert engine.session.read.table(names["faces"]).count() == 9
+        assert [path.name for path in tmp_path.iterdir()] == ["seen"]
+    finally:
+        for table in ("images", *names):
+            engine.session.sql(f"DROP TABLE IF EXISTS {database}.{table}")
 
 
 def test_optional_columns_only_when_asked(place: Place) -> None:
