@@ -65,7 +65,12 @@ def _train(settings: TrainingSettings, data: Path, output: Path, cache: Path | N
     network = train(faces, settings, log, output / f"{settings.name}.checkpoint.pt")
     validation, test = (cut(split, INPUT_SIZE, settings.margin) for split in ("val", "test"))
     calibrated = temperatures(predict(network, validation), validation)
-    training = {"command": "python -m jobs.train", "settings": settings.model_dump(mode="json"), "faces": len(faces)}
+    training = {
+        "command": "python -m jobs.train",
+        "settings": settings.model_dump(mode="json"),
+        "faces": len(faces),
+        "log": _thinned(log_file),
+    }
 
     def save(measured: dict[str, Any]) -> None:
         save_weights(
@@ -90,6 +95,16 @@ def _train(settings: TrainingSettings, data: Path, output: Path, cache: Path | N
 
 
 SPLITS = ("train", "val", "test")
+
+_LOG_LINES = 24
+
+
+def _thinned(log_file: Path) -> list[dict[str, Any]]:
+    """Some steps of the log, evenly spaced, the last among them: what the record keeps."""
+    lines = [json.loads(line) for line in log_file.read_text(encoding="utf-8").splitlines()]
+    steps = [line for line in lines if "step" in line]
+    stride = max(1, len(steps) // _LOG_LINES)
+    return [{k: v for k, v in line.items() if k != "faces_per_s"} for line in steps[::-1][::stride][::-1]]
 
 
 def _limited(table: pa.Table, limit: int) -> pa.Table:
