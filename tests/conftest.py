@@ -26,8 +26,8 @@ SPARK_SETTINGS = {
     "engine.settings.spark.databricks.delta.snapshotPartitions": "1",
     # Re-planning at run time pays for large data only.
     "engine.settings.spark.sql.adaptive.enabled": "false",
-    # The run is over before the JVM's second compiler would have paid for itself.
-    "engine.settings.spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    # Two cores are busy with tests; a parallel collector would only take turns with them.
+    "engine.settings.spark.driver.extraJavaOptions": "-XX:+UseSerialGC",
     # Nobody looks at the pages, and their ports may be taken.
     "engine.settings.spark.ui.enabled": "false",
     # Row by row beats compiling Java for a handful of rows.

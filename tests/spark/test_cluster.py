@@ -30,8 +30,10 @@ from pyspark import cloudpickle
 
 from faceattr_udf.config import Config
 from faceattr_udf.spark.enrichment import enrich
+from faceattr_udf.spark.progress import configure_logging
 from faceattr_udf.spark.session import start
 
+configure_logging()
 cloudpickle.register_pickle_by_value(fakes)
 folder = Path(sys.argv[1])
 images, output, seen = (str(folder / name) for name in ("images", "out", "seen"))
@@ -126,15 +128,16 @@ def test_spark_submit_needs_the_package_and_nothing_of_the_repository(
     _write_photographs(tmp_path / "images", 4)
     finished = _submit(package, python, tmp_path, "--images", "images", "--output", "out")
     assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.startswith("5 images in ")
-    assert "1 missing" in finished.stdout
+    # spark-submit sends the driver's stderr to stdout.
+    (summary,) = (line for line in finished.stdout.splitlines() if line.startswith("5 images in "))
+    assert "1 missing" in summary
     faces = _faces(tmp_path / "out")
     assert len(faces) >= 4
     assert None not in faces["emotion"].to_pylist()
 
     wrong = _submit(package, python, tmp_path, "--images", "images", "--output", "other", "--set", "enrich.waves=3")
     assert wrong.returncode == 2
-    assert "enrich: configuration: unknown key enrich.waves = 3" in wrong.stderr
+    assert "enrich: configuration: unknown key enrich.waves = 3" in wrong.stdout
     assert not (tmp_path / "other").exists()
 
 
@@ -150,13 +153,13 @@ def connect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.shuffle.partitions": "2",
         "spark.databricks.delta.snapshotPartitions": "1",
-        "spark.pyspark.python": sys.executable,
     }
     folder = tmp_path_factory.mktemp("server")
     command = [*SUBMIT, *NO_PAGES, *(word for key, value in settings.items() for word in ("--conf", f"{key}={value}"))]
     command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
     with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, cwd=folder, env=_environment(), stdout=log, stderr=log)  # noqa: S603
+        environment = _environment() | {"PYSPARK_PYTHON": sys.executable}  # whose workers have the package
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)  # noqa: S603
     try:
         for _ in range(240):
             if server.poll() is not None:

@@ -42,6 +42,9 @@ PICTURES = [
 ]
 
 
+TWO_WAVES = "enrich.wave_images=5"
+
+
 class Place:
     """An images table and an output folder on one engine."""
 
@@ -54,7 +57,7 @@ class Place:
         frame.write.format(form).mode("overwrite").save(str(self.folder / "images"))
 
     def run(self, *overrides: str, version: str = "fake-1", checkpoint: Callable[[str], None] = lambda _: None) -> Run:
-        config = self.engine.config("enrich.wave_images=5", *overrides)
+        config = self.engine.config(*overrides)
         session, out = self.engine.session, str(self.folder / "out")
         return enrich(
             session,
@@ -109,7 +112,7 @@ def test_empty_table(place: Place) -> None:
 
 def test_every_image_gets_one_row_and_every_face_one(place: Place) -> None:
     place.write(PICTURES)
-    run = place.run()
+    run = place.run(TWO_WAVES)
     faces, results = place.tables()
     assert {row["image_id"]: (row["status"], row["n_faces"]) for row in results} == {
         "a": ("ok", 2),
@@ -221,7 +224,7 @@ def calm(yesterday: Callable[[Engine], Place], tmp_path_factory: pytest.TempPath
     def place_of(engine: Engine) -> Place:
         if engine.name not in done:
             done[engine.name] = yesterday(engine).copy(tmp_path_factory.mktemp(engine.name) / "calm")
-            done[engine.name].run("detector.min_face_size=40")
+            done[engine.name].run(TWO_WAVES, "detector.min_face_size=40")
         return done[engine.name]
 
     return place_of
@@ -237,8 +240,8 @@ def test_killed_and_run_again_equals_undisturbed(
 ) -> None:
     killed = yesterday(engine).copy(tmp_path / "killed")
     with pytest.raises(Killed):
-        killed.run("detector.min_face_size=40", checkpoint=killed_at(point, 1 if point == "planned" else 2))
-    killed.run("detector.min_face_size=40")
+        killed.run(TWO_WAVES, "detector.min_face_size=40", checkpoint=killed_at(point, 1 if point == "planned" else 2))
+    killed.run(TWO_WAVES, "detector.min_face_size=40")
     assert killed.tables() == calm(engine).tables()
     assert not (killed.folder / "out" / "_staging").exists()
     states = [row.state for row in engine.read(killed.folder / "out" / "runs").orderBy("started_at").collect()]
@@ -405,6 +408,6 @@ def test_engines_write_equal_tables(
             monkeypatch.delenv("SPARK_CONNECT_MODE_ENABLED")
         place = Place(found, tmp_path / found.name)
         place.write(PICTURES)
-        place.run("enrich.partitions=3")
+        place.run(TWO_WAVES, "enrich.partitions=3")
         written.append(place.tables())
     assert written[0] == written[1]
