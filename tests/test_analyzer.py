@@ -385,16 +385,9 @@ def test_faces_look_and_lean_as_the_photograph_does(cascade: Detector) -> None:
     assert rolls[1] - rolls[0] == pytest.approx(15, abs=8)
 
 
-def _shipped() -> FaceAnalyzer:
-    try:
-        return FaceAnalyzer.from_config(None)
-    except WeightsError as error:
-        pytest.skip(f"the attribute network is not there: {error}")
-
-
 @needs_photos
 def test_the_shipped_networks_describe_every_face_the_same_in_any_company() -> None:
-    real = _shipped()
+    real = FaceAnalyzer.from_config(None)
     contents: list[bytes | None] = [*_photos(["2008_001322.jpg", "2009_004587.jpg"]), None]
     results = real.analyze(contents)
     assert [r.status for r in results] == [ImageStatus.OK, ImageStatus.OK, ImageStatus.MISSING]

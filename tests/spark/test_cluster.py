@@ -37,7 +37,16 @@ configure_logging()
 cloudpickle.register_pickle_by_value(fakes)
 folder = Path(sys.argv[1])
 images, output, seen = (str(folder / name) for name in ("images", "out", "seen"))
-config = Config.load(None, ["engine.name=spark", "engine.master=local-cluster[2,1,1024]"])
+config = Config.load(
+    None,
+    [
+        "engine.name=spark",
+        "engine.master=local-cluster[2,1,1024]",
+        "engine.settings.spark.sql.shuffle.partitions=2",
+        "engine.settings.spark.databricks.delta.snapshotPartitions=1",
+        "engine.settings.spark.ui.enabled=false",
+    ],
+)
 for _ in range(2):
     run = enrich(start(config), config, images, output, provider=fakes.provider(Path(seen)))
     print(run.n_images, run.n_inferred, run.n_faces, sorted(run.counts.items()))
