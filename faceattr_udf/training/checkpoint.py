@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
 from faceattr_udf.networks.mobilenet import INPUT_SIZE, MobileNetV1, ServedAttributes
-from faceattr_udf.training.export import write_graph, write_record
+from faceattr_udf.training.files import write_graph, write_record
 from faceattr_udf.weights import WeightsRecord
 
 CLASS_LABELS = {"age": [str(year) for year in range(MAX_AGE + 1)]} | {k: list(v) for k, v in CLASSES.items()}

@@ -5,18 +5,16 @@ python -m faceattr_udf.training.export NAME       # graph of faceattr_udf/weight
 """
 
 import argparse
-import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.networks.mtcnn import ONet, PNet, RNet, ServedMtcnn
-from faceattr_udf.weights import WeightsRecord, load_record
+from faceattr_udf.training.checkpoint import export_attributes
+from faceattr_udf.training.files import write_graph, write_record
+from faceattr_udf.weights import load_record
 
 PACKAGE_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
@@ -39,40 +37,6 @@ _STAGE_RENAMES = {
         "dense6_1.": "face.", "dense6_2.": "box.", "dense6_3.": "landmarks.",
     },
 }  # fmt: skip
-
-
-def write_graph(served: nn.Module, example: torch.Tensor, dynamic: list[int], stem: Path, half: bool) -> None:
-    """Converts a served module to `stem.xml` and `stem.bin`.
-
-    Args:
-        served: Pixels (n, h, w, 3) in, outputs out.
-        example: An input to trace with; its dtype becomes the graph's.
-        dynamic: Axes of the input that may have any size.
-        stem: Path without suffix.
-        half: Stores the constants as float16 (they are computed with in float32).
-    """
-    import openvino as ov  # noqa: PLC0415 - export is the only user, and training runs without it
-
-    shape = [-1 if axis in dynamic else size for axis, size in enumerate(example.shape)]
-    model = ov.convert_model(served.eval(), example_input=example, input=[ov.PartialShape(shape)])
-    ov.save_model(model, stem.with_suffix(".xml"), compress_to_fp16=half)
-
-
-def write_record(folder: Path, fields: Mapping[str, Any]) -> WeightsRecord:
-    """Writes `NAME.json` with the checksums of the three files beside it.
-
-    Args:
-        folder: Where the files are.
-        fields: Of `WeightsRecord`, without version and sha256.
-    """
-    name = fields["name"]
-    sums = {
-        f"{name}.{suffix}": hashlib.sha256((folder / f"{name}.{suffix}").read_bytes()).hexdigest()
-        for suffix in ("safetensors", "xml", "bin")
-    }
-    record = WeightsRecord(**fields, version=sums[f"{name}.safetensors"][:12], sha256=sums)
-    (folder / f"{name}.json").write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return record
 
 
 def load_mtcnn(name: str, folder: Path = PACKAGE_WEIGHTS) -> PNet | RNet | ONet:
@@ -138,8 +102,6 @@ def main(argv: list[str] | None = None) -> int:
     elif arguments.name in _MTCNN:
         export_mtcnn(arguments.name, arguments.folder)
     else:
-        from faceattr_udf.training.checkpoint import export_attributes  # noqa: PLC0415
-
         export_attributes(load_record(arguments.name, arguments.folder), arguments.folder)
     return 0
 

@@ -1,6 +1,7 @@
 """Apache Spark beyond one process: two executors, a Connect server, and spark-submit from outside the repository."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -80,8 +81,13 @@ def test_two_executors_share_the_work_and_infer_every_image_once(tmp_path: Path)
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `make package` gives to --py-files."""
-    folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    folder, sources = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("sources")
+    # From a copy: setuptools leaves a folder `build` beside the sources, and packs what it finds there the next time.
+    for name in ("faceattr_udf", "jobs"):
+        shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, sources)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(sources)]
     subprocess.run(command, check=True, cwd=folder)  # noqa: S603
     (wheel,) = folder.glob("faceattr_udf-*.whl")
     return wheel.rename(folder / "faceattr_udf.zip")

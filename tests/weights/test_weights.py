@@ -17,6 +17,7 @@ from faceattr_udf.errors import WeightsError
 from faceattr_udf.networks.mobilenet import ServedAttributes
 from faceattr_udf.networks.mtcnn import ServedMtcnn
 from faceattr_udf.runtime import Graph
+from faceattr_udf.training import export
 from faceattr_udf.training.checkpoint import load_network
 from faceattr_udf.training.export import PACKAGE_WEIGHTS, load_mtcnn
 from faceattr_udf.weights import load_file, load_record
@@ -115,3 +116,15 @@ def test_a_face_gets_the_same_probabilities_alone_and_in_a_batch() -> None:
     for name, values in together.items():
         assert np.allclose(values.sum(axis=1), 1.0, atol=1e-4)
         np.testing.assert_allclose(values[2:3], alone[name], atol=1e-5)
+
+
+def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+        for stage in ("mtcnn_pnet", "mtcnn_rnet"):
+            shutil.copy(PACKAGE_WEIGHTS / f"{stage}.safetensors", folder)
+            export.main([stage, "--folder", str(folder)])
+    one, two = ({file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders)
+    assert one == two
+    assert len(one) == 8
