@@ -61,6 +61,17 @@ def test_recall_counts_every_class_alike() -> None:
     assert (scores["gender_accuracy"], scores["gender_mean_recall"]) == (0.75, 0.5)
 
 
+def test_the_figures_say_for_whom_the_model_fails() -> None:
+    truth = faces(["a"] * 4, [(3, 3), (5, 5), (70, 70), (20, 29)], gender=[0, 1, 1, 0])
+    scores = report(probabilities([3, 7, 60, 25], gender=[0, 0, 1, 0]), truth)["overall"]
+    assert scores["by_age_group"] == {
+        "0-9": {"n": 2, "age_mae": 1.0, "gender_accuracy": 0.5},
+        "70+": {"n": 1, "age_mae": 10.0, "gender_accuracy": 1.0},
+    }
+    assert scores["gender_recall"] == {"female": 1.0, "male": 0.5}
+    assert scores["emotion_recall"] is None
+
+
 def test_a_label_the_model_does_not_know_is_an_error_and_is_listed() -> None:
     truth = faces(["a"] * 2, [(UNLABELLED, UNLABELLED)] * 2, emotion=[0, UNLABELLED])
     truth.unknown["emotion"][1] = True
