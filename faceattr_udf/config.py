@@ -200,7 +200,7 @@ class Config(_Section):
         data = self.model_dump(mode="json")
         engine = data["engine"]
         if engine["remote"]:
-            engine["remote"] = engine["remote"].partition("/;")[0]  # parameters of the URL, a token among them
+            engine["remote"] = server_address(engine["remote"])
         engine["settings"] = {k: _HIDDEN if _SECRET.search(k) else v for k, v in engine["settings"].items()}
         return json.dumps(data, separators=(",", ":"))
 
@@ -230,6 +230,15 @@ class Config(_Section):
         """
         canonical = json.dumps(self.result_settings(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def server_address(remote: str) -> str:
+    """Returns the address of a Connect server without the URL's parameters, among which may be a token.
+
+    >>> server_address("sc://host:443/;token=abc")
+    'sc://host:443'
+    """
+    return remote.partition("/;")[0]
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:

@@ -52,6 +52,13 @@ class Engine:
     def frame(self, rows: list[Any], schema: str) -> DataFrame:
         return self.session.createDataFrame(rows, schema)
 
+    def select(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Makes functions.* build this engine's columns: both engines live in this process, and a variable decides."""
+        if self.name == "sail":
+            monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
+        else:
+            monkeypatch.delenv("SPARK_CONNECT_MODE_ENABLED", raising=False)
+
     def read(self, table: str | Path) -> DataFrame:
         return self.session.read.format("delta").load(str(table))
 
@@ -78,10 +85,7 @@ def spark_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture(params=["sail", pytest.param("spark", marks=pytest.mark.spark)])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """Each engine in turn; both live in this process, and this variable says whose columns functions.* build."""
+    """Each engine in turn."""
     found: Engine = request.getfixturevalue(f"{request.param}_engine")
-    if found.name == "sail":
-        monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
-    else:
-        monkeypatch.delenv("SPARK_CONNECT_MODE_ENABLED", raising=False)
+    found.select(monkeypatch)
     return found

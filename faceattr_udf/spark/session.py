@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from pyspark.sql import SparkSession
 
-from faceattr_udf.config import Config
+from faceattr_udf.config import Config, server_address
 from faceattr_udf.errors import EngineError
 
 _DELTA: Final = {
@@ -74,7 +74,7 @@ def _connect(remote: str, config: Config) -> SparkSession:
             session.conf.set(key, value)
     except Exception as error:  # the client wraps gRPC's failures in several unrelated types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        server = remote.partition("/;")[0]  # what follows may be a token
+        server = server_address(remote)
         msg = f"the Spark Connect server {server} cannot be used ({reason}); start it or correct engine.remote"
         raise EngineError(msg) from error
     return session

@@ -402,10 +402,7 @@ def test_engines_write_equal_tables(
 ) -> None:
     written = []
     for found in (sail_engine, spark_engine):
-        if found.name == "sail":
-            monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
-        else:
-            monkeypatch.delenv("SPARK_CONNECT_MODE_ENABLED")
+        found.select(monkeypatch)
         place = Place(found, tmp_path / found.name)
         place.write(PICTURES)
         place.run(TWO_WAVES, "enrich.partitions=3")

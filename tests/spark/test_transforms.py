@@ -78,10 +78,7 @@ def test_the_two_engines_agree(
 ) -> None:
     collected = []
     for found in (sail_engine, spark_engine):
-        if found.name == "sail":
-            monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
-        else:
-            monkeypatch.delenv("SPARK_CONNECT_MODE_ENABLED")
+        found.select(monkeypatch)
         results = found.frame(ROWS, SCHEMA).transform(analyze_images(None, provider(tmp_path / "seen")))
         faces = results.transform(explode_faces())
         rows = [row.asDict(recursive=True) for row in faces.collect()]
