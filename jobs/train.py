@@ -20,11 +20,12 @@ from faceattr_udf.evaluation.faces import load_faces, read_table
 from faceattr_udf.evaluation.metrics import report
 from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.networks.mobilenet import INPUT_SIZE
-from faceattr_udf.training.augment import SOURCE_SIZE
+from faceattr_udf.training.augment import ROOM, source_margin
 from faceattr_udf.training.calibrate import temperatures
 from faceattr_udf.training.checkpoint import save_weights
 from faceattr_udf.training.loop import predict, train
 from faceattr_udf.training.settings import TrainingSettings
+from faceattr_udf.training.systems import start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,10 +61,13 @@ def _train(settings: TrainingSettings, data: Path, output: Path, cache: Path | N
     def cut(split: str, size: int, margin: float) -> Any:  # noqa: ANN401
         return load_faces(tables[split], size, margin, cache=cache / f"{split}-{size}" if cache else None)
 
-    # The window of production in the middle of a larger cut that leaves room for moving it.
-    faces = cut("train", SOURCE_SIZE, (1.0 + settings.margin) * SOURCE_SIZE / INPUT_SIZE - 1.0)
-    network = train(faces, settings, log, output / f"{settings.name}.checkpoint.pt")
+    faces = cut("train", round(INPUT_SIZE * ROOM), source_margin(settings.margin))
     validation, test = (cut(split, INPUT_SIZE, settings.margin) for split in ("val", "test"))
+    network, objective = start(settings, faces)
+    checkpoint = output / f"{settings.name}.checkpoint.pt"
+    network = train(
+        network, objective, INPUT_SIZE, faces, settings, log, validation=validation, checkpoint=checkpoint
+    )
     calibrated = temperatures(predict(network, validation), validation)
     training = {
         "command": "python -m jobs.train",

@@ -22,6 +22,7 @@ from faceattr_udf.images.decode import decode_image
 UInt8Array = npt.NDArray[np.uint8]
 
 COLUMNS = ("image_id", "image", "source", "age", "age_min", "age_max", "gender", "ethnicity", "emotion")
+OPTIONAL_COLUMN = "identity"
 UNLABELLED = -1
 
 
@@ -35,6 +36,7 @@ class LabelledFaces:
         source: str (n,).
         age_range: float32 (n, 2), lowest and highest true age in years; equal where the age is exact; -1 unlabelled.
         labels: Attribute -> int64 (n,), index into `CLASSES`.
+        identity: int64 (n,), equal for faces of one person of one source, -1 where the person is not known.
         unknown: Attribute -> bool (n,), whether the label is one the model has no class for.
         unknown_labels: Attribute -> such labels with their counts.
     """
@@ -44,6 +46,7 @@ class LabelledFaces:
     source: npt.NDArray[np.str_]
     age_range: npt.NDArray[np.float32]
     labels: dict[str, npt.NDArray[np.int64]]
+    identity: npt.NDArray[np.int64]
     unknown: dict[str, npt.NDArray[np.bool_]]
     unknown_labels: dict[str, dict[str, int]]
 
@@ -67,7 +70,7 @@ def read_table(path: Path) -> pa.Table:
     if missing:
         msg = f"labelled faces {path} lack the column {', '.join(missing)}; every one of {', '.join(COLUMNS)} is needed"
         raise SchemaError(msg)
-    return pq.read_table(path, columns=list(COLUMNS))
+    return pq.read_table(path, columns=[*COLUMNS, *({OPTIONAL_COLUMN} & set(schema.names))])
 
 
 class FaceCutter:
@@ -195,6 +198,18 @@ def _encode(table: pa.Table, crops: UInt8Array, found: npt.NDArray[np.bool_]) ->
         source=np.asarray(_column(table, "source"), dtype=np.str_),
         age_range=np.array(ages, dtype=np.float32).reshape(-1, 2),
         labels=labels,
+        identity=_identities(table),
         unknown=unknown,
         unknown_labels=unknown_labels,
+    )
+
+
+def _identities(table: pa.Table) -> npt.NDArray[np.int64]:
+    if OPTIONAL_COLUMN not in table.column_names:
+        return np.full(len(table), UNLABELLED, dtype=np.int64)
+    people: dict[tuple[str, str], int] = {}
+    pairs = zip(_column(table, "source"), _column(table, OPTIONAL_COLUMN), strict=True)
+    return np.array(
+        [UNLABELLED if name is None else people.setdefault((source, name), len(people)) for source, name in pairs],
+        dtype=np.int64,
     )

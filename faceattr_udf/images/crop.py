@@ -1,5 +1,7 @@
 """Cutting: the network's square view of a face, the same in training and in production."""
 
+import math
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,8 @@ def cut_face(image: UInt8Array, box: npt.ArrayLike, size: int, margin: float) ->
 
     The square is centred on the box's part inside the frame and `1 + margin` times that part's longer side; what lies
     outside the frame is black.
-    Shrinking averages areas (no aliasing); enlarging interpolates linearly.
+    Shrinking averages areas (no aliasing) of a square that begins and ends at whole pixels, which is exact to half a
+    pixel of the result; enlarging interpolates linearly and begins wherever the square does.
 
     Args:
         image: uint8 (height, width, channels).
@@ -26,9 +29,17 @@ def cut_face(image: UInt8Array, box: npt.ArrayLike, size: int, margin: float) ->
     height, width = image.shape[:2]
     # A face that the frame cuts often gets a box far outside; what can be seen of it is what should fill the cut.
     x_min, y_min, x_max, y_max = np.clip(np.asarray(box, dtype=np.float64), 0.0, [width, height, width, height])
-    side = max(1, round(max(x_max - x_min, y_max - y_min) * (1.0 + margin)))
-    left = round((x_min + x_max - side) / 2.0)
-    top = round((y_min + y_max - side) / 2.0)
+    side = max(1.0, max(x_max - x_min, y_max - y_min) * (1.0 + margin))
+    left, top = (x_min + x_max - side) / 2.0, (y_min + y_max - side) / 2.0
+    if side > size:
+        cut = _shrink(image, round(left), round(top), round(side), size)
+    else:
+        cut = _enlarge(image, left, top, side / size, size)
+    return np.ascontiguousarray(cut.reshape(size, size, image.shape[2]), dtype=np.uint8)
+
+
+def _shrink(image: UInt8Array, left: int, top: int, side: int, size: int) -> npt.NDArray[np.generic]:
+    height, width = image.shape[:2]
     inner = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
     if inner.size == 0:
         return np.zeros((size, size, image.shape[2]), dtype=np.uint8)
@@ -40,5 +51,20 @@ def cut_face(image: UInt8Array, box: npt.ArrayLike, size: int, margin: float) ->
         min(max(left + side - width, 0), side),
         cv2.BORDER_CONSTANT,
     )
-    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    return np.ascontiguousarray(cv2.resize(padded, (size, size), interpolation=interpolation), dtype=np.uint8)
+    return cv2.resize(padded, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _enlarge(image: UInt8Array, left: float, top: float, scale: float, size: int) -> npt.NDArray[np.generic]:
+    height, width = image.shape[:2]
+    # Centres of the result's pixels in the image, whose own first pixel has its centre at 0.5.
+    steps = (np.arange(size) + 0.5) * scale
+    inside = [(start + steps >= 0.0) & (start + steps <= end) for start, end in ((top, height), (left, width))]
+    # Only the neighbourhood: OpenCV warps no image wider than 32,767 pixels.
+    x, y = (min(max(math.floor(start) - 1, 0), end - 1) for start, end in ((left, width), (top, height)))
+    near = image[y : y + size + 3, x : x + size + 3]
+    offset = 0.5 * scale - 0.5
+    inverse = np.array([[scale, 0.0, left - x + offset], [0.0, scale, top - y + offset]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    cut = cv2.warpAffine(near, inverse, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    # The edge's pixels reach to the frame and not beyond.
+    return cut * (inside[0][:, None] & inside[1][None]).reshape(size, size, *[1] * (cut.ndim - 2))

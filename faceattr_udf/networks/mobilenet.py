@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
+from faceattr_udf.networks.depthwise import strided_depthwise
 
 INPUT_SIZE = 112
 # ImageNet's mean pixel, RGB, which the network that the weights start from was trained with.
@@ -25,9 +26,13 @@ class SamePadConv(nn.Conv2d):
     """3 x 3 convolution with TensorFlow's 'same' padding: with stride 2 the extra pixel lies right and below."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w), h and w even where the stride is 2 -> (n, c', h / stride, w / stride)."""
-        pad = (0, 1, 0, 1) if self.stride[0] == 2 else (1, 1, 1, 1)
-        return super().forward(nn.functional.pad(x, pad))
+        """(n, c, h, w) -> (n, c', ceil(h / stride), ceil(w / stride)); as TensorFlow where h and w are even."""
+        if self.stride[0] == 1:
+            return nn.functional.conv2d(x, self.weight, padding=1, groups=self.groups)
+        x = nn.functional.pad(x, (0, 1, 0, 1))
+        if self.training and self.groups > 1:
+            return strided_depthwise(x, self.weight)
+        return super().forward(x)
 
 
 def _unit(conv: nn.Conv2d) -> nn.Sequential:

@@ -1,80 +1,108 @@
-"""Augmentation of face crops, vectorised over a batch: pose of the frame, light, grey, low resolution, occlusion."""
+"""Augmentation of face crops: pose of the frame, light, grey, blur, low resolution, compression, occlusion."""
 
-import torch
-from torch import nn
+import math
 
-SOURCE_SIZE = 128
-"""Training crops are cut this large, so that the 112 px window of production can move and breathe inside them."""
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+UInt8Array = npt.NDArray[np.uint8]
+
+ROOM = 8 / 7
+"""Training crops show this much more than production's window, so that the window can move and breathe inside them."""
+
+_LUMA = np.array([0.299, 0.587, 0.114])
 
 
-def center_window(crops: torch.Tensor, size: int) -> torch.Tensor:
-    """What production would see: the middle of (n, c, h, w), (n, c, size, size)."""
-    top, left = (crops.shape[2] - size) // 2, (crops.shape[3] - size) // 2
-    return crops[:, :, top : top + size, left : left + size]
+def source_margin(margin: float) -> float:
+    """The margin to cut training faces with, so that their middle is what production cuts with `margin`.
+
+    >>> round(source_margin(0.4), 6)
+    0.6
+    """
+    return (1.0 + margin) * ROOM - 1.0
 
 
-def augment(crops: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
+def center_window(crops: UInt8Array, size: int) -> UInt8Array:
+    """What production would see: the middle of (n, side, side, 3), resized to (n, size, size, 3)."""
+    inset = round(crops.shape[1] * (1.0 - 1.0 / ROOM) / 2.0)
+    window = crops[:, inset : crops.shape[1] - inset, inset : crops.shape[2] - inset]
+    return np.stack([_resize(crop, size) for crop in window])
+
+
+def augment(crops: UInt8Array, size: int, random: np.random.Generator) -> UInt8Array:
     """Draws a random view of every face.
 
     Args:
-        crops: float32 (n, 3, SOURCE_SIZE, SOURCE_SIZE) RGB, values 0-255.
+        crops: uint8 (n, side, side, 3) RGB, cut with `source_margin`.
         size: Side of the result, pixels.
-        generator: The source of all randomness.
+        random: The source of all randomness.
 
     Returns:
-        float32 (n, 3, size, size), values 0-255.
+        uint8 (n, size, size, 3).
     """
-    views = _geometry(crops, size, generator)
-    views = _low_resolution(views, generator)
-    views = _light(views, generator)
-    return _erase(views, generator)
+    return np.stack([_view(np.asarray(crop), size, random) for crop in crops])
 
 
-def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> torch.Tensor:
-    return torch.rand(n, generator=generator) * (high - low) + low
+def _view(crop: UInt8Array, size: int, random: np.random.Generator) -> UInt8Array:
+    view = _geometry(crop, size, random)
+    if random.random() < 0.25:  # a small face in a large photograph
+        view = _resize(_resize(view, int(random.integers(16, 72))), size)
+    if random.random() < 0.1:
+        view = _pixels(cv2.GaussianBlur(view, (0, 0), float(random.uniform(0.5, 2.5))))
+    view = _light(view, random)
+    if random.random() < 0.15:
+        quality = int(random.integers(20, 85))
+        encoded = cv2.imencode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        view = _pixels(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
+    return _erase(view, random)
 
 
-def _geometry(crops: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
-    n = len(crops)
-    angle = _uniform(n, -0.26, 0.26, generator)  # 15 degrees
-    scale = size / SOURCE_SIZE * _uniform(n, 0.85, 1.15, generator)
-    mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
-    shift = _uniform(2 * n, -0.06, 0.06, generator).view(n, 2)
-    cosine, sine = angle.cos() * scale, angle.sin() * scale
-    theta = torch.stack([cosine * mirror, -sine, shift[:, 0], sine * mirror, cosine, shift[:, 1]], dim=1)
-    grid = nn.functional.affine_grid(theta.view(n, 2, 3), [n, 3, size, size], align_corners=False)
-    return nn.functional.grid_sample(crops, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+def _geometry(crop: UInt8Array, size: int, random: np.random.Generator) -> UInt8Array:
+    side = crop.shape[0]
+    angle = random.uniform(-0.26, 0.26)  # 15 degrees
+    zoom = side / ROOM / size * random.uniform(0.87, 1.15)
+    stretch, shear = random.uniform(0.94, 1.06), random.uniform(-0.08, 0.08)
+    mirror = -1.0 if random.random() < 0.5 else 1.0
+    cosine, sine = math.cos(angle), math.sin(angle)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    matrix = zoom * turn @ np.array([[stretch, shear], [0.0, 1.0 / stretch]]) @ np.diag([mirror, 1.0])
+    centre = (side - 1) / 2.0 + random.uniform(-0.055, 0.055, 2) * side
+    offset = centre - matrix @ np.full(2, (size - 1) / 2.0)
+    inverse = np.column_stack([matrix, offset])
+    return _pixels(cv2.warpAffine(crop, inverse, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP))
 
 
-def _low_resolution(views: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    # One factor for a random quarter of the batch: a small face in a large photograph.
-    n, size = len(views), views.shape[3]
-    small = int(torch.randint(20, 72, (1,), generator=generator))
-    chosen = torch.randperm(n, generator=generator)[: n // 4]
-    shrunk = nn.functional.interpolate(views[chosen], size=(small, small), mode="area")
-    views[chosen] = nn.functional.interpolate(shrunk, size=(size, size), mode="bilinear", align_corners=False)
-    return views
+def _light(view: UInt8Array, random: np.random.Generator) -> UInt8Array:
+    # Everything that is linear in the colours is one matrix: grey or tint, then contrast around the mean, brightness.
+    if random.random() < 0.25:
+        colours = np.tile(_LUMA, (3, 1))
+    else:
+        colours = np.diag(random.uniform(0.88, 1.12, 3))
+    contrast, brightness = random.uniform(0.65, 1.35), random.uniform(-35.0, 35.0)
+    mean = colours @ np.asarray(cv2.mean(view)[:3])
+    matrix = np.column_stack([contrast * colours, (1.0 - contrast) * mean + brightness])
+    view = _pixels(cv2.transform(view, matrix))
+    if random.random() < 0.2:
+        table = 255.0 * (np.arange(256) / 255.0) ** random.uniform(0.6, 1.7)
+        view = _pixels(cv2.LUT(view, table.astype(np.uint8)))
+    return view
 
 
-def _light(views: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    n = len(views)
-    grey = (torch.rand(n, generator=generator) < 0.25).view(n, 1, 1, 1)
-    luma = (views * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-    views = torch.where(grey, luma, views)
-    contrast = _uniform(n, 0.7, 1.3, generator).view(n, 1, 1, 1)
-    brightness = _uniform(n, -30.0, 30.0, generator).view(n, 1, 1, 1)
-    tint = _uniform(3 * n, 0.9, 1.1, generator).view(n, 3, 1, 1)
-    mean = views.mean(dim=(1, 2, 3), keepdim=True)
-    return (((views - mean) * contrast + mean) * torch.where(grey, 1.0, tint) + brightness).clamp(0.0, 255.0)
+def _erase(view: UInt8Array, random: np.random.Generator) -> UInt8Array:
+    if random.random() < 0.25:
+        size = view.shape[0]
+        height, width = (random.uniform(0.1, 0.4, 2) * size).astype(int)
+        top, left = random.integers(0, size - height), random.integers(0, size - width)
+        view[top : top + height, left : left + width] = random.integers(0, 256)
+    return view
 
 
-def _erase(views: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    n, size = len(views), views.shape[3]
-    steps = torch.arange(size).float()
-    extent = _uniform(2 * n, 0.1, 0.4, generator).view(n, 2) * size
-    start = torch.rand((n, 2), generator=generator) * (size - extent)
-    inside = (steps[None, None] >= start[..., None]) & (steps[None, None] < (start + extent)[..., None])
-    chosen = torch.rand(n, generator=generator) < 0.25
-    hole = inside[:, 0, :, None] & inside[:, 1, None, :] & chosen[:, None, None]
-    fill = _uniform(n, 0.0, 255.0, generator).view(n, 1, 1, 1)
-    return torch.where(hole[:, None], fill, views)
+def _resize(image: UInt8Array, size: int) -> UInt8Array:
+    interpolation = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_LINEAR
+    return _pixels(cv2.resize(image, (size, size), interpolation=interpolation))
+
+
+def _pixels(image: object) -> UInt8Array:
+    # OpenCV's stubs know no dtype: uint8 goes in and comes out of everything above.
+    return np.asarray(image, dtype=np.uint8)

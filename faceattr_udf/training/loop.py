@@ -1,38 +1,38 @@
-"""The training loop of the default network: one cycle, averaged weights, checkpoints that resume."""
+"""The training loop of every network: one cycle, averaged weights, checkpoints that resume."""
 
 import copy
 import math
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
-from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.evaluation.faces import LabelledFaces
-from faceattr_udf.networks.mobilenet import HEADS, INPUT_SIZE, MobileNetV1
-from faceattr_udf.training.augment import augment, center_window
-from faceattr_udf.training.initial import load_faceres
-from faceattr_udf.training.losses import task_losses
+from faceattr_udf.evaluation.metrics import measure
+from faceattr_udf.training.augment import augment
+from faceattr_udf.training.objectives import Batch, Objective
+from faceattr_udf.training.sampling import batches, face_weights
 from faceattr_udf.training.settings import TrainingSettings
 
 Log = Callable[[dict[str, Any]], None]
 
 _CHECKPOINT_SECONDS = 300.0
 _LOG_STEPS = 25
-_STATISTICS_FACES = 512
 
 
 @dataclass(slots=True, eq=False)
 class _State:
-    network: MobileNetV1
-    averaged: MobileNetV1
+    network: nn.Module
+    averaged: nn.Module
     optimizer: torch.optim.Optimizer
-    generator: torch.Generator
     step: int = 0
 
     def save(self, path: Path) -> None:
@@ -42,7 +42,6 @@ class _State:
                 "network": self.network.state_dict(),
                 "averaged": self.averaged.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "generator": self.generator.get_state(),
                 "step": self.step,
             },
             partial,
@@ -54,7 +53,6 @@ class _State:
         self.network.load_state_dict(saved["network"])
         self.averaged.load_state_dict(saved["averaged"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.generator.set_state(saved["generator"])
         self.step = saved["step"]
 
 
@@ -66,91 +64,130 @@ def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:
     return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def train(faces: LabelledFaces, settings: TrainingSettings, log: Log, checkpoint: Path | None = None) -> MobileNetV1:
-    """Trains the default network.
+def train(
+    network: nn.Module,
+    objective: Objective,
+    size: int,
+    faces: LabelledFaces,
+    settings: TrainingSettings,
+    log: Log,
+    *,
+    validation: LabelledFaces | None = None,
+    checkpoint: Path | None = None,
+) -> nn.Module:
+    """Trains a network.
 
     Args:
-        faces: Training faces, cut `augment.SOURCE_SIZE` px wide.
+        network: RGB (n, 3, size, size), 0-255 -> outputs by name; parameters that need no gradient stay as they are.
+        objective: What is minimised.
+        size: Side of the network's input, pixels.
+        faces: Training faces, cut with `augment.source_margin`.
         settings: Of the run.
         log: Takes one dictionary of figures every few steps.
+        validation: Faces cut to `size`, of which the log takes figures now and then.
         checkpoint: File to resume from if it is there, and to save to every five minutes.
 
     Returns:
         The network with averaged weights, in evaluation mode.
     """
     torch.manual_seed(settings.seed)
-    state = _start(faces, settings)
+    network = network.to(memory_format=torch.channels_last)
+    state = _State(network, copy.deepcopy(network).eval(), _optimizer(network, settings))
     if checkpoint and checkpoint.exists():
         state.restore(checkpoint)
         log({"resumed_at_step": state.step})
     steps = max(1, round(settings.epochs * len(faces) / settings.batch_size))
-    order = _order(len(faces), steps, settings)
+    watched = _validation_steps(steps, settings.validations)
     started, saved_at, first = time.monotonic(), time.monotonic(), state.step
-    while state.step < steps:
-        rate = learning_rate(state.step, steps, settings)
-        losses = _train_step(state, faces, order[state.step], rate, settings)
+    for batch in _prefetched(faces, size, state.step, steps, settings):
+        losses = _train_step(state, objective, batch, learning_rate(state.step, steps, settings), settings)
         state.step += 1
         if state.step % _LOG_STEPS == 0 or state.step == steps:
-            seconds = time.monotonic() - started
-            speed = (state.step - first) * settings.batch_size / seconds
+            speed = (state.step - first) * settings.batch_size / (time.monotonic() - started)
             figures = {name: round(value, 4) for name, value in losses.items()}
-            log({"step": state.step, "steps": steps, "rate": rate, "faces_per_s": round(speed, 1), **figures})
-        if checkpoint and time.monotonic() - saved_at > _CHECKPOINT_SECONDS:
+            log({"step": state.step, "steps": steps, "faces_per_s": round(speed, 1), **figures})
+        if validation and state.step in watched:
+            log({"validated_at_step": state.step, **_validate(state.averaged, validation)})
+        if checkpoint and (time.monotonic() - saved_at > _CHECKPOINT_SECONDS or state.step == steps):
             state.save(checkpoint)
             saved_at = time.monotonic()
-    if checkpoint:
-        state.save(checkpoint)
     return state.averaged.eval()
 
 
-def _start(faces: LabelledFaces, settings: TrainingSettings) -> _State:
-    network = MobileNetV1(settings.dropout)
-    if settings.initial:
-        chosen = np.sort(np.random.default_rng(settings.seed).permutation(len(faces))[:_STATISTICS_FACES])
-        window = center_window(torch.from_numpy(np.asarray(faces.crops[chosen])).permute(0, 3, 1, 2), INPUT_SIZE)
-        load_faceres(network, Path(settings.initial), window.permute(0, 2, 3, 1).numpy())
-    network = network.to(memory_format=torch.channels_last)
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=settings.learning_rate,
-    )
-    return _State(network, copy.deepcopy(network).eval(), optimizer, torch.Generator().manual_seed(settings.seed))
+def predict(network: nn.Module, faces: LabelledFaces, batch_size: int = 256) -> dict[str, npt.NDArray[np.float32]]:
+    """Outputs of faces cut to production's size: name -> float32 (n, d)."""
+    network.eval()
+    outputs = []
+    with torch.inference_mode():
+        for start in range(0, len(faces), batch_size):
+            outputs.append(network(_pixels(np.asarray(faces.crops[start : start + batch_size]))))
+    return {name: torch.cat([output[name] for output in outputs]).numpy() for name in outputs[0]}
 
 
-def _order(count: int, steps: int, settings: TrainingSettings) -> list[npt.NDArray[np.int64]]:
-    random = np.random.default_rng(settings.seed)
-    passes = math.ceil(steps * settings.batch_size / count)
-    faces = np.concatenate([random.permutation(count) for _ in range(passes)])
-    return [np.sort(faces[i * settings.batch_size : (i + 1) * settings.batch_size]) for i in range(steps)]
+def _optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    trained = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+
+
+def _resolution(step: int, steps: int, size: int, settings: TrainingSettings) -> int:
+    reached = [side for share, side in settings.resolution if step >= share * steps]
+    return reached[-1] if reached else size
+
+
+def _prefetched(
+    faces: LabelledFaces, size: int, first: int, steps: int, settings: TrainingSettings
+) -> Iterator[Batch]:
+    """The batches of the steps from `first` on; the next is drawn while the network is busy with this one."""
+    weights = face_weights(faces, settings.sources, settings.balance)
+    indices = islice(batches(weights, settings.batch_size, settings.seed), first, steps)
+
+    def draw(step: int, index: npt.NDArray[np.int64]) -> Batch:
+        random = np.random.default_rng((settings.seed, step))  # of the step, so that a resumed run draws the same
+        views = augment(np.asarray(faces.crops[index]), _resolution(step, steps, size, settings), random)
+        return Batch(
+            views=_pixels(views),
+            age_range=torch.from_numpy(faces.age_range[index]),
+            labels={attribute: torch.from_numpy(values[index]) for attribute, values in faces.labels.items()},
+            identity=torch.from_numpy(faces.identity[index]),
+        )
+
+    with ThreadPoolExecutor(1) as pool:
+        pending = None
+        for step, index in enumerate(indices, start=first):
+            following = pool.submit(draw, step, index)
+            if pending:
+                yield pending.result()
+            pending = following
+        if pending:
+            yield pending.result()
+
+
+def _pixels(crops: npt.NDArray[np.uint8]) -> torch.Tensor:
+    # A permuted view of (n, h, w, c) is torch's channels_last.
+    return torch.from_numpy(crops).permute(0, 3, 1, 2).float()
 
 
 def _train_step(
-    state: _State, faces: LabelledFaces, index: npt.NDArray[np.int64], rate: float, settings: TrainingSettings
+    state: _State, objective: Objective, batch: Batch, rate: float, settings: TrainingSettings
 ) -> dict[str, float]:
     state.network.train()
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    crops = torch.from_numpy(np.asarray(faces.crops[index])).permute(0, 3, 1, 2).float()
-    views = augment(crops, INPUT_SIZE, state.generator).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-        outputs = state.network(views)
-    losses = task_losses(
-        outputs,
-        torch.from_numpy(faces.age_range[index]),
-        {attribute: torch.from_numpy(faces.labels[attribute][index]) for attribute in CLASSES},
-        smoothing=settings.smoothing,
-        sigma=settings.age_sigma,
-        regression=settings.age_regression,
-    )
-    total = torch.stack([settings.task_weights[name] * loss for name, loss in losses.items()]).sum()
+        outputs = state.network(batch.views)
+    total, figures = objective(outputs, batch)
     state.optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]  # torch's stub is untyped
     torch.nn.utils.clip_grad_norm_(state.network.parameters(), 5.0)
     state.optimizer.step()
     _average(state, settings.average)
-    return {"loss": float(total.detach())} | {name: float(loss.detach()) for name, loss in losses.items()}
+    return {"loss": float(total.detach())} | figures
 
 
 def _average(state: _State, decay: float) -> None:
@@ -165,15 +202,16 @@ def _average(state: _State, decay: float) -> None:
                 value.copy_(current[key])
 
 
-def predict(network: MobileNetV1, faces: LabelledFaces, batch_size: int = 256) -> dict[str, npt.NDArray[np.float32]]:
-    """Logits of faces cut to production's size: attribute -> float32 (n, classes)."""
-    network.eval()
-    with torch.inference_mode():
-        outputs = [network(batch) for batch in _batches(faces, batch_size)]
-    batches = [{name: logits.numpy() for name, logits in output.items()} for output in outputs]
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in HEADS}
+def _validation_steps(steps: int, times: int) -> set[int]:
+    return {round(steps * (k + 1) / times) for k in range(times)}
 
 
-def _batches(faces: LabelledFaces, size: int) -> Iterator[torch.Tensor]:
-    for start in range(0, len(faces), size):
-        yield torch.from_numpy(np.asarray(faces.crops[start : start + size])).permute(0, 3, 1, 2).float()
+def _validate(network: nn.Module, faces: LabelledFaces) -> dict[str, Any]:
+    logits = predict(network, faces)
+    probabilities = {name: _softmax(values) for name, values in logits.items()}
+    scores = measure(probabilities, faces, np.ones(len(faces), dtype=bool))
+    return {name: value for name, value in scores.items() if isinstance(value, float)}
+
+
+def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return torch.softmax(torch.from_numpy(logits), dim=1).numpy()

@@ -1,10 +1,13 @@
 """Masked multi-task losses: a face counts only for the attributes that its source labels."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
 from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
 from faceattr_udf.evaluation.faces import UNLABELLED
+from faceattr_udf.training.settings import TrainingSettings
 
 
 def age_loss(logits: torch.Tensor, age_range: torch.Tensor, sigma: float, regression: float) -> torch.Tensor:
@@ -44,18 +47,25 @@ def class_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> 
 
 
 def task_losses(
-    outputs: dict[str, torch.Tensor],
+    outputs: Mapping[str, torch.Tensor],
     age_range: torch.Tensor,
-    labels: dict[str, torch.Tensor],
-    *,
-    smoothing: float,
-    sigma: float,
-    regression: float,
+    labels: Mapping[str, torch.Tensor],
+    settings: TrainingSettings,
 ) -> dict[str, torch.Tensor]:
-    """The loss of every attribute, each a scalar."""
-    losses = {"age": age_loss(outputs["age"].float(), age_range, sigma, regression)}
+    """The loss of every attribute the network predicts, each a scalar; 0, without gradient, where nothing is labelled.
+
+    Args:
+        outputs: Attribute -> logits (n, classes).
+        age_range: (n, 2), years; -1 unlabelled.
+        labels: Attribute -> int64 (n,); -1 unlabelled.
+        settings: Smoothing and the shape of the age loss.
+    """
+    losses = {}
+    if "age" in outputs:
+        losses["age"] = age_loss(outputs["age"].float(), age_range, settings.age_sigma, settings.age_regression)
     for attribute in CLASSES:
-        losses[attribute] = class_loss(outputs[attribute].float(), labels[attribute], smoothing)
+        if attribute in outputs:
+            losses[attribute] = class_loss(outputs[attribute].float(), labels[attribute], settings.smoothing)
     return losses
 
 

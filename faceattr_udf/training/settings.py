@@ -3,8 +3,9 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from faceattr_udf.config import apply_override, explain
 from faceattr_udf.errors import ConfigError
@@ -15,13 +16,20 @@ class TrainingSettings(BaseModel):
 
     Attributes:
         name: File stem of the weights it makes.
-        initial: TensorFlow.js manifest of FaceRes-deep; None starts from random weights.
+        model: What is trained, as `attributes.model` calls it.
+        initial: Weights to start from: FaceRes-deep's TensorFlow.js manifest (`default` only), or a safetensors file of
+            an earlier run; None starts from random weights.
         margin: How much larger than the detector's box faces are cut.
         batch_size: Faces per step.
         epochs: Passes over the training faces; may be a fraction.
+        resolution: Pairs of (share of the steps after which, side in pixels): small faces first train faster. The last
+            is the network's own; empty means that throughout.
+        sources: Source -> how often its faces are seen, relative to other sources; 1 where it is not named.
+        balance: How much more often rare kinds of faces are seen; see `sampling.face_weights`.
+        optimizer: "adamw", or "sgd" with a momentum of 0.9.
         learning_rate: Peak of the one-cycle schedule: linear warm-up, cosine to zero.
         warmup: Share of the steps.
-        weight_decay: AdamW's.
+        weight_decay: Of convolutions and linear layers, not of biases and normalisation.
         dropout: On the pooled features.
         smoothing: Label smoothing of the class losses.
         age_sigma: Of the age label distribution, years.
@@ -29,6 +37,7 @@ class TrainingSettings(BaseModel):
         task_weights: Attribute -> weight of its loss.
         average: Decay of the exponential moving average of the weights that is kept.
         bfloat16: Computes convolutions in bfloat16 where the processor has it.
+        validations: How many times the log takes figures of the validation faces.
         seed: Of everything random.
         limit: Takes only so many faces of each split; 0: all.
     """
@@ -36,10 +45,15 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str = "attributes_default"
+    model: Literal["default", "separate_grey", "multitask_facenet", "embedding_svm"] = "default"
     initial: str | None = None
     margin: float = Field(default=0.2, ge=0.0)
     batch_size: int = Field(default=128, ge=2)
     epochs: float = Field(default=4.0, gt=0.0)
+    resolution: list[tuple[float, int]] = Field(default_factory=list)
+    sources: dict[str, float] = Field(default_factory=dict)
+    balance: float = Field(default=0.0, ge=0.0, le=1.0)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0.0)
     warmup: float = Field(default=0.05, ge=0.0, lt=1.0)
     weight_decay: float = Field(default=0.05, ge=0.0)
@@ -52,8 +66,14 @@ class TrainingSettings(BaseModel):
     )
     average: float = Field(default=0.998, ge=0.0, lt=1.0)
     bfloat16: bool = False
+    validations: int = Field(default=0, ge=0)
     seed: int = 0
     limit: int = Field(default=0, ge=0)
+
+    @field_validator("resolution", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        return [tuple(pair) if isinstance(pair, list) else pair for pair in value] if isinstance(value, list) else value
 
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> "TrainingSettings":

@@ -1,0 +1,56 @@
+"""Which faces a training step sees: sources by weight, and rare kinds of faces more often than they occur."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from faceattr_udf.attributes.labels import CLASSES
+from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
+
+_LARGEST = 5.0
+
+
+def face_weights(faces: LabelledFaces, sources: Mapping[str, float], balance: float) -> npt.NDArray[np.float64]:
+    """How often each face is seen, with a mean of 1.
+
+    A cell is the faces of one source with the same age group (ten years), gender, ethnicity and emotion.
+
+    Args:
+        faces: Labelled.
+        sources: Source -> how often its faces are seen, relative to other sources; 1 where it is not named.
+        balance: 0 sees faces as often as they occur, 1 sees every cell of a source equally often; between them a face
+            weighs (cell's size) ** -balance. No face is seen more than five times as often as its source's mean.
+
+    Returns:
+        float64 (n,).
+    """
+    low, high = faces.age_range.T
+    group = np.where(low == UNLABELLED, -1, np.minimum((low + high) / 2.0 // 10.0, 7)).astype(int)
+    cells = list(zip(faces.source, group, *(faces.labels[name] for name in CLASSES), strict=True))
+    sizes = Counter(cells)
+    weights = np.array([sizes[cell] ** -balance for cell in cells])
+    for source in np.unique(faces.source):
+        members = faces.source == source
+        relative = np.minimum(weights[members] / weights[members].mean(), _LARGEST)
+        weights[members] = relative / relative.mean() * sources.get(str(source), 1.0)
+    return np.asarray(weights / weights.mean(), dtype=np.float64)
+
+
+def batches(weights: npt.NDArray[np.float64], size: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Endless batches of sorted indices; in every pass a face comes up floor(weight) or ceil(weight) times.
+
+    Args:
+        weights: Of `face_weights`.
+        size: Faces per batch.
+        seed: Equal seeds give equal batches.
+    """
+    random = np.random.default_rng(seed)
+    rest = np.empty(0, dtype=np.int64)
+    while True:
+        times = np.floor(weights + random.random(len(weights))).astype(np.int64)
+        rest = np.concatenate([rest, random.permutation(np.repeat(np.arange(len(weights)), times))])
+        whole = len(rest) // size * size
+        yield from np.sort(rest[:whole].reshape(-1, size), axis=1)
+        rest = rest[whole:]
