@@ -16,7 +16,7 @@ from faceattr_udf.config import Config
 from faceattr_udf.detection.mtcnn import Detections, Detector, detector_version
 from faceattr_udf.errors import ConfigError, ImageError
 from faceattr_udf.images.crop import cut_face
-from faceattr_udf.images.decode import decode_image, probe_size
+from faceattr_udf.images.decode import decode_image, probe_size, to_grey
 from faceattr_udf.images.quality import face_qualities
 from faceattr_udf.results import BoundingBox, Face, ImageResult, ImageStatus, Quality
 from faceattr_udf.weights import WeightsRecord
@@ -134,7 +134,7 @@ class FaceAnalyzer:
             except ImageError as error:
                 results[index] = ImageResult(ImageStatus(error.status), str(error))
                 continue
-            group[index] = image
+            group[index] = to_grey(image) if self._predictor.record.grayscale else image
             pixels += image.shape[0] * image.shape[1]
         self._analyze_group(group, results)
         return [results[index] for index in range(len(contents))]

@@ -1,7 +1,7 @@
 """Labelled faces: a Parquet file of loose crops -> arrays of faces cut as in production, with masked labels."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,17 @@ import pyarrow.parquet as pq
 from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.config import DetectorConfig, ImagesConfig
 from faceattr_udf.detection.mtcnn import Detector
-from faceattr_udf.errors import SchemaError, TableNotFoundError
+from faceattr_udf.errors import ImageError, SchemaError, TableNotFoundError
 from faceattr_udf.images.crop import cut_face
-from faceattr_udf.images.decode import decode_image
+from faceattr_udf.images.decode import decode_image, to_grey
 
 UInt8Array = npt.NDArray[np.uint8]
 
 COLUMNS = ("image_id", "image", "source", "age", "age_min", "age_max", "gender", "ethnicity", "emotion")
 OPTIONAL_COLUMN = "identity"
 UNLABELLED = -1
+FOUND, NOT_FOUND, UNREADABLE = 1, 0, -1
+"""What became of an image: the cascade found a face, it found none, or there is no image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,7 @@ class LabelledFaces:
         identity: int64 (n,), equal for faces of one person of one source, -1 where the person is not known.
         unknown: Attribute -> bool (n,), whether the label is one the model has no class for.
         unknown_labels: Attribute -> such labels with their counts.
+        unreadable: image_id of rows whose image is none; they are not among the faces.
     """
 
     crops: UInt8Array
@@ -49,6 +52,7 @@ class LabelledFaces:
     identity: npt.NDArray[np.int64]
     unknown: dict[str, npt.NDArray[np.bool_]]
     unknown_labels: dict[str, dict[str, int]]
+    unreadable: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """How many faces."""
@@ -76,46 +80,54 @@ def read_table(path: Path) -> pa.Table:
 class FaceCutter:
     """Cuts the largest face of an image exactly as the analyzer does: the cascade's box plus margin."""
 
-    def __init__(self, size: int, margin: float, detector: DetectorConfig) -> None:
+    def __init__(self, size: int, margin: float, detector: DetectorConfig, *, grayscale: bool = False) -> None:
         """Loads the cascade.
 
         Args:
             size: Side of the cut, pixels.
             margin: As `cut_face` takes it.
             detector: Settings; the largest face alone is ever used.
+            grayscale: Whether images are turned grey first.
         """
         self._detector = Detector(detector.model_copy(update={"largest_only": True}))
-        self._size, self._margin = size, margin
+        self._size, self._margin, self._grayscale = size, margin, grayscale
 
-    def cut(self, contents: list[bytes]) -> tuple[UInt8Array, npt.NDArray[np.bool_]]:
+    def cut(self, contents: Sequence[bytes | None]) -> tuple[UInt8Array, npt.NDArray[np.int8]]:
         """Cuts one face per image.
 
         Args:
-            contents: Encoded images, all decodable.
+            contents: Encoded images.
 
         Returns:
-            uint8 (n, size, size, 3) and, per image, whether a face was found.
+            uint8 (n, size, size, 3) and int8 (n,): `FOUND`, `NOT_FOUND` where the whole image was cut, or `UNREADABLE`
+            where there is no image, and the cut is black.
         """
-        images = [decode_image(content, ImagesConfig()) for content in contents]
-        crops = np.zeros((len(images), self._size, self._size, 3), dtype=np.uint8)
-        found = np.zeros(len(images), dtype=bool)
-        for index, (image, faces) in enumerate(zip(images, self._detector.detect(images), strict=True)):
-            found[index] = len(faces) > 0
+        crops = np.zeros((len(contents), self._size, self._size, 3), dtype=np.uint8)
+        states = np.full(len(contents), UNREADABLE, dtype=np.int8)
+        images: dict[int, UInt8Array] = {}
+        for index, content in enumerate(contents):
+            try:
+                image = decode_image(content, ImagesConfig())
+            except ImageError:
+                continue
+            images[index] = to_grey(image) if self._grayscale else image
+        for (index, image), faces in zip(images.items(), self._detector.detect(list(images.values())), strict=True):
+            states[index] = FOUND if len(faces) else NOT_FOUND
             height, width = image.shape[:2]
             whole = np.array([0.0, 0.0, width, height])
-            crops[index] = cut_face(image, faces.boxes[0] if found[index] else whole, self._size, self._margin)
-        return crops, found
+            crops[index] = cut_face(image, faces.boxes[0] if len(faces) else whole, self._size, self._margin)
+        return crops, states
 
 
 _cutter: FaceCutter | None = None
 
 
-def _start_worker(size: int, margin: float, detector: DetectorConfig) -> None:
+def _start_worker(size: int, margin: float, detector: DetectorConfig, grayscale: bool) -> None:
     global _cutter  # noqa: PLW0603 - a pool's worker has no other place for what it loads once
-    _cutter = FaceCutter(size, margin, detector)
+    _cutter = FaceCutter(size, margin, detector, grayscale=grayscale)
 
 
-def _cut_in_worker(contents: list[bytes]) -> tuple[UInt8Array, npt.NDArray[np.bool_]]:
+def _cut_in_worker(contents: list[bytes | None]) -> tuple[UInt8Array, npt.NDArray[np.int8]]:
     if _cutter is None:
         msg = "the pool's initializer did not run"
         raise RuntimeError(msg)
@@ -127,6 +139,7 @@ def load_faces(
     size: int,
     margin: float,
     *,
+    grayscale: bool = False,
     cache: Path | None = None,
     detector: DetectorConfig | None = None,
     workers: int = 2,
@@ -137,18 +150,19 @@ def load_faces(
         table: Of `read_table`.
         size: Side of a cut, pixels.
         margin: As `cut_face` takes it.
+        grayscale: Whether images are turned grey before the cascade looks at them.
         cache: File stem for the cuts; reused when it is there.
         detector: Settings of the cascade; None means the defaults.
         workers: Processes.
 
     Returns:
-        The faces in the table's order.
+        The faces in the table's order, without the rows whose image cannot be read, which are named.
     """
     count = len(table)
-    crops_file = cache.with_suffix(".npy") if cache else None
-    found_file = cache.with_suffix(".found.npy") if cache else None
-    if crops_file and found_file and found_file.exists():
-        crops, found = np.load(crops_file, mmap_mode="r"), np.load(found_file)
+    crops_file = cache.with_name(f"{cache.name}.npy") if cache else None
+    states_file = cache.with_name(f"{cache.name}.states.npy") if cache else None
+    if crops_file and states_file and states_file.exists():
+        crops, states = np.load(crops_file, mmap_mode="r"), np.load(states_file)
     else:
         shape = (count, size, size, 3)
         if crops_file:
@@ -156,20 +170,24 @@ def load_faces(
             crops = np.lib.format.open_memmap(crops_file, mode="w+", dtype=np.uint8, shape=shape)
         else:
             crops = np.zeros(shape, dtype=np.uint8)
-        found = np.zeros(count, dtype=bool)
+        states = np.full(count, UNREADABLE, dtype=np.int8)
         start = 0
         with ProcessPoolExecutor(
-            workers, initializer=_start_worker, initargs=(size, margin, detector or DetectorConfig())
+            workers, initializer=_start_worker, initargs=(size, margin, detector or DetectorConfig(), grayscale)
         ) as pool:
-            for cuts, hits in pool.map(_cut_in_worker, _batches(_column(table, "image"), 64)):
-                crops[start : start + len(cuts)], found[start : start + len(cuts)] = cuts, hits
+            for cuts, kinds in pool.map(_cut_in_worker, _batches(_column(table, "image"), 64)):
+                crops[start : start + len(cuts)], states[start : start + len(cuts)] = cuts, kinds
                 start += len(cuts)
-        if found_file:
-            np.save(found_file, found)  # written last: a killed run leaves no cache that looks whole
-    return _encode(table, crops, found)
+        if states_file:
+            np.save(states_file, states)  # written last: a killed run leaves no cache that looks whole
+    readable = states != UNREADABLE
+    unreadable = tuple(np.asarray(_column(table, "image_id"), dtype=object)[~readable])
+    if unreadable:
+        table, crops, states = table.filter(pa.array(readable)), crops[readable], states[readable]
+    return _encode(table, crops, states == FOUND, unreadable)
 
 
-def _batches(images: list[bytes], rows: int) -> Iterator[list[bytes]]:
+def _batches(images: list[bytes | None], rows: int) -> Iterator[list[bytes | None]]:
     for start in range(0, len(images), rows):
         yield images[start : start + rows]
 
@@ -178,7 +196,9 @@ def _column(table: pa.Table, name: str) -> list[Any]:
     return table[name].to_pylist()
 
 
-def _encode(table: pa.Table, crops: UInt8Array, found: npt.NDArray[np.bool_]) -> LabelledFaces:
+def _encode(
+    table: pa.Table, crops: UInt8Array, found: npt.NDArray[np.bool_], unreadable: tuple[str, ...]
+) -> LabelledFaces:
     ages = []
     for age, low, high in zip(*(_column(table, name) for name in ("age", "age_min", "age_max")), strict=True):
         if low is not None and high is not None:
@@ -201,6 +221,7 @@ def _encode(table: pa.Table, crops: UInt8Array, found: npt.NDArray[np.bool_]) ->
         identity=_identities(table),
         unknown=unknown,
         unknown_labels=unknown_labels,
+        unreadable=unreadable,
     )
 
 

@@ -1,14 +1,22 @@
 """Figures of merit: probabilities and labels in, plain numbers out; nothing where a source has no such label."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import f1_score
 
+from faceattr_udf.attributes.decisions import decide_age
 from faceattr_udf.attributes.labels import AGE_GROUPS, CLASSES, MAX_AGE, age_group
 from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
 
-Probabilities = dict[str, npt.NDArray[np.float32]]
+Probabilities = Mapping[str, npt.NDArray[np.float32]]
+Mask = npt.NDArray[np.bool_]
+
+_BINS = 15
+# Ages are whole years: somebody of 30 may be half a year older or younger than the number says.
+_ROUNDING = 0.5
 
 
 def expected_age(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -16,76 +24,123 @@ def expected_age(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float
     return np.asarray(probabilities @ np.arange(MAX_AGE + 1, dtype=np.float32), dtype=np.float32)
 
 
-def measure(probabilities: Probabilities, faces: LabelledFaces, select: npt.NDArray[np.bool_]) -> dict[str, Any]:
+def age_intervals(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """`age_low` and `age_high` as the tables have them, of distributions (n, 101): years, (n, 2)."""
+    decisions = [decide_age(row, visible=True) for row in probabilities]
+    return np.array([(decision.low, decision.high) for decision in decisions]).reshape(-1, 2)
+
+
+def age_group_probabilities(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Distributions over years (n, 101) -> over ten-year groups (n, 8)."""
+    groups = np.minimum(np.arange(MAX_AGE + 1) // 10, len(AGE_GROUPS) - 1)
+    membership = (groups[:, None] == np.arange(len(AGE_GROUPS))[None]).astype(np.float32)
+    return np.asarray(probabilities @ membership, dtype=np.float32)
+
+
+def calibration_error(confidence: npt.NDArray[np.floating], hits: Mask) -> float | None:
+    """Expected calibration error: the gap between confidence and accuracy in fifteen bins, weighted by their faces.
+
+    Naeini, Cooper, Hauskrecht 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning".
+
+    Args:
+        confidence: Probability of the most probable class, (n,).
+        hits: Whether it was right, (n,).
+
+    Returns:
+        Between 0 and 1; None without faces.
+    """
+    if len(confidence) == 0:
+        return None
+    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    gaps = [abs(float(confidence[bins == k].sum() - hits[bins == k].sum())) for k in range(_BINS)]
+    return round(sum(gaps) / len(confidence), 5)
+
+
+def measure(probabilities: Probabilities, faces: LabelledFaces, select: Mask) -> dict[str, Any]:
     """Scores some of the faces.
 
     Args:
-        probabilities: As a predictor gives them, for all faces.
+        probabilities: As a predictor gives them, for all faces; attributes that the model lacks are not there.
         faces: The labels.
         select: bool (n,), which faces to score.
 
     Returns:
-        n, detected (share in which the cascade found a face), age_mae (exact ages), age_in_range (share with
-        age_min <= round(age) <= age_max), by_age_group (of exact ages: n, age_mae, gender_accuracy), and per class
-        attribute NAME_accuracy, NAME_recall (class -> share found) and NAME_mean_recall; None where nothing is
-        labelled.
+        n; detected (share in which the cascade found a face) and no_face (how many it found none in);
+        age_mae (years, of exact ages), age_in_range (share with age_min <= round(age) <= age_max), age_coverage (share
+        of exact ages inside age_low to age_high, half a year allowed), age_ece (of the ten-year groups);
+        and per class attribute NAME_accuracy, NAME_macro_f1, NAME_ece, NAME_recall (class -> share found) and
+        NAME_mean_recall. None where nothing is labelled or the model has no such attribute.
     """
-    low, high = faces.age_range[:, 0], faces.age_range[:, 1]
-    age = expected_age(probabilities["age"])
-    exact = select & (low == high) & (low != UNLABELLED)
-    ranged = select & (low != UNLABELLED)
-    rounded = np.round(age)
     scores: dict[str, Any] = {
         "n": int(select.sum()),
-        "detected": _mean(faces.detected[select]),
-        "age_mae": _mean(np.abs(age - low)[exact]),
-        "age_in_range": _mean(((rounded >= low) & (rounded <= high))[ranged]),
+        "detected": mean(faces.detected[select]),
+        "no_face": int((~faces.detected[select]).sum()),
+        **_measure_age(probabilities.get("age"), faces, select),
     }
-    scores["by_age_group"] = _by_age_group(probabilities, faces, exact)
-    for attribute, classes in CLASSES.items():
-        truth = faces.labels[attribute]
-        labelled = select & (truth != UNLABELLED)
-        hits = probabilities[attribute].argmax(axis=1) == truth
-        unknown = faces.unknown[attribute] & select
-        # A label the model has no class for is a face it gets wrong.
-        scores[f"{attribute}_accuracy"] = _mean(np.concatenate([hits[labelled], np.zeros(int(unknown.sum()), bool)]))
-        recalls = {classes[index]: hits[labelled & (truth == index)].mean() for index in np.unique(truth[labelled])}
-        scores[f"{attribute}_recall"] = {name: round(float(value), 5) for name, value in recalls.items()} or None
-        scores[f"{attribute}_mean_recall"] = _mean(np.asarray(list(recalls.values())))
+    for attribute in CLASSES:
+        scores |= _measure_class(attribute, probabilities.get(attribute), faces, select)
     return scores
 
 
-def _by_age_group(
-    probabilities: Probabilities, faces: LabelledFaces, exact: npt.NDArray[np.bool_]
-) -> dict[str, dict[str, Any]] | None:
-    """How the figures depend on the true age, of the faces whose age is known exactly."""
-    truth, gender = faces.age_range[:, 0], faces.labels["gender"]
-    errors = np.abs(expected_age(probabilities["age"]) - truth)
-    hits = probabilities["gender"].argmax(axis=1) == gender
-    groups = np.array([age_group(float(age)) for age in truth], dtype=np.str_)
-    rows = {}
-    for group in AGE_GROUPS:
-        members = exact & (groups == group)
-        if members.any():
-            gendered = members & (gender != UNLABELLED)
-            rows[group] = {
-                "n": int(members.sum()),
-                "age_mae": _mean(errors[members]),
-                "gender_accuracy": _mean(hits[gendered]),
-            }
-    return rows or None
-
-
-def report(probabilities: Probabilities, faces: LabelledFaces) -> dict[str, Any]:
-    """Scores all faces and each source: {"overall": ..., "by_source": {source: ...}, "unknown_labels": ...}."""
+def _measure_age(
+    probabilities: npt.NDArray[np.float32] | None, faces: LabelledFaces, select: Mask
+) -> dict[str, float | None]:
+    if probabilities is None:
+        return dict.fromkeys(("age_mae", "age_in_range", "age_coverage", "age_ece"))
+    low, high = faces.age_range[:, 0], faces.age_range[:, 1]
+    exact = select & (low == high) & (low != UNLABELLED)
+    ranged = select & (low != UNLABELLED)
+    age = expected_age(probabilities)
+    rounded = np.round(age)
+    interval = age_intervals(probabilities[exact])
+    truth = low[exact]
+    covered = (truth >= interval[:, 0] - _ROUNDING) & (truth <= interval[:, 1] + _ROUNDING)
+    groups = age_group_probabilities(probabilities[exact])
+    right = groups.argmax(axis=1) == np.minimum(truth // 10, len(AGE_GROUPS) - 1)
     return {
-        "overall": measure(probabilities, faces, np.ones(len(faces), dtype=bool)),
-        "by_source": {
-            str(source): measure(probabilities, faces, faces.source == source) for source in np.unique(faces.source)
-        },
-        "unknown_labels": {attribute: values for attribute, values in faces.unknown_labels.items() if values},
+        "age_mae": mean(np.abs(age - low)[exact]),
+        "age_in_range": mean(((rounded >= low) & (rounded <= high))[ranged]),
+        "age_coverage": mean(covered),
+        "age_ece": calibration_error(groups.max(axis=1), right) if exact.any() else None,
     }
 
 
-def _mean(values: npt.NDArray[Any]) -> float | None:
+def _measure_class(
+    attribute: str, probabilities: npt.NDArray[np.float32] | None, faces: LabelledFaces, select: Mask
+) -> dict[str, Any]:
+    names = [f"{attribute}_{figure}" for figure in ("accuracy", "macro_f1", "ece", "recall", "mean_recall")]
+    truth = faces.labels[attribute]
+    # A label the model has no class for is a face it gets wrong.
+    labelled = select & ((truth != UNLABELLED) | faces.unknown[attribute])
+    if probabilities is None or not labelled.any():
+        return dict.fromkeys(names)
+    truth, confidence = truth[labelled], probabilities[labelled].max(axis=1)
+    predicted = probabilities[labelled].argmax(axis=1)
+    hits = predicted == truth
+    known = np.unique(truth[truth != UNLABELLED])
+    recall = {CLASSES[attribute][k]: mean(hits[truth == k]) for k in known}
+    figures = (
+        mean(hits),
+        round(float(f1_score(truth, predicted, labels=known, average="macro", zero_division=0.0)), 5)
+        if len(known)
+        else None,
+        calibration_error(confidence, hits),
+        recall or None,
+        mean(np.array([hits[truth == k].mean() for k in known])),
+    )
+    return dict(zip(names, figures, strict=True))
+
+
+def age_group_of(faces: LabelledFaces) -> npt.NDArray[np.str_]:
+    """The ten-year group of every face whose age is known that well, else an empty string."""
+    low, high = faces.age_range.T
+    groups = [
+        age_group(float(a)) if a != UNLABELLED and age_group(float(a)) == age_group(float(b)) else ""
+        for a, b in zip(low, high, strict=True)
+    ]
+    return np.array(groups, dtype=np.str_)
+
+
+def mean(values: npt.NDArray[Any]) -> float | None:
+    """The mean, to five decimals; None of nothing."""
     return round(float(np.mean(values)), 5) if len(values) else None

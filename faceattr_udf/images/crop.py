@@ -67,4 +67,5 @@ def _enlarge(image: UInt8Array, left: float, top: float, scale: float, size: int
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     cut = cv2.warpAffine(near, inverse, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     # The edge's pixels reach to the frame and not beyond.
-    return cut * (inside[0][:, None] & inside[1][None]).reshape(size, size, *[1] * (cut.ndim - 2))
+    visible = inside[0][:, None] & inside[1][None]
+    return np.where(visible.reshape(size, size, *[1] * (cut.ndim - 2)), cut, 0)

@@ -4,6 +4,7 @@ import io
 import re
 from typing import Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -49,6 +50,12 @@ _UPRIGHT: Final = {
     7: (True, True, True),
     8: (True, False, True),
 }
+
+
+def to_grey(image: UInt8Array) -> UInt8Array:
+    """Luma (ITU-R 601) of an RGB image (height, width, 3), in three equal channels."""
+    luma = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    return np.repeat(luma[..., None], 3, axis=2)
 
 
 def probe_size(content: bytes | None) -> tuple[int, int] | None:

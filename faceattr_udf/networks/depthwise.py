@@ -41,5 +41,5 @@ def strided_depthwise(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
         x, weight = x.to(dtype), weight.to(dtype)
-    result: torch.Tensor = _StridedDepthwise.apply(x, weight)  # type: ignore[no-untyped-call]  # torch's stub
+    result: torch.Tensor = _StridedDepthwise.apply(x, weight)
     return result

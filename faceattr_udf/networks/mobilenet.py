@@ -1,7 +1,5 @@
 """The default attribute network: MobileNet v1 (Howard et al. 2017) with one linear head per attribute."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import nn
 
@@ -66,29 +64,3 @@ class MobileNetV1(nn.Module):
         features = self.features(pixels - self.mean_pixel).mean(dim=(2, 3))
         features = self.dropout(features)
         return {attribute: head(features) for attribute, head in self.heads.items()}
-
-
-class ServedAttributes(nn.Module):
-    """A network as it is served: raw pixels in, calibrated probabilities out, averaged over the mirrored face."""
-
-    def __init__(self, network: MobileNetV1, temperatures: Mapping[str, float], flip: bool) -> None:
-        super().__init__()
-        self.network = network
-        self.temperatures = dict(temperatures)
-        self.flip = flip
-
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """RGB (n, 112, 112, 3), values 0-255 -> probabilities (n, classes) in the order of `HEADS`."""
-        upright = pixels.permute(0, 3, 1, 2).float()
-        probabilities = self._probabilities(upright)
-        if self.flip:
-            mirrored = self._probabilities(upright.flip(3))
-            probabilities = {name: (value + mirrored[name]) / 2 for name, value in probabilities.items()}
-        return tuple(probabilities[attribute] for attribute in HEADS)
-
-    def _probabilities(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        logits = self.network(pixels)
-        return {
-            attribute: torch.softmax(values / self.temperatures.get(attribute, 1.0), dim=1)
-            for attribute, values in logits.items()
-        }

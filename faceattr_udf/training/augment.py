@@ -75,10 +75,7 @@ def _geometry(crop: UInt8Array, size: int, random: np.random.Generator) -> UInt8
 
 def _light(view: UInt8Array, random: np.random.Generator) -> UInt8Array:
     # Everything that is linear in the colours is one matrix: grey or tint, then contrast around the mean, brightness.
-    if random.random() < 0.25:
-        colours = np.tile(_LUMA, (3, 1))
-    else:
-        colours = np.diag(random.uniform(0.88, 1.12, 3))
+    colours = np.tile(_LUMA, (3, 1)) if random.random() < 0.25 else np.diag(random.uniform(0.88, 1.12, 3))
     contrast, brightness = random.uniform(0.65, 1.35), random.uniform(-35.0, 35.0)
     mean = colours @ np.asarray(cv2.mean(view)[:3])
     matrix = np.column_stack([contrast * colours, (1.0 - contrast) * mean + brightness])

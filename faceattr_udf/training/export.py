@@ -14,7 +14,7 @@ from faceattr_udf.errors import WeightsError
 from faceattr_udf.networks.mtcnn import ONet, PNet, RNet, ServedMtcnn
 from faceattr_udf.training.checkpoint import export_attributes
 from faceattr_udf.training.files import write_graph, write_record
-from faceattr_udf.weights import load_record
+from faceattr_udf.weights import WeightsRecord, load_record
 
 PACKAGE_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
@@ -75,20 +75,20 @@ def export_mtcnn(name: str, folder: Path) -> None:
     side = size or 64
     example = torch.zeros((2, side, side, 3))  # levels and candidates are means of pixels, hence float32
     served = ServedMtcnn(load_mtcnn(name, folder))
-    write_graph(served, example, [0] if size else [0, 1, 2], folder / name, half=False)
-    write_record(
-        folder,
-        {
-            "name": name,
-            "task": "detection",
-            "architecture": f"faceattr_udf.networks.mtcnn.{stage_class.__name__}",
-            "input_size": size,
-            "normalisation": "(x - 127.5) / 128, folded into the first convolution",
-            "licence": "MIT, Copyright (c) 2019 Timothy Esler (facenet-pytorch 2.5.3)",
-            "training_data": ["WIDER FACE and CelebA, by the authors of MTCNN (Zhang et al. 2016)"],
-            "training": {"command": "python -m faceattr_udf.training.export mtcnn"},
-        },
+    write_graph(served, example, [0] if size else [0, 1, 2], folder / name, "float32")
+    record = WeightsRecord(
+        name=name,
+        version="",
+        sha256={},
+        task="detection",
+        architecture=f"faceattr_udf.networks.mtcnn.{stage_class.__name__}",
+        input_size=size,
+        normalisation="(x - 127.5) / 128, folded into the first convolution",
+        licence="MIT, Copyright (c) 2019 Timothy Esler (facenet-pytorch 2.5.3)",
+        training_data=["WIDER FACE and CelebA, by the authors of MTCNN (Zhang et al. 2016)"],
+        training={"command": "python -m faceattr_udf.training.export mtcnn"},
     )
+    write_record(folder, record, ("safetensors", "xml", "bin"))
 
 
 def main(argv: list[str] | None = None) -> int:

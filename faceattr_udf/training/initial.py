@@ -5,16 +5,16 @@ folded into the convolutions; training wants it back, so the statistics are meas
 """
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
-
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.networks.mobilenet import MobileNetV1
@@ -56,27 +56,35 @@ def load_faceres(network: MobileNetV1, manifest: Path, crops: npt.NDArray[np.uin
             x = torch.clamp(raw + bias.view(1, -1, 1, 1), 0.0, 6.0)
 
 
-def load_earlier(network: nn.Module, weights: Path) -> list[str]:
-    """Gives the network what a safetensors file has under the same name and shape, in place.
+def load_earlier(network: nn.Module, weights: Path, only: tuple[str, ...] = ("",)) -> None:
+    """Gives the network what a file has under the same names and shapes, in place; the rest stays as it is.
 
-    Returns:
-        The names of parameters that the file did not have, which stay as they are.
+    Args:
+        network: Of the same class as that of the file.
+        weights: Safetensors of an earlier run; or a .pt of facenet-pytorch, whose names lack our "backbone.".
+        only: Restores only parameters whose names begin so, and then all of them.
 
     Raises:
-        WeightsError: The file cannot be read, or has nothing that fits.
+        WeightsError: The file cannot be read, or lacks what is to be restored.
     """
     try:
-        tensors = load_file(weights)
-    except (OSError, SafetensorError) as error:
-        msg = f"{weights} is not a readable safetensors file; point train.initial at the weights of an earlier run"
+        tensors = load_file(weights) if weights.suffix == ".safetensors" else torch.load(weights, weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, pickle.UnpicklingError) as error:
+        msg = f"{weights} is not a readable weights file; point train.initial at the safetensors of an earlier run"
         raise WeightsError(msg) from error
-    own = network.state_dict()
-    fitting = {key: value.float() for key, value in tensors.items() if key in own and own[key].shape == value.shape}
-    if not fitting:
-        msg = f"{weights} has no parameter of {type(network).__name__}; point train.initial at weights of that network"
+    tensors |= {f"backbone.{name}": value for name, value in tensors.items()}
+    wanted = {name: value for name, value in network.state_dict().items() if name.startswith(only)}
+    fitting = {
+        name: tensors[name] for name, own in wanted.items() if name in tensors and own.shape == tensors[name].shape
+    }
+    missing = sorted(set(wanted) - set(fitting))
+    if not fitting or (only != ("",) and missing):
+        msg = (
+            f"{weights} has no {missing[0]} that fits {type(network).__name__}; "
+            "point train.initial at weights of that network"
+        )
         raise WeightsError(msg)
     network.load_state_dict(fitting, strict=False)
-    return sorted(set(own) - set(fitting))
 
 
 def _unit_weights(tensors: dict[str, npt.NDArray[np.float32]], index: int) -> tuple[torch.Tensor, torch.Tensor]:

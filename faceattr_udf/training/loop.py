@@ -15,11 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from faceattr_udf.evaluation.faces import LabelledFaces
+from faceattr_udf.attributes.labels import ATTRIBUTES
+from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
 from faceattr_udf.evaluation.metrics import measure
 from faceattr_udf.training.augment import augment
 from faceattr_udf.training.objectives import Batch, Objective
-from faceattr_udf.training.sampling import batches, face_weights
+from faceattr_udf.training.sampling import batches, face_weights, with_people
 from faceattr_udf.training.settings import TrainingSettings
 
 Log = Callable[[dict[str, Any]], None]
@@ -67,11 +68,11 @@ def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:
 def train(
     network: nn.Module,
     objective: Objective,
-    size: int,
     faces: LabelledFaces,
     settings: TrainingSettings,
-    log: Log,
     *,
+    size: int,
+    log: Log,
     validation: LabelledFaces | None = None,
     checkpoint: Path | None = None,
 ) -> nn.Module:
@@ -80,9 +81,9 @@ def train(
     Args:
         network: RGB (n, 3, size, size), 0-255 -> outputs by name; parameters that need no gradient stay as they are.
         objective: What is minimised.
-        size: Side of the network's input, pixels.
         faces: Training faces, cut with `augment.source_margin`.
         settings: Of the run.
+        size: Side of the network's input, pixels.
         log: Takes one dictionary of figures every few steps.
         validation: Faces cut to `size`, of which the log takes figures now and then.
         checkpoint: File to resume from if it is there, and to save to every five minutes.
@@ -107,7 +108,7 @@ def train(
             figures = {name: round(value, 4) for name, value in losses.items()}
             log({"step": state.step, "steps": steps, "faces_per_s": round(speed, 1), **figures})
         if validation and state.step in watched:
-            log({"validated_at_step": state.step, **_validate(state.averaged, validation)})
+            log({"validated_at_step": state.step, **validate(state.averaged, validation)})
         if checkpoint and (time.monotonic() - saved_at > _CHECKPOINT_SECONDS or state.step == steps):
             state.save(checkpoint)
             saved_at = time.monotonic()
@@ -117,11 +118,20 @@ def train(
 def predict(network: nn.Module, faces: LabelledFaces, batch_size: int = 256) -> dict[str, npt.NDArray[np.float32]]:
     """Outputs of faces cut to production's size: name -> float32 (n, d)."""
     network.eval()
-    outputs = []
     with torch.inference_mode():
-        for start in range(0, len(faces), batch_size):
-            outputs.append(network(_pixels(np.asarray(faces.crops[start : start + batch_size]))))
+        outputs = [
+            network(_pixels(np.array(faces.crops[start : start + batch_size])))
+            for start in range(0, len(faces), batch_size)
+        ]
     return {name: torch.cat([output[name] for output in outputs]).numpy() for name in outputs[0]}
+
+
+def validate(network: nn.Module, faces: LabelledFaces) -> dict[str, float]:
+    """The figures of a network, not yet calibrated, on faces cut to production's size."""
+    logits = predict(network, faces)
+    probabilities = {name: _softmax(values) for name, values in logits.items() if name in ATTRIBUTES}
+    scores = measure(probabilities, faces, np.ones(len(faces), dtype=bool))
+    return {name: value for name, value in scores.items() if isinstance(value, float)}
 
 
 def _optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -140,12 +150,14 @@ def _resolution(step: int, steps: int, size: int, settings: TrainingSettings) ->
     return reached[-1] if reached else size
 
 
-def _prefetched(
-    faces: LabelledFaces, size: int, first: int, steps: int, settings: TrainingSettings
-) -> Iterator[Batch]:
+def _prefetched(faces: LabelledFaces, size: int, first: int, steps: int, settings: TrainingSettings) -> Iterator[Batch]:
     """The batches of the steps from `first` on; the next is drawn while the network is busy with this one."""
-    weights = face_weights(faces, settings.sources, settings.balance)
-    indices = islice(batches(weights, settings.batch_size, settings.seed), first, steps)
+    indices = batches(face_weights(faces, settings.sources, settings.balance), settings.batch_size, settings.seed)
+    people = np.where(np.isin(faces.source, settings.facenet.identity_sources), faces.identity, UNLABELLED)
+    if (people != UNLABELLED).any():
+        indices = with_people(
+            indices, people, settings.facenet.people, settings.facenet.faces_per_person, settings.seed
+        )
 
     def draw(step: int, index: npt.NDArray[np.int64]) -> Batch:
         random = np.random.default_rng((settings.seed, step))  # of the step, so that a resumed run draws the same
@@ -154,12 +166,12 @@ def _prefetched(
             views=_pixels(views),
             age_range=torch.from_numpy(faces.age_range[index]),
             labels={attribute: torch.from_numpy(values[index]) for attribute, values in faces.labels.items()},
-            identity=torch.from_numpy(faces.identity[index]),
+            identity=torch.from_numpy(people[index]),
         )
 
     with ThreadPoolExecutor(1) as pool:
         pending = None
-        for step, index in enumerate(indices, start=first):
+        for step, index in islice(enumerate(indices), first, steps):
             following = pool.submit(draw, step, index)
             if pending:
                 yield pending.result()
@@ -204,13 +216,6 @@ def _average(state: _State, decay: float) -> None:
 
 def _validation_steps(steps: int, times: int) -> set[int]:
     return {round(steps * (k + 1) / times) for k in range(times)}
-
-
-def _validate(network: nn.Module, faces: LabelledFaces) -> dict[str, Any]:
-    logits = predict(network, faces)
-    probabilities = {name: _softmax(values) for name, values in logits.items()}
-    scores = measure(probabilities, faces, np.ones(len(faces), dtype=bool))
-    return {name: value for name, value in scores.items() if isinstance(value, float)}
 
 
 def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -69,5 +69,33 @@ def task_losses(
     return losses
 
 
+def triplet_loss(embedding: torch.Tensor, identity: torch.Tensor, margin: float) -> torch.Tensor:
+    """Batch-hard triplet loss over the faces of known people.
+
+    Every face with another of the same person in the batch is an anchor: its farthest own face shall be nearer, by the
+    margin, than the nearest face of somebody else (Hermans, Beyer, Leibe 2017, "In Defense of the Triplet Loss for
+    Person Re-Identification", equation 5).
+
+    Args:
+        embedding: (n, d), L2-normalised.
+        identity: int64 (n,); -1 where the person is not known.
+        margin: In squared Euclidean distance, which lies between 0 and 4.
+
+    Returns:
+        Scalar, 0 where the batch has no triplet.
+    """
+    known = identity != UNLABELLED
+    points, people = embedding[known], identity[known]
+    distance = (2.0 - 2.0 * points @ points.T).clamp(min=0.0)
+    same = people[:, None] == people[None]
+    others = same & ~torch.eye(len(people), dtype=torch.bool)
+    anchors = others.any(dim=1) & (~same).any(dim=1)
+    if not anchors.any():
+        return embedding.sum() * 0.0
+    farthest = distance.masked_fill(~others, -torch.inf)[anchors].amax(dim=1)
+    nearest = distance.masked_fill(same, torch.inf)[anchors].amin(dim=1)
+    return nn.functional.relu(farthest - nearest + margin).mean()
+
+
 def _masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)

@@ -1,11 +1,12 @@
-"""What a training step minimises: the losses of the tasks, joined by fixed weights."""
+"""What a training step minimises: the losses of the tasks, joined by fixed or by dynamic weights."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 
-from faceattr_udf.training.losses import task_losses
+from faceattr_udf.evaluation.faces import UNLABELLED
+from faceattr_udf.training.losses import task_losses, triplet_loss
 from faceattr_udf.training.settings import TrainingSettings
 
 Outputs = Mapping[str, torch.Tensor]
@@ -27,6 +28,11 @@ class Batch:
     labels: Mapping[str, torch.Tensor]
     identity: torch.Tensor
 
+    def labelled_tasks(self) -> set[str]:
+        """The attributes that at least one face has a label for."""
+        tasks = {name for name, values in self.labels.items() if bool((values != UNLABELLED).any())}
+        return tasks | ({"age"} if bool((self.age_range[:, 0] != UNLABELLED).any()) else set())
+
 
 Objective = Callable[[Outputs, Batch], tuple[torch.Tensor, dict[str, float]]]
 """Outputs of the network and the batch -> the loss, a scalar, and figures for the log."""
@@ -43,3 +49,46 @@ class WeightedSum:
         losses = task_losses(outputs, batch.age_range, batch.labels, self._settings)
         total = torch.stack([self._settings.task_weights[name] * loss for name, loss in losses.items()]).sum()
         return total, {name: float(loss.detach()) for name, loss in losses.items()}
+
+
+class DynamicWeights:
+    """Joint dynamic loss weights: total weights that are searched, times shares that the network itself produces.
+
+    The loss is sum over tasks t of total_t * share_t * loss_t, plus the triplet loss of the embedding; the shares are
+    the softmax of a fully connected layer on the last shared features, averaged over the batch (Yin and Liu 2018,
+    "Multi-Task Convolutional Neural Network for Pose-Invariant Face Recognition", equations 6 to 8).
+    A task that no face of the batch has a label for takes no part in the softmax: its loss is zero, and a share of zero
+    loss is what the layer would otherwise learn to hand out.
+    """
+
+    def __init__(self, settings: TrainingSettings) -> None:
+        self._settings = settings
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        """See `Objective`; `outputs` has "shares", logits (n, tasks) in the order of the attributes among them."""
+        losses = task_losses(outputs, batch.age_range, batch.labels, self._settings)
+        shares = task_shares(outputs["shares"].float(), [name in batch.labelled_tasks() for name in losses])
+        weighted = [
+            self._settings.task_weights[name] * share * loss
+            for share, (name, loss) in zip(shares, losses.items(), strict=True)
+        ]
+        triplet = triplet_loss(outputs["embedding"], batch.identity, self._settings.facenet.triplet_margin)
+        total = torch.stack(weighted).sum() + self._settings.facenet.triplet_weight * triplet
+        figures = {name: float(loss.detach()) for name, loss in losses.items()} | {"triplet": float(triplet.detach())}
+        return total, figures | {f"share_{name}": float(s) for name, s in zip(losses, shares.detach(), strict=True)}
+
+
+def task_shares(logits: torch.Tensor, labelled: list[bool]) -> torch.Tensor:
+    """Each task's share of the loss: positive for labelled tasks, zero for others, summing to 1.
+
+    Args:
+        logits: (n, tasks), of the fully connected layer.
+        labelled: Per task, whether the batch has a label for it; where none has, all shares are zero.
+
+    Returns:
+        (tasks,), the mean over the batch.
+    """
+    mask = torch.tensor(labelled)
+    if not mask.any():
+        return torch.zeros(len(labelled))
+    return torch.softmax(logits.masked_fill(~mask, -torch.inf), dim=1).mean(dim=0)

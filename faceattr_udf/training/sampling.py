@@ -54,3 +54,27 @@ def batches(weights: npt.NDArray[np.float64], size: int, seed: int) -> Iterator[
         whole = len(rest) // size * size
         yield from np.sort(rest[:whole].reshape(-1, size), axis=1)
         rest = rest[whole:]
+
+
+def with_people(
+    drawn: Iterator[npt.NDArray[np.int64]], identity: npt.NDArray[np.int64], people: int, each: int, seed: int
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Batches whose first faces come in groups of one person, without which a triplet loss has nothing to compare.
+
+    Args:
+        drawn: Batches of at least `people * each` indices.
+        identity: int64 (n,); -1 where the person is not known.
+        people: Groups per batch; fewer where the data has fewer people with `each` faces.
+        each: Faces per group.
+        seed: Equal seeds give equal batches.
+    """
+    random = np.random.default_rng(seed)
+    known = np.flatnonzero(identity != UNLABELLED)
+    order = known[np.argsort(identity[known], kind="stable")]
+    groups = np.split(order, np.flatnonzero(np.diff(identity[order])) + 1)
+    large = [group for group in groups if len(group) >= each]
+    for index in drawn:
+        chosen = random.permutation(len(large))[:people]
+        grouped = [random.choice(large[person], each, replace=False) for person in chosen]
+        count = sum(map(len, grouped))
+        yield np.concatenate([*grouped, random.permutation(index)[count:]]).astype(np.int64)

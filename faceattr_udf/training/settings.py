@@ -11,7 +11,53 @@ from faceattr_udf.config import apply_override, explain
 from faceattr_udf.errors import ConfigError
 
 
-class TrainingSettings(BaseModel):
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class FacenetSettings(_Section):
+    """What only `multitask_facenet` has.
+
+    Attributes:
+        frozen: Layers of Inception-ResNet-v1 that are restored from `initial` and stay as they are; all others start
+            anew. Empty: all that fits is restored, and everything is trained.
+        triplet_weight: Of the embedding's triplet loss.
+        triplet_margin: In squared Euclidean distance of unit vectors.
+        identity_sources: Sources whose column `identity` tells people apart.
+        people: How many people each batch has several faces of, where identities are known.
+        faces_per_person: How many faces of each.
+        search: Candidates for the total weight of each task's loss; chosen one task after the other on the validation
+            faces. Empty: `task_weights` holds.
+        search_epochs: Passes of each run of the search.
+    """
+
+    frozen: list[str] = Field(default_factory=list)
+    triplet_weight: float = Field(default=1.0, ge=0.0)
+    triplet_margin: float = Field(default=0.2, ge=0.0)
+    identity_sources: list[str] = Field(default_factory=list)
+    people: int = Field(default=8, ge=0)
+    faces_per_person: int = Field(default=4, ge=2)
+    search: list[float] = Field(default_factory=list)
+    search_epochs: float = Field(default=0.1, gt=0.0)
+
+
+class SvmSettings(_Section):
+    """What only `embedding_svm` has.
+
+    Attributes:
+        embedding: Folder of the weights of `multitask_facenet`; None: those that the package ships.
+        c: Penalties to choose from, on validation faces.
+        gamma: Widths of the radial basis function to choose from, on validation faces.
+        faces: At most so many training faces per attribute; the time grows with the square.
+    """
+
+    embedding: str | None = None
+    c: list[float] = Field(default_factory=lambda: [1.0, 10.0], min_length=1)
+    gamma: list[float] = Field(default_factory=lambda: [1.0, 4.0], min_length=1)
+    faces: int = Field(default=6000, ge=2)
+
+
+class TrainingSettings(_Section):
     """One training run.
 
     Attributes:
@@ -40,9 +86,9 @@ class TrainingSettings(BaseModel):
         validations: How many times the log takes figures of the validation faces.
         seed: Of everything random.
         limit: Takes only so many faces of each split; 0: all.
+        facenet: Of `multitask_facenet`.
+        svm: Of `embedding_svm`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str = "attributes_default"
     model: Literal["default", "separate_grey", "multitask_facenet", "embedding_svm"] = "default"
@@ -69,6 +115,8 @@ class TrainingSettings(BaseModel):
     validations: int = Field(default=0, ge=0)
     seed: int = 0
     limit: int = Field(default=0, ge=0)
+    facenet: FacenetSettings = FacenetSettings()
+    svm: SvmSettings = SvmSettings()
 
     @field_validator("resolution", mode="before")
     @classmethod

@@ -1,34 +1,103 @@
-"""The networks that can be trained, by the name `attributes.model` knows them by, ready for the loop."""
+"""The networks that can be trained, by the name `attributes.model` knows them by."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
+from faceattr_udf.attributes.labels import ATTRIBUTES
+from faceattr_udf.errors import ConfigError
 from faceattr_udf.evaluation.faces import LabelledFaces
-from faceattr_udf.networks.mobilenet import INPUT_SIZE, MobileNetV1
+from faceattr_udf.networks import facenet, grey, mobilenet
 from faceattr_udf.training.augment import center_window
 from faceattr_udf.training.initial import load_earlier, load_faceres
-from faceattr_udf.training.objectives import Objective, WeightedSum
+from faceattr_udf.training.objectives import DynamicWeights, Objective, WeightedSum
 from faceattr_udf.training.settings import TrainingSettings
 
 _STATISTICS_FACES = 512
 
 
-def start(settings: TrainingSettings, faces: LabelledFaces) -> tuple[nn.Module, Objective]:
-    """Makes the network of a run with its initial weights, and what it minimises.
+@dataclass(frozen=True, slots=True)
+class System:
+    """What is particular to one network.
+
+    Attributes:
+        make: Dropout -> the network, with random weights.
+        objective: Settings -> what a step minimises.
+        input_size: Side of the input, pixels.
+        outputs: What is served, in order.
+        grayscale: Whether photographs are turned grey before anything looks at them.
+        normalisation: What the network itself does to the pixels, for the record.
+        compressed: Whether the graph keeps its weights in 8 bits, and the safetensors do not ship.
+    """
+
+    make: Callable[[float], nn.Module]
+    objective: Callable[[TrainingSettings], Objective]
+    input_size: int
+    outputs: tuple[str, ...]
+    grayscale: bool
+    normalisation: str
+    compressed: bool = False
+
+
+SYSTEMS = {
+    "default": System(
+        mobilenet.MobileNetV1,
+        WeightedSum,
+        mobilenet.INPUT_SIZE,
+        ATTRIBUTES,
+        grayscale=False,
+        normalisation="minus ImageNet's mean pixel, inside the graph",
+    ),
+    "separate_grey": System(
+        grey.SeparateGrey,
+        WeightedSum,
+        grey.INPUT_SIZE,
+        tuple(grey.HEADS),
+        grayscale=True,
+        normalisation="luma / 127.5 - 1, inside the graph",
+    ),
+    "multitask_facenet": System(
+        facenet.MultitaskFacenet,
+        DynamicWeights,
+        facenet.INPUT_SIZE,
+        (*ATTRIBUTES, "embedding"),
+        grayscale=False,
+        normalisation="(x - 127.5) / 128, inside the graph",
+        compressed=True,
+    ),
+}
+
+
+def start(settings: TrainingSettings, faces: LabelledFaces) -> nn.Module:
+    """Makes the network of a run with its initial weights.
 
     Args:
         settings: Which network, and from which weights.
         faces: The training faces; FaceRes-deep's normalisation is estimated on some of them.
 
     Raises:
+        ConfigError: A layer to freeze does not exist, or there are no weights to restore it from.
         WeightsError: The initial weights are missing or belong to another network.
     """
-    network = MobileNetV1(settings.dropout)
-    if settings.initial and settings.initial.endswith(".json"):
+    network = SYSTEMS[settings.model].make(settings.dropout)
+    frozen = settings.facenet.frozen
+    if isinstance(network, facenet.MultitaskFacenet) and frozen:
+        if not settings.initial:
+            msg = "train.facenet.frozen names layers, but train.initial gives no weights to restore them from; set it"
+            raise ConfigError(msg)
+        try:
+            network.freeze(frozen)
+        except ValueError as error:
+            msg = f"train.facenet.frozen = {frozen} is wrong: {error}"
+            raise ConfigError(msg) from error
+        load_earlier(network, Path(settings.initial), only=tuple(f"backbone.{layer}." for layer in frozen))
+    elif isinstance(network, mobilenet.MobileNetV1) and settings.initial and settings.initial.endswith(".json"):
         chosen = np.sort(np.random.default_rng(settings.seed).permutation(len(faces))[:_STATISTICS_FACES])
-        load_faceres(network, Path(settings.initial), center_window(np.asarray(faces.crops[chosen]), INPUT_SIZE))
+        window = center_window(np.asarray(faces.crops[chosen]), mobilenet.INPUT_SIZE)
+        load_faceres(network, Path(settings.initial), window)
     elif settings.initial:
         load_earlier(network, Path(settings.initial))
-    return network, WeightedSum(settings)
+    return network

@@ -26,9 +26,12 @@ class WeightsRecord(BaseModel):
         sha256: File name -> checksum, hexadecimal.
         input_size: Side of the square input, pixels; 0 where any size goes in.
         margin: How much larger than the detector's box the face is cut (0.4: 20 % on each side).
+        grayscale: Whether photographs are turned grey before the detector and the network see them.
         color_order: Of the input pixels; they are uint8, (n, height, width, 3).
         normalisation: What the graph itself does to the pixels.
         classes: Output -> class labels in order.
+        embedding: Whether an L2-normalised vector per face comes after the outputs with classes.
+        backbone: Name and version of the network whose embedding this one judges by, "NAME-VERSION"; None: none.
         temperatures: Output -> softmax temperature that the graph divides logits by, chosen on validation data.
         licence: Terms of the weights.
         training_data: Sources and their terms.
@@ -45,9 +48,12 @@ class WeightsRecord(BaseModel):
     sha256: dict[str, str]
     input_size: int
     margin: float = 0.0
+    grayscale: bool = False
     color_order: str = "RGB"
     normalisation: str
     classes: dict[str, list[str]] = Field(default_factory=dict)
+    embedding: bool = False
+    backbone: str | None = None
     temperatures: dict[str, float] = Field(default_factory=dict)
     licence: str
     training_data: list[str] = Field(default_factory=list)

@@ -1,0 +1,75 @@
+"""Support vector machines with an RBF kernel, evaluated from plain arrays: no pickle, no scikit-learn at run time."""
+
+from collections.abc import Mapping
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class RbfSvm:
+    """A trained one-against-one classifier (Chang and Lin 2011, "LIBSVM: A Library for Support Vector Machines").
+
+    Attributes:
+        vectors: float32 (m, d), the support vectors.
+        coefficients: float32 (m, pairs), each vector's part in the decision between two classes; 0 where it has none.
+        intercepts: float32 (pairs,).
+        gamma: Of the kernel exp(-gamma |x - y|^2).
+        classes: How many; the pairs are (0, 1), (0, 2), ... in the order of `itertools.combinations`.
+    """
+
+    def __init__(
+        self, vectors: FloatArray, coefficients: FloatArray, intercepts: FloatArray, gamma: float, classes: int
+    ) -> None:
+        self.vectors, self.coefficients, self.intercepts = vectors, coefficients, intercepts
+        self.gamma, self.classes = gamma, classes
+        self._pairs = list(combinations(range(classes), 2))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.generic]], name: str) -> "RbfSvm":
+        """Reads the arrays `NAME.vectors`, `.coefficients`, `.intercepts`, `.gamma` and `.classes`.
+
+        Raises:
+            KeyError: One is missing.
+        """
+        vectors, coefficients, intercepts = (
+            np.asarray(arrays[f"{name}.{part}"], np.float32) for part in ("vectors", "coefficients", "intercepts")
+        )
+        gamma, classes = float(arrays[f"{name}.gamma"][0]), int(arrays[f"{name}.classes"][0])
+        return cls(vectors, coefficients, intercepts, gamma, classes)
+
+    def arrays(self, name: str) -> dict[str, npt.NDArray[np.generic]]:
+        """The arrays that `from_arrays` reads."""
+        return {
+            f"{name}.vectors": self.vectors,
+            f"{name}.coefficients": self.coefficients,
+            f"{name}.intercepts": self.intercepts,
+            f"{name}.gamma": np.array([self.gamma], dtype=np.float64),
+            f"{name}.classes": np.array([self.classes], dtype=np.int64),
+        }
+
+    def decide_pairs(self, points: FloatArray) -> FloatArray:
+        """Decisions between two classes each, (n, d) -> (n, pairs): positive for the first class of the pair."""
+        squares = (points**2).sum(axis=1)[:, None] + (self.vectors**2).sum(axis=1)[None]
+        kernel = np.exp(-self.gamma * np.maximum(squares - 2.0 * points @ self.vectors.T, 0.0))
+        return np.asarray(kernel @ self.coefficients + self.intercepts, dtype=np.float32)
+
+    def decide(self, points: FloatArray) -> FloatArray:
+        """One score per class, (n, d) -> (n, classes): its votes, ties broken by the sums of its decisions.
+
+        The same numbers as scikit-learn's `decision_function` with `decision_function_shape="ovr"`; of two classes the
+        score is minus and plus half its decision.
+        """
+        decisions = self.decide_pairs(points)
+        if self.classes == 2:
+            return np.asarray(np.concatenate([decisions, -decisions], axis=1) / 2.0, dtype=np.float32)
+        votes = np.zeros((len(points), self.classes), dtype=np.float32)
+        sums = np.zeros_like(votes)
+        for column, (first, second) in enumerate(self._pairs):
+            sums[:, first] += decisions[:, column]
+            sums[:, second] -= decisions[:, column]
+            votes[:, first] += decisions[:, column] >= 0
+            votes[:, second] += decisions[:, column] < 0
+        return np.asarray(votes + sums / (3.0 * (np.abs(sums) + 1.0)), dtype=np.float32)

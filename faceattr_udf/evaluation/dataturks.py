@@ -1,0 +1,243 @@
+"""The DataTurks exports that the method was published on -> the labelled-faces table, and what was rejected and why.
+
+An export is JSON Lines, one photograph per line, each box with a list of labels. The labels become ours so:
+
+| DataTurks | ours |
+|---|---|
+| `G_Male`, `G_ Female` | gender male, female |
+| `E_White`, `E_Black`, `E_Asian`, `E_Indian` | ethnicity white, black, asian, indian |
+| `E_Hispanic`, `E_Arab`, `others` | ethnicity others, which in UTKFace holds the same people |
+| `Emotion_Happy`, `_Sad`, `_Angry`, `_Neutral` | emotion happiness, sadness, anger, neutral |
+| `Age_below20`, `Age_20_30`, `Age_30_40` | age_min and age_max 0-19, 20-29, 30-39 |
+| `Age_40_50`, `Age_above_50` | 40-49, 50-100 |
+| `Face` | a face without attributes |
+| `Not_Face` | no face: the box is rejected, whatever else it is labelled |
+"""
+
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image
+
+from faceattr_udf.config import ImagesConfig
+from faceattr_udf.errors import ImageError, TableNotFoundError
+from faceattr_udf.images.decode import decode_image
+
+LABELS: Final[dict[str, tuple[str, Any]]] = {
+    "G_Male": ("gender", "male"),
+    "G_Female": ("gender", "female"),
+    "E_White": ("ethnicity", "white"),
+    "E_Black": ("ethnicity", "black"),
+    "E_Asian": ("ethnicity", "asian"),
+    "E_Indian": ("ethnicity", "indian"),
+    "E_Hispanic": ("ethnicity", "others"),
+    "E_Arab": ("ethnicity", "others"),
+    "others": ("ethnicity", "others"),
+    "Emotion_Happy": ("emotion", "happiness"),
+    "Emotion_Sad": ("emotion", "sadness"),
+    "Emotion_Angry": ("emotion", "anger"),
+    "Emotion_Neutral": ("emotion", "neutral"),
+    "Age_below20": ("age", (0.0, 19.0)),
+    "Age_20_30": ("age", (20.0, 29.0)),
+    "Age_30_40": ("age", (30.0, 39.0)),
+    "Age_40_50": ("age", (40.0, 49.0)),
+    "Age_above_50": ("age", (50.0, 100.0)),
+}
+"""DataTurks' label without spaces -> attribute and value."""
+
+FACE: Final = "Face"
+NOT_FACE: Final = "Not_Face"
+
+_SIDES = ("x_min", "y_min", "x_max", "y_max")
+_TEXT = pa.string()
+_COLUMNS: dict[str, pa.DataType] = {
+    **{"image_id": _TEXT, "image": pa.binary(), "source": _TEXT},
+    **{"age": pa.float32(), "age_min": pa.float32(), "age_max": pa.float32()},
+    **{"gender": _TEXT, "ethnicity": _TEXT, "emotion": _TEXT, "identity": _TEXT, "photograph": _TEXT},
+    "box": pa.struct([(side, pa.float64()) for side in _SIDES]),
+}
+SCHEMA: Final = pa.schema(_COLUMNS)
+"""The labelled-faces table, with the photograph's name and the face's box in its pixels."""
+
+_CONTEXT = 0.5
+_ATTRIBUTES = ("age", "gender", "ethnicity", "emotion")
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What became of an export.
+
+    Attributes:
+        photographs: Lines with a photograph.
+        boxes: All boxes.
+        faces: Boxes that became rows.
+        rejected: Where (photograph and place of the box) -> why.
+        noted: Where -> what was repaired or is missing in a row that was kept.
+    """
+
+    photographs: int = 0
+    boxes: int = 0
+    faces: int = 0
+    rejected: dict[str, str] = field(default_factory=dict)
+    noted: dict[str, list[str]] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts per reason, as plain data."""
+        rejected = Counter(reason.partition(":")[0] for reason in self.rejected.values())
+        noted = Counter(note.partition(":")[0] for notes in self.noted.values() for note in notes)
+        return {
+            "photographs": self.photographs,
+            "boxes": self.boxes,
+            "faces": self.faces,
+            "rejected": dict(rejected.most_common()),
+            "noted": dict(noted.most_common()),
+        }
+
+
+def read_export(path: Path, photographs: Path | None = None) -> tuple[pa.Table, ImportReport]:
+    """Reads one export.
+
+    Args:
+        path: JSON Lines.
+        photographs: Folder with the photographs under the file names of their addresses; None leaves `image` null.
+
+    Returns:
+        Rows of `SCHEMA` in the order of the file, and what was rejected.
+
+    Raises:
+        TableNotFoundError: There is no such file.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        msg = f"DataTurks export {path} cannot be read ({error.strerror}); name a JSON Lines file"
+        raise TableNotFoundError(msg) from error
+    report = ImportReport()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            rows += list(_photograph(line, number, report, photographs))
+    report.faces = len(rows)
+    return pa.Table.from_pylist(rows, schema=SCHEMA), report
+
+
+def _photograph(line: str, number: int, report: ImportReport, photographs: Path | None) -> Iterator[dict[str, Any]]:
+    try:
+        entry = json.loads(line)
+        name = str(entry["content"]).rpartition("/")[2]
+        boxes = entry["annotation"] or []
+    except (ValueError, TypeError, KeyError) as error:
+        report.rejected[f"line {number}"] = f"not an annotated photograph: {type(error).__name__}"
+        return
+    report.photographs += 1
+    if not boxes:
+        report.rejected[name] = "no boxes"
+        return
+    report.boxes += len(boxes)
+    pixels: npt.NDArray[np.uint8] | None = None
+    if photographs is not None:
+        try:
+            pixels = decode_image((photographs / name).read_bytes(), ImagesConfig())
+        except (OSError, ImageError) as error:
+            reason = f"photograph cannot be read: {error.strerror if isinstance(error, OSError) else error}"
+            report.rejected |= {f"{name}#{place}": reason for place in range(len(boxes))}
+            return
+    for place, box in enumerate(boxes):
+        row = _face(box, f"{name}#{place}", report, pixels)
+        if row is not None:
+            yield {**row, "photograph": name}
+
+
+def _face(
+    box: dict[str, Any], where: str, report: ImportReport, pixels: npt.NDArray[np.uint8] | None
+) -> dict[str, Any] | None:
+    labels = [re.sub(r"\s", "", str(label)) for label in box.get("label") or []]
+    if NOT_FACE in labels:
+        report.rejected[where] = "labelled Not_Face"
+        return None
+    if not labels:
+        report.rejected[where] = "no label"
+        return None
+    try:
+        corners, turned = _corners(box, pixels)
+    except (TypeError, KeyError, ValueError, IndexError) as error:
+        report.rejected[where] = f"no usable box: {error or type(error).__name__}"
+        return None
+    notes = ["corners reversed: put in order"] if turned else []
+    values = _values(labels, notes)
+    if notes:
+        report.noted[where] = notes
+    low, high = values["age"] or (None, None)
+    return {
+        "image_id": where,
+        "image": None if pixels is None else _crop(pixels, corners),
+        "source": "dataturks",
+        "age": None,
+        "age_min": low,
+        "age_max": high,
+        **{name: values[name] for name in ("gender", "ethnicity", "emotion")},
+        "identity": None,
+        "box": dict(zip(_SIDES, corners, strict=True)),
+    }
+
+
+def _corners(box: dict[str, Any], pixels: npt.NDArray[np.uint8] | None) -> tuple[list[float], bool]:
+    """The box in pixels, and whether its corners came in the wrong order.
+
+    Raises:
+        ValueError: It has no area inside the photograph.
+    """
+    # The photograph itself knows its size better than the export.
+    height, width = pixels.shape[:2] if pixels is not None else (float(box["imageHeight"]), float(box["imageWidth"]))
+    (first, second) = box["points"]
+    corners = []
+    for axis, extent in (("x", width), ("y", height)):
+        ends = sorted(min(max(float(point[axis]), 0.0), 1.0) for point in (first, second))
+        if not ends[0] < ends[1]:
+            msg = "it has no area"
+            raise ValueError(msg)
+        corners.append([end * extent for end in ends])
+    turned = first["x"] > second["x"] or first["y"] > second["y"]
+    (left, right), (top, bottom) = corners
+    return [left, top, right, bottom], turned
+
+
+def _values(labels: Sequence[str], notes: list[str]) -> dict[str, Any]:
+    found: dict[str, set[Any]] = {name: set() for name in _ATTRIBUTES}
+    for label in labels:
+        if label in LABELS:
+            attribute, value = LABELS[label]
+            found[attribute].add(value)
+        elif label != FACE:
+            notes.append(f"unknown label: {label}")
+    if len(set(labels)) < len(labels):
+        notes.append("doubled label")
+    values = {}
+    for attribute, candidates in found.items():
+        if len(candidates) > 1:
+            notes.append(f"contradicting labels: {attribute} left out")
+        elif not candidates and FACE not in labels:
+            notes.append(f"{attribute} missing")
+        values[attribute] = next(iter(candidates)) if len(candidates) == 1 else None
+    return values
+
+
+def _crop(pixels: npt.NDArray[np.uint8], corners: Sequence[float]) -> bytes:
+    """The face with half its size around it on every side, as PNG."""
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = corners
+    margin_x, margin_y = _CONTEXT * (right - left), _CONTEXT * (bottom - top)
+    rows = slice(int(max(0.0, top - margin_y)), int(min(height, bottom + margin_y)) + 1)
+    columns = slice(int(max(0.0, left - margin_x)), int(min(width, right + margin_x)) + 1)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[rows, columns]).save(buffer, "PNG")
+    return buffer.getvalue()

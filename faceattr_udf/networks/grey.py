@@ -1,0 +1,42 @@
+"""The separate networks of the published method: one small convolutional network per attribute, on grey faces."""
+
+import torch
+from torch import nn
+
+from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
+
+INPUT_SIZE = 64
+
+HEADS: dict[str, int] = {"age": MAX_AGE + 1, "ethnicity": len(CLASSES["ethnicity"]), "emotion": len(CLASSES["emotion"])}
+"""Attribute -> number of logits; the method has no separate network for gender."""
+
+_WIDTHS = (24, 48, 96, 192, 192)
+_LUMA = (0.299, 0.587, 0.114)
+
+
+class GreyNet(nn.Sequential):
+    """Grey (n, 1, 64, 64) -> logits (n, classes): five convolutions, each with a 2 x 2 maximum, and a linear layer."""
+
+    def __init__(self, classes: int, dropout: float) -> None:
+        layers: list[nn.Module] = []
+        channels = 1
+        for width in _WIDTHS:
+            conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+            layers += [conv, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
+            channels = width
+        super().__init__(*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels * 2 * 2, classes))
+
+
+class SeparateGrey(nn.Module):
+    """Face pixels -> logits per attribute, each from a network of its own that shares nothing with the others."""
+
+    def __init__(self, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict({attribute: GreyNet(size, dropout) for attribute, size in HEADS.items()})
+        self.register_buffer("luma", torch.tensor(_LUMA).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """RGB (n, 3, 64, 64), values 0-255, whose channels are equal in production -> attribute -> logits."""
+        assert isinstance(self.luma, torch.Tensor)  # noqa: S101 - narrows the type of a buffer
+        grey = (pixels * self.luma).sum(dim=1, keepdim=True) / 127.5 - 1.0
+        return {attribute: network(grey) for attribute, network in self.networks.items()}

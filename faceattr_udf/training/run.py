@@ -1,0 +1,184 @@
+"""One training run from labelled faces to weights: cut, train, calibrate, export, measure what was exported."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceattr_udf.attributes.labels import CLASSES
+from faceattr_udf.attributes.predictor import AttributePredictor, GraphPredictor, SvmPredictor
+from faceattr_udf.evaluation.faces import LabelledFaces, load_faces, read_table
+from faceattr_udf.evaluation.predict import predict_in_batches
+from faceattr_udf.evaluation.report import report
+from faceattr_udf.training.augment import ROOM, source_margin
+from faceattr_udf.training.calibrate import temperatures
+from faceattr_udf.training.checkpoint import save_weights
+from faceattr_udf.training.files import write_record
+from faceattr_udf.training.loop import Log, predict, train, validate
+from faceattr_udf.training.search import search_totals
+from faceattr_udf.training.settings import TrainingSettings
+from faceattr_udf.training.systems import SYSTEMS, start
+from faceattr_udf.weights import WeightsRecord, load_record
+
+SPLITS = ("train", "val", "test")
+_LOG_LINES = 24
+
+
+def run(
+    settings: TrainingSettings, data: Path, output: Path, tell: Callable[[str], None], cache: Path | None = None
+) -> WeightsRecord:
+    """Trains the configured model; a run that was interrupted goes on from its last checkpoint.
+
+    Args:
+        settings: Of the run.
+        data: Folder of faces-train, faces-val and faces-test.parquet.
+        output: Folder of the weights files and the log, NAME.train.jsonl.
+        tell: Takes the lines of the log as they come.
+        cache: Folder that keeps cut faces between runs.
+
+    Returns:
+        The record of the weights as written.
+
+    Raises:
+        FaceattrError: Configuration, data or initial weights are wrong.
+    """
+    tables = {split: read_table(data / f"faces-{split}.parquet") for split in SPLITS}
+    if settings.limit:
+        tables = {split: table.slice(0, settings.limit) for split, table in tables.items()}
+    output.mkdir(parents=True, exist_ok=True)
+    log_file = output / f"{settings.name}.train.jsonl"
+
+    def log(figures: dict[str, Any]) -> None:
+        line = json.dumps(figures)
+        tell(line)
+        with log_file.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    def cut(split: str, size: int, margin: float, *, grayscale: bool) -> LabelledFaces:
+        stem = f"{split}-{size}-{margin:.3f}{'-grey' if grayscale else ''}"
+        return load_faces(tables[split], size, margin, grayscale=grayscale, cache=cache / stem if cache else None)
+
+    if settings.model == "embedding_svm":
+        record, predictor, faces = _run_svm(settings, cut, log, output)
+    else:
+        record, predictor, faces = _run_network(settings, cut, log, output)
+    # What is measured is what ships: the exported files.
+    measured = {split: report(predict_in_batches(predictor, faces[split]), faces[split]) for split in ("val", "test")}
+    training = {
+        **record.training,
+        "command": "python -m jobs.train",
+        "settings": settings.model_dump(mode="json"),
+        "faces": len(faces["train"]),
+        "log": _thinned(log_file),
+    }
+    finished = record.model_copy(update={"training": training, "measured": measured})
+    return write_record(output, finished, [name.rpartition(".")[2] for name in record.sha256])
+
+
+Cut = Callable[..., LabelledFaces]
+
+
+def _run_network(
+    settings: TrainingSettings, cut: Cut, log: Log, output: Path
+) -> tuple[WeightsRecord, AttributePredictor, dict[str, LabelledFaces]]:
+    system = SYSTEMS[settings.model]
+    size, grayscale = system.input_size, system.grayscale
+    faces = {"train": cut("train", round(size * ROOM), source_margin(settings.margin), grayscale=grayscale)}
+    faces |= {split: cut(split, size, settings.margin, grayscale=grayscale) for split in ("val", "test")}
+    settings = _searched(settings, faces, log)
+    network = train(
+        start(settings, faces["train"]),
+        system.objective(settings),
+        faces["train"],
+        settings,
+        size=size,
+        log=log,
+        validation=faces["val"],
+        checkpoint=output / f"{settings.name}.checkpoint.pt",
+    )
+    record = save_weights(
+        network,
+        settings.model,
+        output,
+        settings.name,
+        margin=settings.margin,
+        temperatures=temperatures(predict(network, faces["val"]), faces["val"]),
+        training={
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "task_weights": settings.task_weights,
+            **_origin(settings),
+        },
+    )
+    return record, GraphPredictor(settings.name, output, threads=2), faces
+
+
+def _run_svm(
+    settings: TrainingSettings, cut: Cut, log: Log, output: Path
+) -> tuple[WeightsRecord, AttributePredictor, dict[str, LabelledFaces]]:
+    from faceattr_udf.training.svm import train_svm  # noqa: PLC0415 - scikit-learn is needed for this model alone
+
+    embedding = load_record("attributes_multitask_facenet", settings.svm.embedding)
+    faces = {split: cut(split, embedding.input_size, embedding.margin, grayscale=False) for split in SPLITS}
+    record = train_svm(faces["train"], faces["val"], settings, log, output)
+    return record, SvmPredictor(settings.name, output, threads=2, embedding=settings.svm.embedding), faces
+
+
+def _searched(settings: TrainingSettings, faces: Mapping[str, LabelledFaces], log: Log) -> TrainingSettings:
+    """The settings with the total weights that a search on the validation faces finds, where one is asked for."""
+    if not settings.facenet.search:
+        return settings
+
+    def score(totals: Mapping[str, float]) -> float:
+        trial = settings.model_copy(
+            update={"task_weights": dict(totals), "epochs": settings.facenet.search_epochs, "validations": 0}
+        )
+        network = start(trial, faces["train"])
+        system = SYSTEMS[settings.model]
+        trained = train(
+            network, system.objective(trial), faces["train"], trial, size=system.input_size, log=lambda _: None
+        )
+        return figure_of_merit(validate(trained, faces["val"]))
+
+    best = search_totals(score, settings.task_weights, settings.facenet.search, log)
+    return settings.model_copy(update={"task_weights": best})
+
+
+def figure_of_merit(scores: Mapping[str, Any]) -> float:
+    """One number for a network's figures on validation faces: the mean of its accuracies, with age as one.
+
+    Twenty years of mean error count as nothing right, none as everything.
+
+    >>> round(figure_of_merit({"age_mae": 5.0, "gender_accuracy": 0.9, "emotion_accuracy": None}), 4)
+    0.825
+    """
+    accuracies = [scores.get(f"{name}_accuracy") for name in CLASSES]
+    parts = [accuracy for accuracy in accuracies if accuracy is not None]
+    if scores.get("age_mae") is not None:
+        parts.append(max(0.0, 1.0 - scores["age_mae"] / 20.0))
+    return float(np.mean(parts)) if parts else 0.0
+
+
+def _origin(settings: TrainingSettings) -> dict[str, Any]:
+    """What the initial weights were themselves made by, where a record lies beside them."""
+    if not settings.initial or not settings.initial.endswith(".safetensors"):
+        return {}
+    initial = Path(settings.initial)
+    if not initial.with_suffix(".json").exists():
+        return {}
+    record = load_record(initial.stem, initial.parent)
+    earlier = {name: value for name, value in record.training.items() if name != "log"}
+    return {"initial": {"model_version": record.model_version, **earlier}}
+
+
+def _thinned(log_file: Path) -> list[dict[str, Any]]:
+    """Some steps of the log, evenly spaced, the last among them, and all validations: what the record keeps."""
+    if not log_file.exists():
+        return []
+    lines = [json.loads(line) for line in log_file.read_text(encoding="utf-8").splitlines()]
+    steps = [line for line in lines if "step" in line]
+    others = [line for line in lines if "step" not in line and "resumed_at_step" not in line]
+    stride = max(1, len(steps) // _LOG_LINES)
+    kept = [{k: v for k, v in line.items() if k != "faces_per_s"} for line in steps[::-1][::stride][::-1]]
+    return kept + others
