@@ -1,5 +1,6 @@
 """What a training step minimises: the losses of the tasks, joined by fixed or by dynamic weights."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -54,11 +55,14 @@ class WeightedSum:
 class DynamicWeights:
     """Joint dynamic loss weights: total weights that are searched, times shares that the network itself produces.
 
-    The loss is sum over tasks t of total_t * share_t * loss_t, plus the triplet loss of the embedding; the shares are
-    the softmax of a fully connected layer on the last shared features, averaged over the batch (Yin and Liu 2018,
-    "Multi-Task Convolutional Neural Network for Pose-Invariant Face Recognition", equations 6 to 8).
-    A task that no face of the batch has a label for takes no part in the softmax: its loss is zero, and a share of zero
-    loss is what the layer would otherwise learn to hand out.
+    The loss is the sum over tasks t of total_t * share_t * loss_t, plus the triplet loss of the embedding; the shares
+    are the softmax of a fully connected layer on the last shared features, averaged over the batch (Yin and Liu 2018,
+    "Multi-Task Convolutional Neural Network for Pose-Invariant Face Recognition").
+
+    Two things keep the shares from all going to whichever task costs least, which is what minimising that sum alone
+    soon does: each loss is counted in units of what guessing costs, and the shares' entropy is rewarded, so that at
+    rest share_t is proportional to exp(-total_t * loss_t / share_entropy).
+    A task that no face of the batch has a label for takes no part in the softmax: its loss is zero.
     """
 
     def __init__(self, settings: TrainingSettings) -> None:
@@ -69,11 +73,16 @@ class DynamicWeights:
         losses = task_losses(outputs, batch.age_range, batch.labels, self._settings)
         shares = task_shares(outputs["shares"].float(), [name in batch.labelled_tasks() for name in losses])
         weighted = [
-            self._settings.task_weights[name] * share * loss
+            self._settings.task_weights[name] * share * loss / math.log(outputs[name].shape[1])
             for share, (name, loss) in zip(shares, losses.items(), strict=True)
         ]
+        entropy = -torch.special.xlogy(shares, shares).sum()
         triplet = triplet_loss(outputs["embedding"], batch.identity, self._settings.facenet.triplet_margin)
-        total = torch.stack(weighted).sum() + self._settings.facenet.triplet_weight * triplet
+        total = (
+            torch.stack(weighted).sum()
+            - self._settings.facenet.share_entropy * entropy
+            + self._settings.facenet.triplet_weight * triplet
+        )
         figures = {name: float(loss.detach()) for name, loss in losses.items()} | {"triplet": float(triplet.detach())}
         return total, figures | {f"share_{name}": float(s) for name, s in zip(losses, shares.detach(), strict=True)}
 

@@ -21,6 +21,7 @@ class FacenetSettings(_Section):
     Attributes:
         frozen: Layers of Inception-ResNet-v1 that are restored from `initial` and stay as they are; all others start
             anew. Empty: all that fits is restored, and everything is trained.
+        share_entropy: Reward of the entropy of the tasks' shares of the loss, without which one task takes all.
         triplet_weight: Of the embedding's triplet loss.
         triplet_margin: In squared Euclidean distance of unit vectors.
         identity_sources: Sources whose column `identity` tells people apart.
@@ -32,6 +33,7 @@ class FacenetSettings(_Section):
     """
 
     frozen: list[str] = Field(default_factory=list)
+    share_entropy: float = Field(default=4.0, ge=0.0)
     triplet_weight: float = Field(default=1.0, ge=0.0)
     triplet_margin: float = Field(default=0.2, ge=0.0)
     identity_sources: list[str] = Field(default_factory=list)
