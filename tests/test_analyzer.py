@@ -257,6 +257,33 @@ def test_a_model_without_an_attribute_leaves_it_out() -> None:
     assert result.faces[0].emotion is not None
 
 
+def test_a_grey_model_and_its_detector_see_the_photograph_without_colour() -> None:
+    seen: list[np.ndarray] = []
+
+    class Looks(BrightSquares):
+        def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+            seen.extend(images)
+            return super().detect(images)
+
+    class Grey(ByBrightness):
+        record = RECORD.model_copy(update={"grayscale": True})
+
+        def predict(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+            seen.extend(crops)
+            return super().predict(crops)
+
+    pixels = np.full((40, 64, 3), (250, 80, 0), dtype=np.uint8)
+    pixels[0, 0] = 20
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    (result,) = analyzer(detector=Looks(), predictor=Grey()).analyze([buffer.getvalue()])
+    assert result.n_faces == 2
+    assert len(seen) == 3
+    for image in seen:
+        assert (image == image[..., :1]).all()
+        assert image.max() == pytest.approx(0.299 * 250 + 0.587 * 80, abs=1)
+
+
 def test_the_crop_is_what_the_network_saw() -> None:
     content = picture(2, shade=90)
     (result,) = analyzer(config(output={"crops": True})).analyze([content])

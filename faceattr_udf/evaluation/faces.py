@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,19 @@ class LabelledFaces:
     def __len__(self) -> int:
         """How many faces."""
         return len(self.crops)
+
+    def take(self, index: npt.NDArray[np.int64]) -> "LabelledFaces":
+        """The faces with these places, in this order."""
+        return replace(
+            self,
+            crops=np.asarray(self.crops[index]),
+            detected=self.detected[index],
+            source=self.source[index],
+            age_range=self.age_range[index],
+            labels={name: values[index] for name, values in self.labels.items()},
+            identity=self.identity[index],
+            unknown={name: values[index] for name, values in self.unknown.items()},
+        )
 
 
 def read_table(path: Path) -> pa.Table:

@@ -41,7 +41,8 @@ def augment(crops: UInt8Array, size: int, random: np.random.Generator) -> UInt8A
     Returns:
         uint8 (n, size, size, 3).
     """
-    return np.stack([_view(np.asarray(crop), size, random) for crop in crops])
+    views = [_view(np.asarray(crop), size, random) for crop in crops]
+    return np.array(views, dtype=np.uint8).reshape(-1, size, size, 3)
 
 
 def _view(crop: UInt8Array, size: int, random: np.random.Generator) -> UInt8Array:

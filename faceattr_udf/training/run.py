@@ -130,6 +130,9 @@ def _searched(settings: TrainingSettings, faces: Mapping[str, LabelledFaces], lo
     if not settings.facenet.search:
         return settings
 
+    order = np.random.default_rng(settings.seed).permutation(len(faces["val"]))
+    judges = faces["val"].take(np.sort(order[: settings.facenet.search_faces]))
+
     def score(totals: Mapping[str, float]) -> float:
         trial = settings.model_copy(
             update={"task_weights": dict(totals), "epochs": settings.facenet.search_epochs, "validations": 0}
@@ -139,7 +142,7 @@ def _searched(settings: TrainingSettings, faces: Mapping[str, LabelledFaces], lo
         trained = train(
             network, system.objective(trial), faces["train"], trial, size=system.input_size, log=lambda _: None
         )
-        return figure_of_merit(validate(trained, faces["val"]))
+        return figure_of_merit(validate(trained, judges))
 
     best = search_totals(score, settings.task_weights, settings.facenet.search, log)
     return settings.model_copy(update={"task_weights": best})

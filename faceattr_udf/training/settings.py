@@ -30,6 +30,7 @@ class FacenetSettings(_Section):
         search: Candidates for the total weight of each task's loss; chosen one task after the other on the validation
             faces. Empty: `task_weights` holds.
         search_epochs: Passes of each run of the search.
+        search_faces: Validation faces that score a run of the search.
     """
 
     frozen: list[str] = Field(default_factory=list)
@@ -41,6 +42,7 @@ class FacenetSettings(_Section):
     faces_per_person: int = Field(default=4, ge=2)
     search: list[float] = Field(default_factory=list)
     search_epochs: float = Field(default=0.1, gt=0.0)
+    search_faces: int = Field(default=1000, ge=1)
 
 
 class SvmSettings(_Section):

@@ -59,11 +59,11 @@ def fit(
     """Fits an SVM for every pair of penalty and gamma, and keeps the one with the highest mean recall on validation.
 
     Args:
-        points: float32 (n, d), of the training faces.
-        labels: int64 (n,); -1 unlabelled.
-        validation: The same of validation faces.
+        points: float32 (n, d), of training faces.
+        labels: int64 (n,), 0 to classes - 1.
+        validation: The same of validation faces; -1 where unlabelled.
         classes: How many.
-        settings: Penalties, widths, number of faces, seed.
+        settings: Penalties and widths.
 
     Returns:
         The machine and what was chosen.
@@ -71,25 +71,23 @@ def fit(
     Raises:
         SchemaError: A class has no training face.
     """
-    labelled = np.flatnonzero(labels != UNLABELLED)
-    chosen = np.random.default_rng(settings.seed).permutation(labelled)[: settings.svm.faces]
-    present = np.unique(labels[chosen])
+    present = np.unique(labels)
     if len(present) < classes:
         msg = f"embedding_svm needs training faces of each of {classes} classes, these have {len(present)}; add some"
         raise SchemaError(msg)
     known = validation[1] != UNLABELLED
-    best: tuple[float, RbfSvm, dict[str, float]] | None = None
+    best: tuple[RbfSvm, dict[str, float]] | None = None
     for penalty, gamma in product(settings.svm.c, settings.svm.gamma):
         model = SVC(C=penalty, gamma=gamma, class_weight="balanced", cache_size=1000)
-        machine = from_sklearn(model.fit(points[chosen], labels[chosen]), classes)
+        machine = from_sklearn(model.fit(points, labels), classes)
         hits = machine.decide(validation[0][known]).argmax(axis=1) == validation[1][known]
         recalls = [hits[validation[1][known] == k].mean() for k in np.unique(validation[1][known])]
         score = float(np.mean(recalls)) if recalls else 0.0
-        if best is None or score > best[0]:
+        if best is None or score > best[1]["mean_recall"]:
             figures = {"c": penalty, "gamma": gamma, "mean_recall": score, "support_vectors": len(machine.vectors)}
-            best = (score, machine, figures)
+            best = (machine, figures)
     assert best is not None  # noqa: S101 - the settings hold at least one penalty and one gamma
-    return best[1], best[2]
+    return best
 
 
 def group_labels(faces: LabelledFaces) -> npt.NDArray[np.int64]:
@@ -120,14 +118,24 @@ def train_svm(
         SchemaError: A class has no training face.
     """
     embedder = GraphPredictor("attributes_multitask_facenet", settings.svm.embedding, threads=2)
-    points, held_out = (predict_in_batches(embedder, split)[EMBEDDING] for split in (faces, validation))
+    labels = {attribute: labels_of(faces, attribute) for attribute in ATTRIBUTES}
+    random = np.random.default_rng(settings.seed)
+    taken = {
+        attribute: random.permutation(np.flatnonzero(values != UNLABELLED))[: settings.svm.faces]
+        for attribute, values in labels.items()
+    }
+    # Only faces that some machine learns from go through the network.
+    union = np.unique(np.concatenate(list(taken.values())))
+    points = predict_in_batches(embedder, faces.take(union))[EMBEDDING]
+    held_out = predict_in_batches(embedder, validation)[EMBEDDING]
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     chosen, temperature = {}, {}
     for attribute in ATTRIBUTES:
         classes = len(AGE_GROUPS) if attribute == "age" else len(CLASSES[attribute])
         held_out_labels = labels_of(validation, attribute)
+        mine = points[np.searchsorted(union, taken[attribute])]
         machine, chosen[attribute] = fit(
-            points, labels_of(faces, attribute), (held_out, held_out_labels), classes, settings
+            mine, labels[attribute][taken[attribute]], (held_out, held_out_labels), classes, settings
         )
         temperature[attribute] = class_temperature(machine.decide(held_out), held_out_labels)
         arrays |= machine.arrays(attribute)

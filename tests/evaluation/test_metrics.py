@@ -2,86 +2,101 @@
 
 import numpy as np
 import pytest
+from face_sets import NO_AGE, certain, labelled_faces
+from hypothesis import given
+from hypothesis import strategies as st
 
-from faceattr_udf.attributes.labels import CLASSES
-from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
-from faceattr_udf.evaluation.metrics import expected_age, report
-
-
-def _one_hot(indices: list[int], size: int) -> np.ndarray:
-    return np.eye(size, dtype=np.float32)[indices]
-
-
-def faces(sources: list[str], ages: list[tuple[float, float]], **labels: list[int]) -> LabelledFaces:
-    count = len(sources)
-    unlabelled = np.full(count, UNLABELLED, dtype=np.int64)
-    return LabelledFaces(
-        crops=np.zeros((count, 8, 8, 3), np.uint8),
-        detected=np.ones(count, bool),
-        source=np.array(sources, dtype=np.str_),
-        age_range=np.array(ages, dtype=np.float32).reshape(-1, 2),
-        labels={name: np.array(labels.get(name, unlabelled), dtype=np.int64) for name in CLASSES},
-        unknown={name: np.zeros(count, bool) for name in CLASSES},
-        unknown_labels={name: {} for name in CLASSES},
-    )
+from faceattr_udf.evaluation.faces import LabelledFaces
+from faceattr_udf.evaluation.metrics import (
+    Probabilities,
+    age_group_of,
+    age_group_probabilities,
+    age_intervals,
+    calibration_error,
+    expected_age,
+    measure,
+)
 
 
-def probabilities(ages: list[int], **classes: list[int]) -> dict[str, np.ndarray]:
-    given = {name: _one_hot(classes.get(name, [0] * len(ages)), len(labels)) for name, labels in CLASSES.items()}
-    return {"age": _one_hot(ages, 101), **given}
+def _all(probabilities: Probabilities, faces: LabelledFaces) -> dict[str, object]:
+    return measure(probabilities, faces, np.ones(len(faces), dtype=bool))
 
 
 def test_no_faces_have_no_figures() -> None:
-    scores = report(probabilities([]), faces([], []))
-    assert scores["by_source"] == {}
-    assert scores["overall"]["n"] == 0
-    assert {value for name, value in scores["overall"].items() if name != "n"} == {None}
+    scores = _all(certain([]), labelled_faces([], []))
+    assert (scores.pop("n"), scores.pop("no_face")) == (0, 0)
+    assert set(scores.values()) == {None}
 
 
-def test_what_a_source_does_not_label_is_null() -> None:
-    scores = report(probabilities([30]), faces(["a"], [(UNLABELLED, UNLABELLED)], gender=[0]))
-    assert scores["by_source"]["a"]["gender_accuracy"] == 1.0
-    assert scores["by_source"]["a"]["age_mae"] is None
-    assert scores["by_source"]["a"]["emotion_accuracy"] is None
+def test_what_is_not_labelled_is_null() -> None:
+    scores = _all(certain([30]), labelled_faces(["a"], [NO_AGE], gender=[0]))
+    assert scores["gender_accuracy"] == 1.0
+    assert scores["age_mae"] is scores["age_coverage"] is scores["age_ece"] is None
+    assert scores["emotion_accuracy"] is scores["emotion_macro_f1"] is None
 
 
-def test_each_source_is_scored_by_itself() -> None:
-    truth = faces(["a", "a", "b"], [(30, 30), (40, 49), (20, 20)], gender=[0, 1, 1], ethnicity=[4, 4, 4])
-    scores = report(probabilities([33, 50, 20], gender=[0, 0, 1], ethnicity=[4, 0, 4]), truth)
-    a, b = scores["by_source"]["a"], scores["by_source"]["b"]
-    assert (a["n"], a["age_mae"], a["age_in_range"], a["gender_accuracy"]) == (2, 3.0, 0.0, 0.5)
-    assert (b["n"], b["age_mae"], b["age_in_range"], b["gender_accuracy"]) == (1, 0.0, 1.0, 1.0)
-    assert scores["overall"]["age_mae"] == 1.5  # exact ages alone
-    assert scores["overall"]["ethnicity_accuracy"] == pytest.approx(2 / 3, abs=1e-5)
+def test_what_a_model_does_not_predict_is_null() -> None:
+    predicted = {name: values for name, values in certain([30]).items() if name in {"age", "emotion"}}
+    scores = _all(predicted, labelled_faces(["a"], [(30, 30)], gender=[0], emotion=[0]))
+    assert scores["gender_accuracy"] is scores["gender_recall"] is None
+    assert (scores["age_mae"], scores["emotion_accuracy"]) == (0.0, 1.0)
+
+
+def test_exact_ages_have_errors_and_ranges_only_hits() -> None:
+    truth = labelled_faces(["a"] * 3, [(30, 30), (40, 49), (20, 29)])
+    scores = _all(certain([33, 50, 25]), truth)
+    assert scores["age_mae"] == 3.0
+    assert scores["age_in_range"] == pytest.approx(1 / 3, abs=1e-5)
+
+
+def test_an_interval_covers_ages_that_round_into_it() -> None:
+    flat = np.zeros((3, 101), np.float32)
+    flat[:, 20:30] = 0.1  # 80 % lie between 20.5 and 28.5
+    truth = labelled_faces(["a"] * 3, [(20, 20), (29, 29), (19, 19)])
+    assert _all({"age": flat}, truth)["age_coverage"] == pytest.approx(2 / 3, abs=1e-5)
+    assert age_intervals(flat)[0] == pytest.approx([20.5, 28.5], abs=1e-3)
+    assert age_intervals(flat[:0]).shape == (0, 2)
 
 
 def test_recall_counts_every_class_alike() -> None:
-    truth = faces(["a"] * 4, [(UNLABELLED, UNLABELLED)] * 4, gender=[0, 0, 0, 1])
-    scores = report(probabilities([0] * 4, gender=[0] * 4), truth)["overall"]
+    scores = _all(certain([0] * 4, gender=[0] * 4), labelled_faces(["a"] * 4, [NO_AGE] * 4, gender=[0, 0, 0, 1]))
     assert (scores["gender_accuracy"], scores["gender_mean_recall"]) == (0.75, 0.5)
+    assert scores["gender_recall"] == {"female": 1.0, "male": 0.0}
+    assert scores["gender_macro_f1"] == pytest.approx((2 * 3 / 7 + 0.0) / 2, abs=1e-5)
 
 
-def test_the_figures_say_for_whom_the_model_fails() -> None:
-    truth = faces(["a"] * 4, [(3, 3), (5, 5), (70, 70), (20, 29)], gender=[0, 1, 1, 0])
-    scores = report(probabilities([3, 7, 60, 25], gender=[0, 0, 1, 0]), truth)["overall"]
-    assert scores["by_age_group"] == {
-        "0-9": {"n": 2, "age_mae": 1.0, "gender_accuracy": 0.5},
-        "70+": {"n": 1, "age_mae": 10.0, "gender_accuracy": 1.0},
-    }
-    assert scores["gender_recall"] == {"female": 1.0, "male": 0.5}
-    assert scores["emotion_recall"] is None
-
-
-def test_a_label_the_model_does_not_know_is_an_error_and_is_listed() -> None:
-    truth = faces(["a"] * 2, [(UNLABELLED, UNLABELLED)] * 2, emotion=[0, UNLABELLED])
+def test_a_label_the_model_does_not_know_is_an_error() -> None:
+    truth = labelled_faces(["a"] * 2, [NO_AGE] * 2, emotion=[0, -1])
     truth.unknown["emotion"][1] = True
-    truth.unknown_labels["emotion"]["contempt"] = 1
-    scores = report(probabilities([0, 0], emotion=[0, 0]), truth)
-    assert scores["overall"]["emotion_accuracy"] == 0.5
-    assert scores["unknown_labels"] == {"emotion": {"contempt": 1}}
+    scores = _all(certain([0, 0], emotion=[0, 0]), truth)
+    assert scores["emotion_accuracy"] == 0.5
+    assert scores["emotion_recall"] == {"neutral": 1.0}
+    assert scores["emotion_macro_f1"] == pytest.approx(2 / 3, abs=1e-5)
+
+
+def test_calibration_error_by_hand() -> None:
+    # Two bins: 0.9 sure and right half the time, 0.6 sure and always right.
+    confidence = np.array([0.9, 0.9, 0.6, 0.6])
+    assert calibration_error(confidence, np.array([True, False, True, True])) == pytest.approx((0.8 + 0.8) / 4)
+    assert calibration_error(np.array([]), np.array([], bool)) is None
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
+def test_calibration_error_lies_between_zero_and_one(faces: list[tuple[float, bool]]) -> None:
+    confidence, hits = (np.array(values) for values in zip(*faces, strict=True))
+    error = calibration_error(confidence, hits.astype(bool))
+    assert error is not None
+    assert abs(confidence.mean() - hits.mean()) - 1e-5 <= error <= 1.0
 
 
 def test_the_expected_age_is_the_mean_of_the_distribution() -> None:
     distribution = np.zeros((1, 101), np.float32)
     distribution[0, [20, 40]] = 0.25, 0.75
     assert expected_age(distribution) == pytest.approx([35.0])
+    assert age_group_probabilities(distribution)[0].tolist() == [0, 0, 0.25, 0, 0.75, 0, 0, 0]
+
+
+def test_a_range_within_one_group_names_it() -> None:
+    faces = labelled_faces(["a"] * 5, [(30, 30), (30, 39), (20, 36), NO_AGE, (66, 99)])
+    assert age_group_of(faces).tolist() == ["30-39", "30-39", "", "", ""]
+    assert age_group_of(labelled_faces(["a"], [(70, 99)])).tolist() == ["70+"]

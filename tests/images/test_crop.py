@@ -51,3 +51,30 @@ def test_shrinking_averages_instead_of_skipping(factor: int) -> None:
     checks = ((np.indices((side, side)).sum(axis=0) % 2) * 254).astype(np.uint8)
     cut = cut_face(np.repeat(checks[..., None], 3, axis=2), (0, 0, side, side), 16, 0.0)
     assert np.abs(cut.astype(int) - 127).max() <= 20 if factor % 2 else np.abs(cut.astype(int) - 127).max() <= 1
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.25, 0.5, 0.8])
+def test_enlarging_begins_wherever_the_box_does(offset: float) -> None:
+    # Along a ramp of 8 per pixel a cut that begins a quarter of a pixel later is 2 brighter everywhere.
+    ramp = np.repeat((np.arange(30) * 8).astype(np.uint8)[None, :, None], 30, axis=0).repeat(3, axis=2)
+    cut = cut_face(ramp, (10 + offset, 10, 18 + offset, 18), 32, 0.0).astype(float)
+    expected = 8 * (10 + offset + (np.arange(32) + 0.5) / 4 - 0.5)
+    assert np.abs(cut[16, :, 0] - expected).max() <= 1.0
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 40_000), (40_000, 2)])
+def test_an_image_longer_than_opencv_warps(height: int, width: int) -> None:
+    image = np.full((height, width, 3), 70, np.uint8)
+    box = (width - 2, height - 2, width, height)
+    assert (cut_face(image, box, 8, 0.0) == 70).all()
+
+
+@given(side=st.integers(4, 60), left=st.floats(5, 20), top=st.floats(5, 20), size=st.sampled_from([16, 32]))
+def test_a_cut_shows_the_same_place_at_any_scale(side: int, left: float, top: float, size: int) -> None:
+    rows, columns = np.mgrid[0:100, 0:100]
+    image = np.stack([2 * rows, 2 * columns, rows + columns], axis=2).astype(np.uint8)
+    cut = cut_face(image, (left, top, left + side, top + side), size, 0.0)
+    middle = cut.reshape(-1, 3).mean(axis=0)
+    # Shrinking begins at whole pixels, two levels apart.
+    assert middle[0] == pytest.approx(2 * (top + side / 2 - 0.5), abs=2.5)
+    assert middle[1] == pytest.approx(2 * (left + side / 2 - 0.5), abs=2.5)

@@ -120,8 +120,9 @@ def test_embeddings_of_a_model_that_has_none(refused: Callable[..., str]) -> Non
     assert "set output.embeddings = false" in refused("--set", "output.embeddings=true")
 
 
-def test_a_model_without_weights(refused: Callable[..., str]) -> None:
-    assert "attributes.model = 'embedding_svm' has no weights" in refused("--set", "attributes.model=embedding_svm")
+def test_a_model_without_weights(refused: Callable[..., str], tmp_path: Path) -> None:
+    sentence = refused("--set", "attributes.model=embedding_svm", "--set", f"attributes.weights={tmp_path}")
+    assert f"weights file attributes_embedding_svm.json is missing from {tmp_path}" in sentence
 
 
 def test_output_tables_of_another_version(

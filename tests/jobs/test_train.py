@@ -185,7 +185,7 @@ def test_what_is_wrong_is_named(
         ("embedding_svm", ["train.svm.embedding={trained}/none"], "attributes_multitask_facenet.json is missing"),
     ],
 )
-def test_initial_weights_that_do_not_fit_are_named(  # noqa: PLR0917 - fixtures
+def test_initial_weights_that_do_not_fit_are_named(
     name: str,
     overrides: list[str],
     named: str,

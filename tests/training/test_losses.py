@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
 from faceattr_udf.evaluation.faces import UNLABELLED
 from faceattr_udf.training.losses import age_loss, class_loss, task_losses
+from faceattr_udf.training.settings import TrainingSettings
 
 YEARS = MAX_AGE + 1
 
@@ -35,7 +36,7 @@ def test_a_batch_without_one_attribute_gives_its_head_no_gradient() -> None:
     outputs |= {name: torch.randn(4, len(labels), requires_grad=True) for name, labels in CLASSES.items()}
     labels = {name: torch.zeros(4, dtype=torch.int64) for name in CLASSES}
     labels["emotion"] = torch.full((4,), UNLABELLED)
-    losses = task_losses(outputs, torch.tensor([[30.0, 30.0]] * 4), labels, smoothing=0.1, sigma=2.0, regression=0.1)
+    losses = task_losses(outputs, torch.tensor([[30.0, 30.0]] * 4), labels, TrainingSettings())
     torch.stack(list(losses.values())).sum().backward()
     gradients = {name: value.grad for name, value in outputs.items()}
     assert (gradients["emotion"] == 0).all()  # type: ignore[union-attr]

@@ -10,19 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from faceattr_udf.attributes.predictor import MODEL_FILES, load_predictor, model_record
+from faceattr_udf.attributes.predictor import MODELS, load_predictor, model_record
 from faceattr_udf.config import AttributesConfig
 from faceattr_udf.detection.mtcnn import STAGES
 from faceattr_udf.errors import WeightsError
-from faceattr_udf.networks.mobilenet import ServedAttributes
 from faceattr_udf.networks.mtcnn import ServedMtcnn
+from faceattr_udf.networks.served import Served
 from faceattr_udf.runtime import Graph
 from faceattr_udf.training import export
 from faceattr_udf.training.checkpoint import load_network
 from faceattr_udf.training.export import PACKAGE_WEIGHTS, load_mtcnn
 from faceattr_udf.weights import load_file, load_record
 
-SHIPPED = (*STAGES, *MODEL_FILES.values())
+SHIPPED = (*STAGES, *(name for name, _ in MODELS.values()))
+TORCH = ("default", "separate_grey")
+"""Models whose safetensors ship, so that torch can run them, too."""
 
 
 @pytest.fixture
@@ -70,11 +72,6 @@ def test_a_file_that_the_record_does_not_name_is_refused() -> None:
         load_file(load_record("mtcnn_pnet"), "pt")
 
 
-def test_a_model_without_weights_says_which_have_some() -> None:
-    with pytest.raises(WeightsError, match=r"separate_grey.*use default"):
-        model_record(AttributesConfig(model="separate_grey"))
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_graph_of_a_stage_equals_its_network_in_torch(stage: str) -> None:
     side = load_record(stage).input_size or 50
@@ -85,14 +82,17 @@ def test_the_graph_of_a_stage_equals_its_network_in_torch(stage: str) -> None:
         np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-4)
 
 
-def test_the_graph_of_the_attributes_equals_its_network_in_torch() -> None:
-    record = load_record("attributes_default")
-    network = load_network(PACKAGE_WEIGHTS / "attributes_default.safetensors")
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 112, 112, 3), dtype=np.uint8)
+@pytest.mark.parametrize("model", TORCH)
+def test_the_graph_of_the_attributes_equals_its_network_in_torch(model: str) -> None:
+    predictor = load_predictor(AttributesConfig.model_validate({"model": model}))
+    record = predictor.record
+    served = Served(load_network(record, PACKAGE_WEIGHTS), tuple(record.classes), record.temperatures)
+    size = record.input_size
+    pixels = np.random.default_rng(0).integers(0, 256, (4, size, size, 3), dtype=np.uint8)
     with torch.inference_mode():
-        expected = ServedAttributes(network, record.temperatures, flip=True)(torch.from_numpy(pixels))
-    predicted = load_predictor(AttributesConfig()).predict(pixels)
-    assert list(predicted) == ["age", "gender", "ethnicity", "emotion"]
+        expected = served(torch.from_numpy(pixels))
+    predicted = predictor.predict(pixels)
+    assert list(predicted) == list(record.classes)
     # The graph's constants are float16 after folding, the network's before.
     for ours, theirs in zip(predicted.values(), expected, strict=True):
         np.testing.assert_allclose(ours, theirs.numpy(), atol=5e-3)
