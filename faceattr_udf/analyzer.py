@@ -68,12 +68,19 @@ class FaceAnalyzer:
             predictor: Predicts their attributes.
 
         Raises:
-            ConfigError: The configuration asks for embeddings and the model has none.
+            ConfigError: The configuration asks for embeddings and the model has none, or for nothing that it predicts.
         """
         self.config = config
         self._detector = detector
         self._predictor = predictor
         self._model_version = _version(predictor.record)
+        asked, known = config.attributes.predict, predictor.record.classes
+        if known and asked and not set(asked) & set(known):
+            msg = (
+                f"attributes.predict = {list(asked)}, but attributes.model = {config.attributes.model!r} predicts only "
+                f"{', '.join(known)}; ask for one of these or choose another model"
+            )
+            raise ConfigError(msg)
         if config.output.embeddings:
             size = predictor.record.input_size
             if "embedding" not in predictor.predict(np.zeros((1, size, size, 3), dtype=np.uint8)):

@@ -257,6 +257,14 @@ def test_a_model_without_an_attribute_leaves_it_out() -> None:
     assert result.faces[0].emotion is not None
 
 
+def test_a_model_that_predicts_nothing_of_what_is_asked_is_refused() -> None:
+    predictor = ByBrightness()
+    predictor.record = RECORD.model_copy(update={"classes": {"emotion": list(CLASSES["emotion"])}})
+    with pytest.raises(ConfigError, match="predicts only emotion; ask for one of these"):
+        analyzer(config(attributes={"predict": ["gender"]}), predictor=predictor)
+    assert analyzer(config(attributes={"predict": ["gender", "emotion"]}), predictor=predictor)
+
+
 def test_a_grey_model_and_its_detector_see_the_photograph_without_colour() -> None:
     seen: list[np.ndarray] = []
 

@@ -1,6 +1,7 @@
 """A night over real photographs with the shipped weights, on both engines, by the jobs that a person runs."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from pyspark.sql.types import BinaryType
 from shared_data import SHARED, needs_shared, photographs
 
 from faceattr_udf.attributes.labels import CLASSES
+from faceattr_udf.attributes.predictor import MODELS
+from faceattr_udf.weights import load_record
 from jobs import enrich, ingest
 
 pytestmark = needs_shared
@@ -138,3 +141,28 @@ def test_both_engines_write_the_same_tables(sail_night: Night, spark_night: Nigh
     assert _texts(sail) == _texts(spark)
     # Engines batch images differently, and a network's sums depend on the batch in their last bits.
     assert dict(_numbers(sail)) == pytest.approx(dict(_numbers(spark)), abs=1e-3)
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_every_system_enriches_the_photographs(model: str, sail_engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for photo in photographs()[:4]:
+        shutil.copy(photo, tmp_path / "photos")
+    images, output = str(tmp_path / "images"), tmp_path / "out"
+    assert ingest.main(["--input", str(tmp_path / "photos"), "--images", images]) == 0
+    has_embedding = load_record(MODELS[model][0]).embedding
+    settings = [f"attributes.model={model}", f"output.embeddings={str(has_embedding).lower()}"]
+    chosen = [word for setting in settings for word in ("--set", setting)]
+    assert enrich.main(["--images", images, "--output", str(output), *chosen]) == 0
+    statuses = {row["status"] for row in sail_engine.read(output / "image_results").collect()}
+    assert statuses <= {"ok", "no_face"}
+    faces = [row.asDict(recursive=True) for row in sail_engine.read(output / "faces").collect()]
+    assert len(faces) >= 4
+    for face in faces:
+        assert load_record(MODELS[model][0]).model_version in face["model_version"]
+        assert face["age_low"] <= face["age"] <= face["age_high"]
+        assert (face["gender"] is None) == (model == "separate_grey")
+        for attribute in ("ethnicity", "emotion"):
+            assert sum(face[f"{attribute}_probs"].values()) == pytest.approx(1.0, abs=1e-3)
+        if has_embedding:
+            assert sum(value * value for value in face["embedding"]) == pytest.approx(1.0, abs=1e-3)

@@ -1,0 +1,45 @@
+"""The model card in the repository is that of the weights in the repository, and its figures are those they reach."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shared_data import SHARED, needs_shared
+
+from faceattr_udf.evaluation.card import model_card
+from faceattr_udf.weights import load_record
+from jobs import evaluate
+
+CARD = Path(__file__).parents[2] / "MODEL_CARD.md"
+
+
+def test_the_card_is_that_of_the_shipped_weights() -> None:
+    record = load_record("attributes_default")
+    scores = {"model_version": record.model_version, **record.measured["test"]}
+    assert CARD.read_text(encoding="utf-8") == model_card(record, scores)
+
+
+@needs_shared
+def test_the_shipped_weights_reach_the_figures_of_the_card(tmp_path: Path) -> None:
+    out = tmp_path / "scores.json"
+    assert evaluate.main(["--faces", str(SHARED / "faces-test.parquet"), "--json", str(out)]) == 0
+    scores = json.loads(out.read_text(encoding="utf-8"))
+    recorded = load_record("attributes_default").measured["test"]
+    assert scores["unknown_labels"] == recorded["unknown_labels"]
+    assert scores["unreadable"] == recorded["unreadable"] == []
+    # Another processor rounds otherwise: a face or two of thousands may fall on the other side.
+    _assert_close(scores["overall"], recorded["overall"], 0.002)
+    _assert_close(scores["by_source"], recorded["by_source"], 0.01)
+    assert len(list((tmp_path / "scores-plots").glob("*.png"))) == 5
+
+
+def _assert_close(ours: Any, theirs: Any, tolerance: float) -> None:
+    if isinstance(theirs, dict):
+        assert set(ours) == set(theirs)
+        for key, value in theirs.items():
+            _assert_close(ours[key], value, tolerance)
+    elif isinstance(theirs, float):
+        assert ours == pytest.approx(theirs, abs=tolerance * max(1.0, theirs))
+    else:
+        assert ours == theirs
