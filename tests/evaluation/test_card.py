@@ -30,7 +30,7 @@ def test_the_shipped_weights_reach_the_figures_of_the_card(tmp_path: Path) -> No
     assert scores["unreadable"] == recorded["unreadable"] == []
     # Another processor rounds otherwise: a face or two of thousands may fall on the other side.
     _assert_close(scores["overall"], recorded["overall"], 0.002)
-    _assert_close(scores["by_source"], recorded["by_source"], 0.01)
+    _assert_close(scores["by_source"], recorded["by_source"], 0.02)
     assert len(list((tmp_path / "scores-plots").glob("*.png"))) == 5
 
 
@@ -41,5 +41,7 @@ def _assert_close(ours: Any, theirs: Any, tolerance: float) -> None:
             _assert_close(ours[key], value, tolerance)
     elif isinstance(theirs, float):
         assert ours == pytest.approx(theirs, abs=tolerance * max(1.0, theirs))
+    elif isinstance(theirs, int):
+        assert abs(ours - theirs) <= 2
     else:
         assert ours == theirs
