@@ -4,15 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
+from faceattr_udf.errors import WeightsError
 from faceattr_udf.networks.served import Served
-from faceattr_udf.training.files import write_graph, write_record
+from faceattr_udf.training.files import calibrate_graph, write_graph, write_record
 from faceattr_udf.training.systems import SYSTEMS, System
 from faceattr_udf.weights import WeightsRecord
+
+UInt8Array = npt.NDArray[np.uint8]
 
 CLASS_LABELS = {"age": [str(year) for year in range(MAX_AGE + 1)]} | {k: list(v) for k, v in CLASSES.items()}
 
@@ -47,10 +52,10 @@ def save_weights(
     name: str,
     *,
     margin: float,
-    temperatures: Mapping[str, float],
+    faces: UInt8Array,
     training: Mapping[str, Any],
 ) -> WeightsRecord:
-    """Writes the four files of a network: safetensors (float16), graph and record.
+    """Writes the four files of a network: safetensors (float16), graph and record; it is not calibrated yet.
 
     Args:
         network: Trained.
@@ -58,7 +63,7 @@ def save_weights(
         folder: Made if it is not there.
         name: File stem.
         margin: That its faces were cut with.
-        temperatures: Attribute -> softmax temperature.
+        faces: uint8 (n, size, size, 3), some hundred, cut as in production: what 8-bit graphs measure ranges on.
         training: How they came about, for the record.
     """
     system = SYSTEMS[model]
@@ -81,21 +86,39 @@ def save_weights(
         normalisation=system.normalisation,
         classes={attribute: CLASS_LABELS[attribute] for attribute in system.outputs if attribute in CLASS_LABELS},
         embedding="embedding" in system.outputs,
-        temperatures=dict(temperatures),
         licence=_FACERES_LICENCE if model == "default" else LICENCE,
         training_data=TRAINING_DATA,
         training=dict(training),
     )
-    return export_attributes(record, folder)
+    return export_attributes(record, folder, faces)
 
 
-def export_attributes(record: WeightsRecord, folder: Path) -> WeightsRecord:
-    """Makes graph and record of an attribute network again from its safetensors."""
+def export_attributes(record: WeightsRecord, folder: Path, faces: UInt8Array | None = None) -> WeightsRecord:
+    """Makes graph and record of an attribute network again from its safetensors.
+
+    Args:
+        record: Its temperatures go into the graph.
+        folder: Of the files.
+        faces: As `save_weights` takes them.
+
+    Raises:
+        WeightsError: The graph needs faces, and there are none.
+    """
     system = _system(record.architecture)
-    served = Served(load_network(record, folder), system.outputs, record.temperatures)
+    if system.precision == "int8" and (faces is None or len(faces) == 0):
+        msg = f"the 8-bit graph of {record.name} measures its ranges on faces: give some with --faces LABELLED.parquet"
+        raise WeightsError(msg)
+    served = Served(load_network(record, folder), system.outputs, mirrored=system.mirrored)
     example = torch.zeros((2, record.input_size, record.input_size, 3), dtype=torch.uint8)
-    write_graph(served, example, [0], folder / record.name, "int8" if system.compressed else "float16")
-    return write_record(folder, record, ("bin", "xml") if system.compressed else ("safetensors", "xml", "bin"))
+    write_graph(served, example, [0], folder / record.name, precision=system.precision, faces=faces)
+    return calibrate(record, folder, record.temperatures)
+
+
+def calibrate(record: WeightsRecord, folder: Path, temperatures: Mapping[str, float]) -> WeightsRecord:
+    """Puts temperatures into a graph that has none, and into its record."""
+    system = _system(record.architecture)
+    calibrate_graph(folder / record.name, system.outputs, temperatures)
+    return write_record(folder, record.model_copy(update={"temperatures": dict(temperatures)}), system.ships)
 
 
 def _system(architecture: str) -> System:

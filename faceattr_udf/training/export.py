@@ -2,20 +2,26 @@
 
 python -m faceattr_udf.training.export mtcnn      # from facenet-pytorch's weights, once
 python -m faceattr_udf.training.export NAME       # graph of faceattr_udf/weights/NAME.safetensors again
+python -m faceattr_udf.training.export attributes_default --faces faces-train.parquet    # 8 bits: measured on faces
 """
 
 import argparse
+import sys
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 
-from faceattr_udf.errors import WeightsError
+from faceattr_udf.errors import FaceattrError, WeightsError
+from faceattr_udf.evaluation.faces import load_faces, read_table
 from faceattr_udf.networks.mtcnn import ONet, PNet, RNet, ServedMtcnn
 from faceattr_udf.training.checkpoint import export_attributes
 from faceattr_udf.training.files import write_graph, write_record
 from faceattr_udf.weights import WeightsRecord, load_record
 
+_FACES = 300
 PACKAGE_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 _MTCNN: dict[str, tuple[type[PNet] | type[RNet] | type[ONet], int]] = {
@@ -75,7 +81,7 @@ def export_mtcnn(name: str, folder: Path) -> None:
     side = size or 64
     example = torch.zeros((2, side, side, 3))  # levels and candidates are means of pixels, hence float32
     served = ServedMtcnn(load_mtcnn(name, folder))
-    write_graph(served, example, [0] if size else [0, 1, 2], folder / name, "float32")
+    write_graph(served, example, [0] if size else [0, 1, 2], folder / name, precision="float32")
     record = WeightsRecord(
         name=name,
         version="",
@@ -91,19 +97,35 @@ def export_mtcnn(name: str, folder: Path) -> None:
     write_record(folder, record, ("safetensors", "xml", "bin"))
 
 
+def _cut(path: Path, record: WeightsRecord) -> npt.NDArray[np.uint8]:
+    table = read_table(path)
+    rows = np.sort(np.random.default_rng(0).permutation(len(table))[:_FACES])
+    return load_faces(table.take(rows), record.input_size, record.margin, grayscale=record.grayscale).crops
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the command of this module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="mtcnn, or a file stem in the weights folder")
     parser.add_argument("--folder", type=Path, default=PACKAGE_WEIGHTS)
+    parser.add_argument("--faces", type=Path, metavar="LABELLED.parquet", help="what 8-bit graphs measure ranges on")
     arguments = parser.parse_args(argv)
-    if arguments.name == "mtcnn":
-        import_mtcnn(arguments.folder)
-    elif arguments.name in _MTCNN:
-        export_mtcnn(arguments.name, arguments.folder)
-    else:
-        export_attributes(load_record(arguments.name, arguments.folder), arguments.folder)
+    try:
+        _export(arguments.name, arguments.folder, arguments.faces)
+    except FaceattrError as error:
+        sys.stderr.write(f"export: {error}\n")
+        return 2
     return 0
+
+
+def _export(name: str, folder: Path, faces: Path | None) -> None:
+    if name == "mtcnn":
+        import_mtcnn(folder)
+    elif name in _MTCNN:
+        export_mtcnn(name, folder)
+    else:
+        record = load_record(name, folder)
+        export_attributes(record, folder, _cut(faces, record) if faces else None)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.attributes.predictor import AttributePredictor, GraphPredictor, SvmPredictor
 from faceattr_udf.evaluation.faces import LabelledFaces, load_faces, read_table
 from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.evaluation.report import report
-from faceattr_udf.training.augment import ROOM, source_margin
+from faceattr_udf.training.augment import ROOM, center_window, source_margin
 from faceattr_udf.training.calibrate import temperatures
-from faceattr_udf.training.checkpoint import save_weights
+from faceattr_udf.training.checkpoint import calibrate, save_weights
 from faceattr_udf.training.files import write_record
-from faceattr_udf.training.loop import Log, predict, train, validate
+from faceattr_udf.training.loop import Log, train, validate
 from faceattr_udf.training.search import search_totals
 from faceattr_udf.training.settings import TrainingSettings
 from faceattr_udf.training.systems import SYSTEMS, start
@@ -24,6 +25,7 @@ from faceattr_udf.weights import WeightsRecord, load_record
 
 SPLITS = ("train", "val", "test")
 _LOG_LINES = 24
+_SAMPLE = 300
 
 
 def run(
@@ -104,14 +106,23 @@ def _run_network(
         output,
         settings.name,
         margin=settings.margin,
-        temperatures=temperatures(predict(network, faces["val"]), faces["val"]),
+        faces=_sample(faces["train"], size, settings.seed),
         training={
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "task_weights": settings.task_weights,
             **_origin(settings),
         },
     )
+    # Calibrated on what the graph gives, whose 8 bits and mirror image the network in torch does not have.
+    uncalibrated = predict_in_batches(GraphPredictor(settings.name, output, threads=2), faces["val"])
+    logits = {name: np.log(np.maximum(values, 1e-9)) for name, values in uncalibrated.items()}
+    record = calibrate(record, output, temperatures(logits, faces["val"]))
     return record, GraphPredictor(settings.name, output, threads=2), faces
+
+
+def _sample(faces: LabelledFaces, size: int, seed: int) -> npt.NDArray[np.uint8]:
+    order = np.random.default_rng(seed).permutation(len(faces))[:_SAMPLE]
+    return center_window(faces.take(np.sort(order)).crops, size)
 
 
 def _run_svm(

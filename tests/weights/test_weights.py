@@ -9,22 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shared_data import SHARED, needs_shared
 
+from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.attributes.predictor import MODELS, load_predictor, model_record
 from faceattr_udf.config import AttributesConfig
 from faceattr_udf.detection.mtcnn import STAGES
 from faceattr_udf.errors import WeightsError
+from faceattr_udf.evaluation.faces import load_faces, read_table
+from faceattr_udf.evaluation.metrics import expected_age
 from faceattr_udf.networks.mtcnn import ServedMtcnn
 from faceattr_udf.networks.served import Served
 from faceattr_udf.runtime import Graph
 from faceattr_udf.training import export
 from faceattr_udf.training.checkpoint import load_network
 from faceattr_udf.training.export import PACKAGE_WEIGHTS, load_mtcnn
-from faceattr_udf.weights import load_file, load_record
+from faceattr_udf.weights import WeightsRecord, load_file, load_record
 
 SHIPPED = (*STAGES, *(name for name, _ in MODELS.values()))
-TORCH = ("default", "separate_grey")
-"""Models whose safetensors ship, so that torch can run them, too."""
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_file_has_its_recorded_checksum(name: str) -> None:
     record = load_record(name)
-    assert len(record.sha256) == 3
+    assert record.sha256
     for file, checksum in record.sha256.items():
         content = (resources.files("faceattr_udf.weights") / file).read_bytes()
         assert hashlib.sha256(content).hexdigest() == checksum
@@ -82,20 +84,48 @@ def test_the_graph_of_a_stage_equals_its_network_in_torch(stage: str) -> None:
         np.testing.assert_allclose(ours, theirs.numpy(), atol=2e-4)
 
 
-@pytest.mark.parametrize("model", TORCH)
-def test_the_graph_of_the_attributes_equals_its_network_in_torch(model: str) -> None:
-    predictor = load_predictor(AttributesConfig.model_validate({"model": model}))
-    record = predictor.record
-    served = Served(load_network(record, PACKAGE_WEIGHTS), tuple(record.classes), record.temperatures)
-    size = record.input_size
-    pixels = np.random.default_rng(0).integers(0, 256, (4, size, size, 3), dtype=np.uint8)
+def _in_torch(record: WeightsRecord, pixels: np.ndarray, *, mirrored: bool) -> dict[str, np.ndarray]:
+    """What the network gives in float32, calibrated as the graph is."""
+    served = Served(load_network(record, PACKAGE_WEIGHTS), tuple(record.classes), mirrored=mirrored)
     with torch.inference_mode():
-        expected = served(torch.from_numpy(pixels))
+        outputs = served(torch.from_numpy(pixels))
+    scaled = (output.log() / record.temperatures[name] for name, output in zip(record.classes, outputs, strict=True))
+    return {name: torch.softmax(v, dim=1).numpy() for name, v in zip(record.classes, scaled, strict=True)}
+
+
+def test_a_graph_of_16_bits_equals_its_network_in_torch() -> None:
+    predictor = load_predictor(AttributesConfig(model="separate_grey"))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 1), dtype=np.uint8).repeat(3, axis=3)
     predicted = predictor.predict(pixels)
-    assert list(predicted) == list(record.classes)
+    assert list(predicted) == ["age", "ethnicity", "emotion"]
     # The graph's constants are float16 after folding, the network's before.
-    for ours, theirs in zip(predicted.values(), expected, strict=True):
-        np.testing.assert_allclose(ours, theirs.numpy(), atol=5e-3)
+    for name, expected in _in_torch(predictor.record, pixels, mirrored=False).items():
+        np.testing.assert_allclose(predicted[name], expected, atol=5e-3)
+
+
+@needs_shared
+def test_the_graph_of_8_bits_decides_as_its_network_in_float32() -> None:
+    predictor = load_predictor(AttributesConfig())
+    record = predictor.record
+    table = read_table(SHARED / "faces-val.parquet")
+    faces = load_faces(table.take(list(range(0, len(table), len(table) // 300))), record.input_size, record.margin)
+    predicted = predictor.predict(faces.crops)
+    assert list(predicted) == ["age", "gender", "ethnicity", "emotion"]
+    expected = _in_torch(record, faces.crops, mirrored=True)
+    for name in CLASSES:
+        agreement = (predicted[name].argmax(axis=1) == expected[name].argmax(axis=1)).mean()
+        assert agreement > 0.97
+        assert np.abs(predicted[name] - expected[name]).mean() < 0.02
+    difference = expected_age(predicted["age"]) - expected_age(expected["age"])
+    assert np.abs(difference).mean() < 0.6
+    assert abs(difference.mean()) < 0.3
+
+
+def test_an_8_bit_graph_is_not_made_without_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for suffix in ("json", "safetensors"):
+        shutil.copy(PACKAGE_WEIGHTS / f"attributes_default.{suffix}", tmp_path)
+    assert export.main(["attributes_default", "--folder", str(tmp_path)]) == 2
+    assert "give some with --faces" in capsys.readouterr().err
 
 
 def test_no_faces_give_empty_probabilities() -> None:
