@@ -68,6 +68,7 @@ def run(
         record, predictor, faces = _run_network(settings, cut, log, output)
     # What is measured is what ships: the exported files.
     measured = {split: report(predict_in_batches(predictor, faces[split]), faces[split]) for split in ("val", "test")}
+    measured["val"] = {name: measured["val"][name] for name in ("overall", "by_source")}
     training = {
         **record.training,
         "command": "python -m jobs.train",
@@ -89,7 +90,8 @@ def _run_network(
     size, grayscale = system.input_size, system.grayscale
     faces = {"train": cut("train", round(size * ROOM), source_margin(settings.margin), grayscale=grayscale)}
     faces |= {split: cut(split, size, settings.margin, grayscale=grayscale) for split in ("val", "test")}
-    settings = _searched(settings, faces, log)
+    checkpoint = output / f"{settings.name}.checkpoint.pt"
+    settings = _searched(settings, faces, log, output / f"{settings.name}.totals.json")
     network = train(
         start(settings, faces["train"]),
         system.objective(settings),
@@ -98,7 +100,7 @@ def _run_network(
         size=size,
         log=log,
         validation=faces["val"],
-        checkpoint=output / f"{settings.name}.checkpoint.pt",
+        checkpoint=checkpoint,
     )
     record = save_weights(
         network,
@@ -136,11 +138,17 @@ def _run_svm(
     return record, SvmPredictor(settings.name, output, threads=2, embedding=settings.svm.embedding), faces
 
 
-def _searched(settings: TrainingSettings, faces: Mapping[str, LabelledFaces], log: Log) -> TrainingSettings:
-    """The settings with the total weights that a search on the validation faces finds, where one is asked for."""
+def _searched(
+    settings: TrainingSettings, faces: Mapping[str, LabelledFaces], log: Log, found: Path
+) -> TrainingSettings:
+    """The settings with the total weights that a search on the validation faces finds, where one is asked for.
+
+    What was found is kept in a file, so that a run that goes on after an interruption goes on with the same weights.
+    """
     if not settings.facenet.search:
         return settings
-
+    if found.exists():
+        return settings.model_copy(update={"task_weights": json.loads(found.read_text(encoding="utf-8"))})
     order = np.random.default_rng(settings.seed).permutation(len(faces["val"]))
     judges = faces["val"].take(np.sort(order[: settings.facenet.search_faces]))
 
@@ -156,6 +164,7 @@ def _searched(settings: TrainingSettings, faces: Mapping[str, LabelledFaces], lo
         return figure_of_merit(validate(trained, judges))
 
     best = search_totals(score, settings.task_weights, settings.facenet.search, log)
+    found.write_text(json.dumps(best), encoding="utf-8")
     return settings.model_copy(update={"task_weights": best})
 
 

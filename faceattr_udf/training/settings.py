@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from faceattr_udf.attributes.labels import ATTRIBUTES
 from faceattr_udf.config import apply_override, explain
 from faceattr_udf.errors import ConfigError
 
@@ -84,7 +85,7 @@ class TrainingSettings(_Section):
         smoothing: Label smoothing of the class losses.
         age_sigma: Of the age label distribution, years.
         age_regression: Weight of the expected age's error.
-        task_weights: Attribute -> weight of its loss.
+        task_weights: Attribute -> weight of its loss; of every attribute that the model predicts.
         average: Decay of the exponential moving average of the weights that is kept.
         bfloat16: Computes convolutions in bfloat16 where the processor has it.
         validations: How many times the log takes figures of the validation faces.
@@ -112,7 +113,7 @@ class TrainingSettings(_Section):
     age_sigma: float = Field(default=2.0, gt=0.0)
     age_regression: float = Field(default=0.1, ge=0.0)
     task_weights: dict[str, float] = Field(
-        default_factory=lambda: {"age": 0.5, "gender": 1, "ethnicity": 1, "emotion": 1}
+        default_factory=lambda: {"age": 0.5, "gender": 1.0, "ethnicity": 1.0, "emotion": 1.0}
     )
     average: float = Field(default=0.998, ge=0.0, lt=1.0)
     bfloat16: bool = False
@@ -121,6 +122,15 @@ class TrainingSettings(_Section):
     limit: int = Field(default=0, ge=0)
     facenet: FacenetSettings = FacenetSettings()
     svm: SvmSettings = SvmSettings()
+
+    @field_validator("task_weights")
+    @classmethod
+    def _attributes(cls, value: dict[str, float]) -> dict[str, float]:
+        strange = sorted(set(value) - set(ATTRIBUTES))
+        if strange:
+            msg = f"{', '.join(strange)} is no attribute; they are {', '.join(ATTRIBUTES)}"
+            raise ValueError(msg)
+        return value
 
     @field_validator("resolution", mode="before")
     @classmethod

@@ -160,6 +160,9 @@ def train_svm(
         temperatures=temperature,
         licence=LICENCE,
         training_data=TRAINING_DATA,
-        training={"chosen": chosen},
+        training={
+            "chosen": chosen,
+            "parameters": embedder.record.training["parameters"] + sum(array.size for array in arrays.values()),
+        },
     )
     return write_record(output, record, ("safetensors",))

@@ -89,10 +89,15 @@ def start(settings: TrainingSettings, faces: LabelledFaces) -> nn.Module:
         faces: The training faces; FaceRes-deep's normalisation is estimated on some of them.
 
     Raises:
-        ConfigError: A layer to freeze does not exist, or there are no weights to restore it from.
+        ConfigError: A task has no weight, a layer to freeze does not exist, or there are no weights to restore it from.
         WeightsError: The initial weights are missing or belong to another network.
     """
-    network = SYSTEMS[settings.model].make(settings.dropout)
+    system = SYSTEMS[settings.model]
+    unweighted = [name for name in system.outputs if name in ATTRIBUTES and name not in settings.task_weights]
+    if unweighted:
+        msg = f"train.task_weights lacks {', '.join(unweighted)}, which {settings.model} predicts; give each a number"
+        raise ConfigError(msg)
+    network = system.make(settings.dropout)
     frozen = settings.facenet.frozen
     if isinstance(network, facenet.MultitaskFacenet) and frozen:
         if not settings.initial:

@@ -159,6 +159,7 @@ def test_one_table_compares_the_systems(
         (["--set", "train.epoch=3"], "unknown key epoch"),
         (["--set", "train.batch_size=1"], "batch_size = 1 is wrong"),
         (["--set", "train.model=best"], "model = 'best' is wrong"),
+        (["--set", "train.task_weights={ mood = 1.0 }"], "mood is no attribute"),
         (["--set", "train.facenet.freeze=[]"], "unknown key facenet.freeze"),
         (["--set", "data.seed=1"], "unknown section data"),
         ([], "faces-train.parquet not found"),
@@ -179,6 +180,7 @@ def test_what_is_wrong_is_named(
     ("name", "overrides", "named"),
     [
         ("multitask_facenet", [], "train.initial gives no weights"),
+        ("separate_grey", ["train.task_weights={ age = 1.0 }"], "train.task_weights lacks ethnicity, emotion"),
         ("multitask_facenet", ["train.initial=x", 'train.facenet.frozen=["mixed_9z"]'], "has no layer mixed_9z"),
         ("multitask_facenet", ["train.initial=nowhere.safetensors"], "nowhere.safetensors is not a readable"),
         ("separate_grey", ["train.initial={trained}/attributes_default.safetensors"], "fits SeparateGrey"),
