@@ -22,6 +22,7 @@ from faceattr_udf.errors import FaceattrError
 from faceattr_udf.evaluation.faces import load_faces, read_table
 from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.evaluation.report import report
+from faceattr_udf.weights import is_shipped
 
 BATCH = 64
 ROUNDS = 9
@@ -37,14 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faces", type=Path, required=True, metavar="LABELLED.parquet")
     parser.add_argument("--json", type=Path, required=True, metavar="OUT.json")
-    parser.add_argument("--weights", metavar="FOLDER", help="where weights are, if not in the package")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FOLDER", help="of weights that the package lacks, or that go before it"
+    )
     arguments = parser.parse_args(argv)
     try:
         table = read_table(arguments.faces)
-        predictors = {
-            model: load_predictor(AttributesConfig.model_validate({"model": model, "weights": arguments.weights}))
-            for model in MODELS
-        }
+        predictors = _load(arguments.weights)
     except FaceattrError as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
@@ -65,6 +65,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table_of(rows))
     print(PUBLISHED)
     return 0
+
+
+def _load(folder: Path | None) -> dict[str, AttributePredictor]:
+    """Every model whose weights are in the folder or in the package; the others are named on stderr."""
+    predictors = {}
+    for model, (name, _) in MODELS.items():
+        own = folder is not None and (folder / f"{name}.json").exists()
+        if own or is_shipped(name):
+            settings = {"model": model, "weights": str(folder) if own else None}
+            predictors[model] = load_predictor(AttributesConfig.model_validate(settings))
+        else:
+            print(f"compare: no weights of {model}; conf/train/{model}.toml makes them", file=sys.stderr)
+    return predictors
 
 
 def _times(predictors: Mapping[str, AttributePredictor]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from shared_data import SHARED, needs_shared, photographs
 
 from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.attributes.predictor import MODELS
-from faceattr_udf.weights import load_record
+from faceattr_udf.weights import is_shipped, load_record
 from jobs import enrich, ingest
 
 pytestmark = needs_shared
@@ -143,7 +143,13 @@ def test_both_engines_write_the_same_tables(sail_night: Night, spark_night: Nigh
     assert dict(_numbers(sail)) == pytest.approx(dict(_numbers(spark)), abs=1e-3)
 
 
-@pytest.mark.parametrize("model", list(MODELS))
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(m, marks=pytest.mark.skipif(not is_shipped(name), reason=f"conf/train/{m}.toml makes its weights"))
+        for m, (name, _) in MODELS.items()
+    ],
+)
 def test_every_system_enriches_the_photographs(model: str, sail_engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for photo in photographs()[:4]:

@@ -13,7 +13,7 @@ from faceattr_udf.attributes.svm import RbfSvm
 from faceattr_udf.config import AttributesConfig
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.runtime import Graph
-from faceattr_udf.weights import WeightsRecord, load_file, load_record
+from faceattr_udf.weights import WeightsRecord, is_shipped, load_file, load_record
 
 UInt8Array = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
@@ -137,7 +137,7 @@ def model_record(config: AttributesConfig) -> WeightsRecord:
     Raises:
         WeightsError: The model's files are not there.
     """
-    return load_record(MODELS[config.model][0], config.weights)
+    return load_record(_file_stem(config), config.weights)
 
 
 def load_predictor(config: AttributesConfig, threads: int = 1) -> AttributePredictor:
@@ -150,8 +150,18 @@ def load_predictor(config: AttributesConfig, threads: int = 1) -> AttributePredi
     Raises:
         WeightsError: The model's files are missing or altered.
     """
-    name, predictor = MODELS[config.model]
-    return predictor(name, config.weights, threads)
+    return MODELS[config.model][1](_file_stem(config), config.weights, threads)
+
+
+def _file_stem(config: AttributesConfig) -> str:
+    name, _ = MODELS[config.model]
+    if config.weights is None and not is_shipped(name):
+        msg = (
+            f"the package carries no weights of attributes.model = {config.model!r}; make them by python -m jobs.train "
+            f"--config conf/train/{config.model}.toml and name their folder in attributes.weights"
+        )
+        raise WeightsError(msg)
+    return name
 
 
 def _place_of(name: str, folder: str | Path | None) -> str | Path | None:

@@ -78,6 +78,11 @@ def _read(name: str, folder: Path | None) -> bytes:
         raise WeightsError(msg) from error
 
 
+def is_shipped(name: str) -> bool:
+    """Whether the package carries a network."""
+    return (resources.files("faceattr_udf.weights") / f"{name}.json").is_file()
+
+
 def load_record(name: str, folder: str | Path | None = None) -> WeightsRecord:
     """Reads the record of a network, and nothing else.
 

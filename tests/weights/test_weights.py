@@ -12,6 +12,7 @@ import torch
 from shared_data import SHARED, needs_shared
 
 from faceattr_udf.attributes.labels import CLASSES
+from faceattr_udf.attributes import predictor
 from faceattr_udf.attributes.predictor import MODELS, load_predictor, model_record
 from faceattr_udf.config import AttributesConfig
 from faceattr_udf.detection.mtcnn import STAGES
@@ -24,9 +25,9 @@ from faceattr_udf.runtime import Graph
 from faceattr_udf.training import export
 from faceattr_udf.training.checkpoint import load_network
 from faceattr_udf.training.export import PACKAGE_WEIGHTS, load_mtcnn
-from faceattr_udf.weights import WeightsRecord, load_file, load_record
+from faceattr_udf.weights import WeightsRecord, is_shipped, load_file, load_record
 
-SHIPPED = (*STAGES, *(name for name, _ in MODELS.values()))
+SHIPPED = (*STAGES, *(name for name, _ in MODELS.values() if is_shipped(name)))
 
 
 @pytest.fixture
@@ -69,6 +70,12 @@ def test_a_malformed_record_is_refused(folder: Path) -> None:
         model_record(AttributesConfig(weights=str(folder)))
 
 
+def test_a_model_whose_weights_the_package_lacks_says_how_to_make_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor, "is_shipped", lambda _: False)
+    with pytest.raises(WeightsError, match=r"--config conf/train/embedding_svm\.toml and name their folder"):
+        model_record(AttributesConfig(model="embedding_svm"))
+
+
 def test_a_file_that_the_record_does_not_name_is_refused() -> None:
     with pytest.raises(WeightsError, match="names no checksum"):
         load_file(load_record("mtcnn_pnet"), "pt")
@@ -94,22 +101,22 @@ def _in_torch(record: WeightsRecord, pixels: np.ndarray, *, mirrored: bool) -> d
 
 
 def test_a_graph_of_16_bits_equals_its_network_in_torch() -> None:
-    predictor = load_predictor(AttributesConfig(model="separate_grey"))
+    model = load_predictor(AttributesConfig(model="separate_grey"))
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 1), dtype=np.uint8).repeat(3, axis=3)
-    predicted = predictor.predict(pixels)
+    predicted = model.predict(pixels)
     assert list(predicted) == ["age", "ethnicity", "emotion"]
     # The graph's constants are float16 after folding, the network's before.
-    for name, expected in _in_torch(predictor.record, pixels, mirrored=False).items():
+    for name, expected in _in_torch(model.record, pixels, mirrored=False).items():
         np.testing.assert_allclose(predicted[name], expected, atol=5e-3)
 
 
 @needs_shared
 def test_the_graph_of_8_bits_decides_as_its_network_in_float32() -> None:
-    predictor = load_predictor(AttributesConfig())
-    record = predictor.record
+    model = load_predictor(AttributesConfig())
+    record = model.record
     table = read_table(SHARED / "faces-val.parquet")
     faces = load_faces(table.take(list(range(0, len(table), len(table) // 300))), record.input_size, record.margin)
-    predicted = predictor.predict(faces.crops)
+    predicted = model.predict(faces.crops)
     assert list(predicted) == ["age", "gender", "ethnicity", "emotion"]
     expected = _in_torch(record, faces.crops, mirrored=True)
     for name in CLASSES:
@@ -140,9 +147,9 @@ def test_no_faces_give_empty_probabilities() -> None:
 
 def test_a_face_gets_the_same_probabilities_alone_and_in_a_batch() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (5, 112, 112, 3), dtype=np.uint8)
-    predictor = load_predictor(AttributesConfig())
-    together = predictor.predict(pixels)
-    alone = predictor.predict(pixels[2:3])
+    model = load_predictor(AttributesConfig())
+    together = model.predict(pixels)
+    alone = model.predict(pixels[2:3])
     for name, values in together.items():
         assert np.allclose(values.sum(axis=1), 1.0, atol=1e-4)
         np.testing.assert_allclose(values[2:3], alone[name], atol=1e-5)
