@@ -15,6 +15,9 @@ CLASSES: Final[dict[str, tuple[str, ...]]] = {"gender": GENDERS, "ethnicity": ET
 MAX_AGE: Final = 100
 """Ages are a distribution over the whole years 0 to `MAX_AGE`: `MAX_AGE + 1` bins."""
 
+BINS: Final[dict[str, int]] = {"age": MAX_AGE + 1} | {name: len(labels) for name, labels in CLASSES.items()}
+"""Attribute -> how many probabilities describe it, in the order of `ATTRIBUTES`."""
+
 AGE_GROUPS: Final = ("0-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
 
 

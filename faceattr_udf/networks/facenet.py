@@ -7,14 +7,12 @@ import torch
 from facenet_pytorch.models.inception_resnet_v1 import InceptionResnetV1
 from torch import nn
 
-from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
+from faceattr_udf.attributes.labels import BINS
 
 INPUT_SIZE = 112
 EMBEDDING_SIZE = 128
 SHARES = "shares"
 """Name of the output from which each task's share of the loss comes."""
-
-HEADS: dict[str, int] = {"age": MAX_AGE + 1} | {attribute: len(classes) for attribute, classes in CLASSES.items()}
 
 _FEATURES = 1792
 _BRANCH = 128
@@ -43,10 +41,10 @@ class MultitaskFacenet(nn.Module):
                 attribute: nn.Sequential(
                     nn.Linear(EMBEDDING_SIZE, _BRANCH), nn.ReLU(), nn.Dropout(dropout), nn.Linear(_BRANCH, size)
                 )
-                for attribute, size in HEADS.items()
+                for attribute, size in BINS.items()
             }
         )
-        self.shares = nn.Linear(EMBEDDING_SIZE, len(HEADS))
+        self.shares = nn.Linear(EMBEDDING_SIZE, len(BINS))
         self._frozen: list[nn.Module] = []
 
     def freeze(self, layers: Sequence[str]) -> None:

@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
-from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
+from faceattr_udf.attributes.labels import BINS
 
 INPUT_SIZE = 64
 
-HEADS: dict[str, int] = {"age": MAX_AGE + 1, "ethnicity": len(CLASSES["ethnicity"]), "emotion": len(CLASSES["emotion"])}
+HEADS: dict[str, int] = {name: BINS[name] for name in ("age", "ethnicity", "emotion")}
 """Attribute -> number of logits; the method has no separate network for gender."""
 
 _WIDTHS = (24, 48, 96, 192, 192)

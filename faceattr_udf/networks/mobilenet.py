@@ -3,15 +3,12 @@
 import torch
 from torch import nn
 
-from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
+from faceattr_udf.attributes.labels import BINS
 from faceattr_udf.networks.depthwise import strided_depthwise
 
 INPUT_SIZE = 112
 # ImageNet's mean pixel, RGB, which the network that the weights start from was trained with.
 MEAN_PIXEL = (123.68, 116.779, 103.939)
-
-HEADS: dict[str, int] = {"age": MAX_AGE + 1} | {attribute: len(classes) for attribute, classes in CLASSES.items()}
-"""Attribute -> number of logits; the outputs come in this order."""
 
 # (output channels, stride) of the thirteen depthwise-separable blocks.
 _BLOCKS = (
@@ -55,7 +52,7 @@ class MobileNetV1(nn.Module):
             channels = out_channels
         self.features = nn.Sequential(*units)
         self.dropout = nn.Dropout(dropout)
-        self.heads = nn.ModuleDict({attribute: nn.Linear(channels, size) for attribute, size in HEADS.items()})
+        self.heads = nn.ModuleDict({attribute: nn.Linear(channels, size) for attribute, size in BINS.items()})
         self.register_buffer("mean_pixel", torch.tensor(MEAN_PIXEL).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from PIL import Image
 from shared_data import SHARED, needs_shared
 
 from faceattr_udf.analyzer import FaceAnalyzer
-from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
+from faceattr_udf.attributes.labels import BINS
 from faceattr_udf.config import Config
 from faceattr_udf.detection.mtcnn import Detector
 from faceattr_udf.errors import SchemaError, TableNotFoundError
@@ -42,8 +42,7 @@ class Remembers:
 
     def predict(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         self.crops.extend(crops)
-        sizes = {"age": MAX_AGE + 1} | {name: len(labels) for name, labels in CLASSES.items()}
-        return {name: np.full((len(crops), size), 1 / size, np.float32) for name, size in sizes.items()}
+        return {name: np.full((len(crops), size), 1 / size, np.float32) for name, size in BINS.items()}
 
 
 def _table(rows: Sequence[dict[str, object]]) -> pa.Table:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from faceattr_udf.attributes.labels import BINS
 from faceattr_udf.errors import WeightsError
-from faceattr_udf.networks.facenet import HEADS, MultitaskFacenet
+from faceattr_udf.networks.facenet import MultitaskFacenet
 from faceattr_udf.training.initial import load_earlier
 
 FROZEN = ["conv2d_1a", "conv2d_2a", "repeat_1"]
@@ -22,8 +23,8 @@ def test_the_embedding_has_128_numbers_and_length_one(pixels: torch.Tensor) -> N
     outputs = MultitaskFacenet().eval()(pixels)
     assert outputs["embedding"].shape == (4, 128)
     assert torch.allclose(outputs["embedding"].norm(dim=1), torch.ones(4), atol=1e-5)
-    assert {name: outputs[name].shape[1] for name in HEADS} == HEADS
-    assert outputs["shares"].shape == (4, len(HEADS))
+    assert {name: outputs[name].shape[1] for name in BINS} == BINS
+    assert outputs["shares"].shape == (4, len(BINS))
 
 
 def _step(network: MultitaskFacenet, pixels: torch.Tensor) -> None:
@@ -33,7 +34,7 @@ def _step(network: MultitaskFacenet, pixels: torch.Tensor) -> None:
     )
     for _ in range(2):
         outputs = network(pixels)
-        sum(outputs[name].square().sum() for name in HEADS).backward()  # type: ignore[union-attr]
+        sum(outputs[name].square().sum() for name in BINS).backward()  # type: ignore[union-attr]
         optimizer.step()
 
 
@@ -48,7 +49,7 @@ def test_frozen_layers_and_their_statistics_do_not_move_and_others_do(pixels: to
     assert "backbone.last_linear.weight" in moved
     assert "backbone.repeat_2.0.conv2d.weight" in moved
     assert "backbone.mixed_7a.branch0.0.bn.running_mean" in moved
-    assert all(f"branches.{name}.0.weight" in moved for name in HEADS)
+    assert all(f"branches.{name}.0.weight" in moved for name in BINS)
 
 
 def test_without_freezing_the_same_layers_move(pixels: torch.Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
+from faceattr_udf.attributes.labels import BINS, CLASSES
 from faceattr_udf.evaluation.faces import UNLABELLED
 from faceattr_udf.training.losses import triplet_loss
 from faceattr_udf.training.objectives import Batch, DynamicWeights, WeightedSum, task_shares
@@ -29,8 +29,7 @@ def _batch(count: int, unlabelled: tuple[str, ...] = (), identity: list[int] | N
 
 def _outputs(count: int) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    sizes = {"age": MAX_AGE + 1} | {name: len(labels) for name, labels in CLASSES.items()}
-    outputs = {name: torch.randn(count, size, requires_grad=True) for name, size in sizes.items()}
+    outputs = {name: torch.randn(count, size, requires_grad=True) for name, size in BINS.items()}
     embedding = torch.nn.functional.normalize(torch.randn(count, 16), dim=1).requires_grad_()
     return {"embedding": embedding, **outputs, "shares": torch.randn(count, len(TASKS), requires_grad=True)}
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from shared_data import SHARED, needs_shared
 
-from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.attributes import predictor
+from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.attributes.predictor import MODELS, load_predictor, model_record
 from faceattr_udf.config import AttributesConfig
 from faceattr_udf.detection.mtcnn import STAGES
