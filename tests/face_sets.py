@@ -9,12 +9,16 @@ NO_AGE = (float(UNLABELLED), float(UNLABELLED))
 
 
 def labelled_faces(
-    sources: list[str], ages: list[tuple[float, float]], unreadable: tuple[str, ...] = (), **labels: list[int]
+    sources: list[str],
+    ages: list[tuple[float, float]],
+    unreadable: tuple[str, ...] = (),
+    crops: np.ndarray | None = None,
+    **labels: list[int],
 ) -> LabelledFaces:
     count = len(sources)
     unlabelled = [UNLABELLED] * count
     return LabelledFaces(
-        crops=np.zeros((count, 8, 8, 3), np.uint8),
+        crops=np.zeros((count, 8, 8, 3), np.uint8) if crops is None else crops,
         detected=np.ones(count, bool),
         source=np.array(sources, dtype=np.str_),
         age_range=np.array(ages, dtype=np.float32).reshape(-1, 2),

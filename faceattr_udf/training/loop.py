@@ -22,6 +22,7 @@ from faceattr_udf.training.augment import augment
 from faceattr_udf.training.objectives import Batch, Objective
 from faceattr_udf.training.sampling import batches, face_weights, with_people
 from faceattr_udf.training.settings import TrainingSettings
+from faceattr_udf.training.teachers import SoftLabels
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -73,6 +74,7 @@ def train(
     *,
     size: int,
     log: Log,
+    soft: SoftLabels | None = None,
     validation: LabelledFaces | None = None,
     checkpoint: Path | None = None,
 ) -> nn.Module:
@@ -85,6 +87,7 @@ def train(
         settings: Of the run.
         size: Side of the network's input, pixels.
         log: Takes one dictionary of figures every few steps.
+        soft: What teachers say about the training faces.
         validation: Faces cut to `size`, of which the log takes figures now and then.
         checkpoint: File to resume from if it is there, and to save to every five minutes.
 
@@ -100,7 +103,7 @@ def train(
     steps = max(1, round(settings.epochs * len(faces) / settings.batch_size))
     watched = _validation_steps(steps, settings.validations)
     started, saved_at, first = time.monotonic(), time.monotonic(), state.step
-    for batch in _prefetched(faces, size, state.step, steps, settings):
+    for batch in _prefetched(faces, soft or {}, size, state.step, steps, settings):
         losses = _train_step(state, objective, batch, learning_rate(state.step, steps, settings), settings)
         state.step += 1
         if state.step % _LOG_STEPS == 0 or state.step == steps:
@@ -150,7 +153,9 @@ def _resolution(step: int, steps: int, size: int, settings: TrainingSettings) ->
     return reached[-1] if reached else size
 
 
-def _prefetched(faces: LabelledFaces, size: int, first: int, steps: int, settings: TrainingSettings) -> Iterator[Batch]:
+def _prefetched(  # noqa: PLR0917 - one caller
+    faces: LabelledFaces, soft: SoftLabels, size: int, first: int, steps: int, settings: TrainingSettings
+) -> Iterator[Batch]:
     """The batches of the steps from `first` on; the next is drawn while the network is busy with this one."""
     indices = batches(face_weights(faces, settings.sources, settings.balance), settings.batch_size, settings.seed)
     people = np.where(np.isin(faces.source, settings.facenet.identity_sources), faces.identity, UNLABELLED)
@@ -167,6 +172,7 @@ def _prefetched(faces: LabelledFaces, size: int, first: int, steps: int, setting
             age_range=torch.from_numpy(faces.age_range[index]),
             labels={attribute: torch.from_numpy(values[index]) for attribute, values in faces.labels.items()},
             identity=torch.from_numpy(people[index]),
+            soft={name: torch.from_numpy(values[index].astype(np.float32)) for name, values in soft.items()},
         )
 
     with ThreadPoolExecutor(1) as pool:

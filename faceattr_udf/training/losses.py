@@ -69,6 +69,11 @@ def task_losses(
     return losses
 
 
+def soft_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of logits (n, classes) to distributions (n, classes), over all faces, labelled or not."""
+    return -(targets * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+
 def triplet_loss(embedding: torch.Tensor, identity: torch.Tensor, margin: float) -> torch.Tensor:
     """Batch-hard triplet loss over the faces of known people.
 

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from faceattr_udf.evaluation.faces import UNLABELLED
-from faceattr_udf.training.losses import task_losses, triplet_loss
+from faceattr_udf.training.losses import soft_loss, task_losses, triplet_loss
 from faceattr_udf.training.settings import TrainingSettings
 
 Outputs = Mapping[str, torch.Tensor]
@@ -22,12 +22,14 @@ class Batch:
         age_range: float32 (n, 2), years.
         labels: Attribute -> int64 (n,).
         identity: int64 (n,).
+        soft: Attribute -> float32 (n, classes), what teachers say; empty without teachers.
     """
 
     views: torch.Tensor
     age_range: torch.Tensor
     labels: Mapping[str, torch.Tensor]
     identity: torch.Tensor
+    soft: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def labelled_tasks(self) -> set[str]:
         """The attributes that at least one face has a label for."""
@@ -40,7 +42,7 @@ Objective = Callable[[Outputs, Batch], tuple[torch.Tensor, dict[str, float]]]
 
 
 class WeightedSum:
-    """The task losses, each times a fixed weight."""
+    """The task losses, each times a fixed weight; with teachers, part of each is the divergence from what they say."""
 
     def __init__(self, settings: TrainingSettings) -> None:
         self._settings = settings
@@ -48,8 +50,13 @@ class WeightedSum:
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         """See `Objective`."""
         losses = task_losses(outputs, batch.age_range, batch.labels, self._settings)
+        figures = {name: float(loss.detach()) for name, loss in losses.items()}
+        if batch.soft:
+            share = self._settings.teaching
+            taught = {name: soft_loss(outputs[name].float(), batch.soft[name]) for name in losses}
+            losses = {name: (1.0 - share) * loss + share * taught[name] for name, loss in losses.items()}
         total = torch.stack([self._settings.task_weights[name] * loss for name, loss in losses.items()]).sum()
-        return total, {name: float(loss.detach()) for name, loss in losses.items()}
+        return total, figures
 
 
 class DynamicWeights:

@@ -21,6 +21,7 @@ from faceattr_udf.training.loop import Log, train, validate
 from faceattr_udf.training.search import search_totals
 from faceattr_udf.training.settings import TrainingSettings
 from faceattr_udf.training.systems import SYSTEMS, start
+from faceattr_udf.training.teachers import soft_labels
 from faceattr_udf.weights import WeightsRecord, load_record
 
 SPLITS = ("train", "val", "test")
@@ -99,6 +100,7 @@ def _run_network(
         settings,
         size=size,
         log=log,
+        soft=soft_labels([Path(record) for record in settings.teachers], faces["train"]) if settings.teachers else None,
         validation=faces["val"],
         checkpoint=checkpoint,
     )

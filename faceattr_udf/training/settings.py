@@ -86,6 +86,9 @@ class TrainingSettings(_Section):
         age_sigma: Of the age label distribution, years.
         age_regression: Weight of the expected age's error.
         task_weights: Attribute -> weight of its loss; of every attribute that the model predicts.
+        teachers: Records, FOLDER/NAME.json, of networks whose mean prediction is a target beside the labels
+            (`default` only).
+        teaching: The teachers' share of each loss.
         average: Decay of the exponential moving average of the weights that is kept.
         bfloat16: Computes convolutions in bfloat16 where the processor has it.
         validations: How many times the log takes figures of the validation faces.
@@ -115,6 +118,8 @@ class TrainingSettings(_Section):
     task_weights: dict[str, float] = Field(
         default_factory=lambda: {"age": 0.5, "gender": 1.0, "ethnicity": 1.0, "emotion": 1.0}
     )
+    teachers: list[str] = Field(default_factory=list)
+    teaching: float = Field(default=0.5, ge=0.0, le=1.0)
     average: float = Field(default=0.998, ge=0.0, lt=1.0)
     bfloat16: bool = False
     validations: int = Field(default=0, ge=0)

@@ -1,6 +1,7 @@
 """Joint dynamic loss weights: shares are positive, sum to 1, follow the features, and skip what is not labelled."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from faceattr_udf.attributes.labels import BINS, CLASSES
 from faceattr_udf.evaluation.faces import UNLABELLED
-from faceattr_udf.training.losses import triplet_loss
+from faceattr_udf.training.losses import soft_loss, triplet_loss
 from faceattr_udf.training.objectives import Batch, DynamicWeights, WeightedSum, task_shares
 from faceattr_udf.training.settings import TrainingSettings
 
@@ -109,6 +110,28 @@ def test_fixed_weights_sum_the_losses() -> None:
     settings = TrainingSettings.model_validate({"task_weights": dict.fromkeys(TASKS, 2.0)})
     total, figures = WeightedSum(settings)(outputs, _batch(3))
     assert float(total) == pytest.approx(2 * sum(figures.values()), rel=1e-5)
+
+
+def test_teachers_are_part_of_every_loss_also_where_nothing_is_labelled() -> None:
+    outputs = _outputs(3)
+    soft = {name: torch.softmax(torch.randn(3, size), dim=1) for name, size in BINS.items()}
+    batch = replace(_batch(3, ("emotion",)), soft=soft)
+    settings = TrainingSettings.model_validate({"task_weights": dict.fromkeys(TASKS, 1.0), "teaching": 0.25})
+    total, figures = WeightedSum(settings)(outputs, batch)
+    taught = {name: float(soft_loss(outputs[name].detach(), soft[name])) for name in TASKS}
+    assert figures["emotion"] == 0
+    expected = sum(0.75 * figures[name] + 0.25 * taught[name] for name in TASKS)
+    assert float(total.detach()) == pytest.approx(expected, rel=1e-5)
+    total.backward()
+    assert outputs["emotion"].grad is not None
+    assert float(outputs["emotion"].grad.abs().sum()) > 0
+
+
+def test_a_pupil_that_says_what_its_teacher_says_has_nothing_to_learn() -> None:
+    logits = torch.randn(4, 7, requires_grad=True)
+    soft_loss(logits, torch.softmax(logits.detach(), dim=1)).backward()
+    assert logits.grad is not None
+    assert float(logits.grad.abs().max()) < 1e-6
 
 
 def test_triplets_pull_a_person_together_and_push_others_away() -> None:

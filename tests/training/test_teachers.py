@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from face_sets import labelled_faces
+
+from faceattr_udf.attributes.labels import BINS
+from faceattr_udf.errors import WeightsError
+from faceattr_udf.training.export import PACKAGE_WEIGHTS
+from faceattr_udf.training.teachers import soft_labels
+
+DEFAULT = PACKAGE_WEIGHTS / "attributes_default.json"
+
+
+def _crops(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 128, 128, 3), dtype=np.uint8)
+
+
+def test_two_teachers_that_agree_say_what_one_says() -> None:
+    faces = labelled_faces(["a"] * 3, [(30, 30)] * 3, crops=_crops(3))
+    one, two = soft_labels([DEFAULT], faces), soft_labels([DEFAULT, DEFAULT], faces)
+    assert {name: values.shape for name, values in one.items()} == {name: (3, size) for name, size in BINS.items()}
+    for name, values in one.items():
+        np.testing.assert_allclose(values.astype(float).sum(axis=1), 1.0, atol=0.01)
+        np.testing.assert_allclose(values, two[name], atol=2e-3)
+
+
+def test_a_teacher_without_every_attribute_is_refused() -> None:
+    faces = labelled_faces(["a"], [(30, 30)], crops=_crops(1))
+    with pytest.raises(WeightsError, match="does not predict gender"):
+        soft_labels([PACKAGE_WEIGHTS / "attributes_separate_grey.json"], faces)
+
+
+def test_a_missing_teacher_is_named(tmp_path: Path) -> None:
+    faces = labelled_faces(["a"], [(30, 30)], crops=_crops(1))
+    with pytest.raises(WeightsError, match=r"none\.json is missing"):
+        soft_labels([tmp_path / "none.json"], faces)
