@@ -166,7 +166,8 @@ def _prefetched(  # noqa: PLR0917 - one caller
 
     def draw(step: int, index: npt.NDArray[np.int64]) -> Batch:
         random = np.random.default_rng((settings.seed, step))  # of the step, so that a resumed run draws the same
-        views = augment(np.asarray(faces.crops[index]), _resolution(step, steps, size, settings), random)
+        side = _resolution(step, steps, size, settings)
+        views = augment(np.asarray(faces.crops[index]), side, random, settings.augmentation)
         return Batch(
             views=_pixels(views),
             age_range=torch.from_numpy(faces.age_range[index]),

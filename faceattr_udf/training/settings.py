@@ -75,6 +75,7 @@ class TrainingSettings(_Section):
         epochs: Passes over the training faces; may be a fraction.
         resolution: Pairs of (share of the steps after which, side in pixels): small faces first train faster. The last
             is the network's own; empty means that throughout.
+        augmentation: Strength of the augmentation; 1 is strong, 0 only mirrors.
         sources: Source -> how often its faces are seen, relative to other sources; 1 where it is not named.
         balance: How much more often rare kinds of faces are seen; see `sampling.face_weights`.
         optimizer: "adamw", or "sgd" with a momentum of 0.9.
@@ -105,6 +106,7 @@ class TrainingSettings(_Section):
     batch_size: int = Field(default=128, ge=2)
     epochs: float = Field(default=4.0, gt=0.0)
     resolution: list[tuple[float, int]] = Field(default_factory=list)
+    augmentation: float = Field(default=1.0, ge=0.0, le=1.0)
     sources: dict[str, float] = Field(default_factory=dict)
     balance: float = Field(default=0.0, ge=0.0, le=1.0)
     optimizer: Literal["adamw", "sgd"] = "adamw"

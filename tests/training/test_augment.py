@@ -28,6 +28,15 @@ def test_a_seed_gives_the_same_views_and_another_gives_others(crops: np.ndarray)
     assert (one != other).any()
 
 
+def test_without_strength_a_view_is_the_window_or_its_mirror_image(crops: np.ndarray) -> None:
+    views = augment(crops, 112, np.random.default_rng(0), strength=0.0).astype(int)
+    window = center_window(crops, 112).astype(int)
+    mirrored = [not np.abs(view - plain).max() <= 1 for view, plain in zip(views, window, strict=True)]
+    assert 0 < sum(mirrored) < len(crops)
+    for view, plain, turned in zip(views, window, mirrored, strict=True):
+        assert np.abs(view - (plain[:, ::-1] if turned else plain)).max() <= 1
+
+
 def test_the_given_crops_are_not_changed(crops: np.ndarray) -> None:
     before = crops.copy()
     augment(crops, 112, np.random.default_rng(0))
