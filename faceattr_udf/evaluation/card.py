@@ -56,34 +56,37 @@ This card is generated. The command, which measures {scores["overall"]["n"]:,} f
 
 def _training(record: WeightsRecord) -> str:
     training = record.training
-    settings = training.get("settings", {})
     lines = [
         "## How it was trained",
         "",
-        f"- Network: `{record.architecture}`"
-        + (f", {training['parameters'] / 1e6:.1f} million parameters." if "parameters" in training else "."),
+        f"- Network: `{record.architecture}`, {training['parameters'] / 1e6:.1f} million parameters; "
+        f"{record.normalisation}.",
+        f"- {training['faces']:,} faces, by `{training['command']}`, in stages; their settings and figures of the log are "
+        f"in `faceattr_udf/weights/{record.name}.json`, and with their reasons in [conf/train/](conf/train/):",
     ]
-    if settings:
-        lines.append(
-            f"- `{training['command']} --config conf/train/{settings['model']}.toml`: {training['faces']:,} faces, "
-            f"{settings['epochs']:g} passes, seed {settings['seed']}. Settings and log figures are in "
-            f"`faceattr_udf/weights/{record.name}.json`."
-        )
-    earlier = training.get("initial")
-    if earlier:
-        before = earlier.get("settings", {})
-        lines.append(
-            f"- It continued from the weights of version {earlier['model_version']}, trained before for "
-            f"{before.get('epochs', 0):g} passes from {before.get('initial') or 'random weights'}."
-        )
-    elif settings.get("initial"):
-        lines.append(f"- Initial weights: {settings['initial']}.")
+    stages = [training]
+    while "initial" in stages[0]:
+        stages.insert(0, stages[0]["initial"])
+    lines += [f"  {number}. {_stage(stage)}" for number, stage in enumerate(stages, start=1)]
     temperatures = ", ".join(f"{name} {value:.2f}" for name, value in record.temperatures.items())
     lines += [
         f"- Calibrated on the validation faces by one temperature per attribute: {temperatures}.",
         f"- Terms of the weights: {record.licence}.",
     ]
     return "\n".join(lines)
+
+
+def _stage(stage: Mapping[str, Any]) -> str:
+    settings = stage["settings"]
+    origin = settings.get("initial") or "random weights"
+    parts = [
+        f"{settings['epochs']:g} passes from {origin.rpartition('/')[2]}",
+        f"learning rate {settings['learning_rate']:g}",
+        f"seed {settings['seed']}",
+    ]
+    if settings.get("teachers"):
+        parts.append(f"{100 * settings['teaching']:.0f} % of each loss from what the weights before said of each face")
+    return ", ".join(parts) + "."
 
 
 def _sources(scores: Mapping[str, Any]) -> str:
