@@ -61,8 +61,8 @@ def _training(record: WeightsRecord) -> str:
         "",
         f"- Network: `{record.architecture}`, {training['parameters'] / 1e6:.1f} million parameters; "
         f"{record.normalisation}.",
-        f"- {training['faces']:,} faces, by `{training['command']}`, in stages; their settings and figures of the log are "
-        f"in `faceattr_udf/weights/{record.name}.json`, and with their reasons in [conf/train/](conf/train/):",
+        f"- {training['faces']:,} faces, by `{training['command']}`, in the stages below. Settings and figures of the "
+        f"log are in `faceattr_udf/weights/{record.name}.json`, the reasons in [conf/train/](conf/train/).",
     ]
     stages = [training]
     while "initial" in stages[0]:

@@ -15,8 +15,6 @@ Probabilities = Mapping[str, npt.NDArray[np.float32]]
 Mask = npt.NDArray[np.bool_]
 
 _BINS = 15
-# Ages are whole years: somebody of 30 may be half a year older or younger than the number says.
-_ROUNDING = 0.5
 
 
 def expected_age(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -28,6 +26,12 @@ def age_intervals(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.floa
     """`age_low` and `age_high` as the tables have them, of distributions (n, 101): years, (n, 2)."""
     decisions = [decide_age(row, visible=True) for row in probabilities]
     return np.array([(decision.low, decision.high) for decision in decisions]).reshape(-1, 2)
+
+
+def age_coverage(probabilities: npt.NDArray[np.float32], ages: npt.NDArray[np.float32]) -> float | None:
+    """The share of ages (n,) that lie inside the intervals of distributions (n, 101); None of nothing."""
+    low, high = age_intervals(probabilities).T
+    return mean((ages >= low) & (ages <= high))
 
 
 def age_group_probabilities(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -67,7 +71,7 @@ def measure(probabilities: Probabilities, faces: LabelledFaces, select: Mask) ->
     Returns:
         n; detected (share in which the cascade found a face) and no_face (how many it found none in);
         age_mae (years, of exact ages), age_in_range (share with age_min <= round(age) <= age_max), age_coverage (share
-        of exact ages inside age_low to age_high, half a year allowed), age_ece (of the ten-year groups);
+        of exact ages inside age_low to age_high), age_ece (of the ten-year groups);
         and per class attribute NAME_accuracy, NAME_macro_f1, NAME_ece, NAME_recall (class -> share found) and
         NAME_mean_recall. None where nothing is labelled or the model has no such attribute.
     """
@@ -92,15 +96,13 @@ def _measure_age(
     ranged = select & (low != UNLABELLED)
     age = expected_age(probabilities)
     rounded = np.round(age)
-    interval = age_intervals(probabilities[exact])
     truth = low[exact]
-    covered = (truth >= interval[:, 0] - _ROUNDING) & (truth <= interval[:, 1] + _ROUNDING)
     groups = age_group_probabilities(probabilities[exact])
     right = groups.argmax(axis=1) == np.minimum(truth // 10, len(AGE_GROUPS) - 1)
     return {
         "age_mae": mean(np.abs(age - low)[exact]),
         "age_in_range": mean(((rounded >= low) & (rounded <= high))[ranged]),
-        "age_coverage": mean(covered),
+        "age_coverage": age_coverage(probabilities[exact], truth),
         "age_ece": calibration_error(groups.max(axis=1), right) if exact.any() else None,
     }
 

@@ -1,5 +1,6 @@
 """Calibration: one softmax temperature per attribute (Guo et al. 2017), chosen on validation faces."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,13 +9,19 @@ import torch
 
 from faceattr_udf.attributes.labels import ATTRIBUTES
 from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
-from faceattr_udf.training.losses import age_loss, class_loss
+from faceattr_udf.evaluation.metrics import age_coverage
+from faceattr_udf.training.losses import class_loss
 
+COVERAGE = 0.8
+"""What `age_low` and `age_high` promise."""
+
+_HALVINGS = 20
+_WIDEST = (0.02, 50.0)
 _GRID = np.exp(np.linspace(np.log(0.1), np.log(2.5), 96))
 
 
 def temperatures(logits: Mapping[str, npt.NDArray[np.float32]], faces: LabelledFaces) -> dict[str, float]:
-    """Chooses the temperatures with the highest likelihood of the validation labels.
+    """Chooses the temperatures with the highest likelihood of the validation labels; of age, by its interval.
 
     Args:
         logits: Attribute -> float32 (n, classes); outputs that are no attribute are passed over.
@@ -41,16 +48,20 @@ def class_temperature(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.in
 
 
 def age_temperature(logits: npt.NDArray[np.float32], age_range: npt.NDArray[np.float32]) -> float:
-    """The temperature of logits (n, 101) for ages known as ranges (n, 2), -1 where unlabelled."""
-    ages = torch.from_numpy(age_range)
-    labelled = ages[:, 0] != UNLABELLED
-    if not labelled.any():
+    """The temperature of logits (n, 101) at which the 80 % interval covers 80 % of the exact ages (n, 2).
+
+    The interval is what people use of the distribution; the temperature of the highest likelihood leaves it too wide.
+    """
+    exact = (age_range[:, 0] == age_range[:, 1]) & (age_range[:, 0] != UNLABELLED)
+    if not exact.any():
         return 1.0
-    # An exact age is a range of one year: its likelihood needs no assumed spread.
-    exact = labelled & (ages[:, 0] == ages[:, 1])
-    widened = torch.where(exact[:, None], ages + torch.tensor([-1e-3, 1e-3]), ages)
-    tensor = torch.from_numpy(logits)
-    return _best([float(age_loss(tensor / t, widened, sigma=1.0, regression=0.0)) for t in _GRID])
+    tensor, ages = torch.from_numpy(logits[exact]), age_range[exact, 0]
+    low, high = _WIDEST
+    for _ in range(_HALVINGS):  # the hotter, the wider
+        middle = math.sqrt(low * high)
+        covered = age_coverage(torch.softmax(tensor / middle, dim=1).numpy(), ages)
+        low, high = (middle, high) if covered is not None and covered < COVERAGE else (low, middle)
+    return round(math.sqrt(low * high), 4)
 
 
 def _best(losses: list[float]) -> float:

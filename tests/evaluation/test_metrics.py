@@ -49,10 +49,10 @@ def test_exact_ages_have_errors_and_ranges_only_hits() -> None:
     assert scores["age_in_range"] == pytest.approx(1 / 3, abs=1e-5)
 
 
-def test_an_interval_covers_ages_that_round_into_it() -> None:
+def test_an_interval_covers_the_ages_inside_it() -> None:
     flat = np.zeros((3, 101), np.float32)
     flat[:, 20:30] = 0.1  # 80 % lie between 20.5 and 28.5
-    truth = labelled_faces(["a"] * 3, [(20, 20), (29, 29), (19, 19)])
+    truth = labelled_faces(["a"] * 3, [(21, 21), (28, 28), (20, 20)])
     assert _all({"age": flat}, truth)["age_coverage"] == pytest.approx(2 / 3, abs=1e-5)
     assert age_intervals(flat)[0] == pytest.approx([20.5, 28.5], abs=1e-3)
     assert age_intervals(flat[:0]).shape == (0, 2)
