@@ -8,6 +8,7 @@ from faceattr_udf.attributes.labels import BINS
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.training.export import PACKAGE_WEIGHTS
 from faceattr_udf.training.teachers import soft_labels
+from faceattr_udf.weights import is_shipped
 
 DEFAULT = PACKAGE_WEIGHTS / "attributes_default.json"
 
@@ -25,6 +26,9 @@ def test_two_teachers_that_agree_say_what_one_says() -> None:
         np.testing.assert_allclose(values, two[name], atol=2e-3)
 
 
+@pytest.mark.skipif(
+    not is_shipped("attributes_separate_grey"), reason="conf/train/separate_grey.toml makes its weights"
+)
 def test_a_teacher_without_every_attribute_is_refused() -> None:
     faces = labelled_faces(["a"], [(30, 30)], crops=_crops(1))
     with pytest.raises(WeightsError, match="does not predict gender"):

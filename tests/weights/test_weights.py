@@ -100,6 +100,9 @@ def _in_torch(record: WeightsRecord, pixels: np.ndarray, *, mirrored: bool) -> d
     return {name: torch.softmax(v, dim=1).numpy() for name, v in zip(record.classes, scaled, strict=True)}
 
 
+@pytest.mark.skipif(
+    not is_shipped("attributes_separate_grey"), reason="conf/train/separate_grey.toml makes its weights"
+)
 def test_a_graph_of_16_bits_equals_its_network_in_torch() -> None:
     model = load_predictor(AttributesConfig(model="separate_grey"))
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 1), dtype=np.uint8).repeat(3, axis=3)
