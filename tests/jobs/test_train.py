@@ -197,7 +197,7 @@ def test_initial_weights_that_do_not_fit_are_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     capsys.readouterr()
-    assert _train(name, data, tmp_path, *(override.format(trained=trained) for override in overrides)) == 2
+    assert _train(name, data, tmp_path, *(override.replace("{trained}", str(trained)) for override in overrides)) == 2
     assert named in capsys.readouterr().err
 
 
