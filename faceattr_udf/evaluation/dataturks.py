@@ -28,6 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
+from faceattr_udf.attributes.labels import ATTRIBUTES
 from faceattr_udf.config import ImagesConfig
 from faceattr_udf.errors import ImageError, TableNotFoundError
 from faceattr_udf.images.decode import decode_image
@@ -69,7 +70,6 @@ SCHEMA: Final = pa.schema(_COLUMNS)
 """The labelled-faces table, with the photograph's name and the face's box in its pixels."""
 
 _CONTEXT = 0.5
-_ATTRIBUTES = ("age", "gender", "ethnicity", "emotion")
 
 
 @dataclass(slots=True)
@@ -212,7 +212,7 @@ def _corners(box: dict[str, Any], pixels: npt.NDArray[np.uint8] | None) -> tuple
 
 
 def _values(labels: Sequence[str], notes: list[str]) -> dict[str, Any]:
-    found: dict[str, set[Any]] = {name: set() for name in _ATTRIBUTES}
+    found: dict[str, set[Any]] = {name: set() for name in ATTRIBUTES}
     for label in labels:
         if label in LABELS:
             attribute, value = LABELS[label]

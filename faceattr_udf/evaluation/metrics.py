@@ -8,7 +8,7 @@ import numpy.typing as npt
 from sklearn.metrics import f1_score
 
 from faceattr_udf.attributes.decisions import decide_age
-from faceattr_udf.attributes.labels import AGE_GROUPS, CLASSES, MAX_AGE, age_group
+from faceattr_udf.attributes.labels import AGE_GROUPS, CLASSES, MAX_AGE
 from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
 
 Probabilities = Mapping[str, npt.NDArray[np.float32]]
@@ -133,14 +133,16 @@ def _measure_class(
     return dict(zip(names, figures, strict=True))
 
 
+def age_group_index(faces: LabelledFaces) -> npt.NDArray[np.int64]:
+    """The place in `AGE_GROUPS` of every face whose age is known that well, else -1."""
+    low, high = np.minimum(faces.age_range // 10, len(AGE_GROUPS) - 1).astype(np.int64).T
+    return np.where((faces.age_range[:, 0] != UNLABELLED) & (low == high), low, UNLABELLED)
+
+
 def age_group_of(faces: LabelledFaces) -> npt.NDArray[np.str_]:
     """The ten-year group of every face whose age is known that well, else an empty string."""
-    low, high = faces.age_range.T
-    groups = [
-        age_group(float(a)) if a != UNLABELLED and age_group(float(a)) == age_group(float(b)) else ""
-        for a, b in zip(low, high, strict=True)
-    ]
-    return np.array(groups, dtype=np.str_)
+    # A place of -1 takes the last entry.
+    return np.array([*AGE_GROUPS, ""], dtype=np.str_)[age_group_index(faces)]
 
 
 def mean(values: npt.NDArray[Any]) -> float | None:

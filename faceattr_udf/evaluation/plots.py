@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from faceattr_udf.attributes.labels import AGE_GROUPS, CLASSES
 from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
-from faceattr_udf.evaluation.metrics import Probabilities, age_group_of, age_group_probabilities, expected_age
+from faceattr_udf.evaluation.metrics import Probabilities, age_group_index, age_group_probabilities, expected_age
 from faceattr_udf.evaluation.report import SMALLEST_GROUP
 
 mpl.use("Agg")  # no screen where this runs
@@ -68,9 +68,7 @@ def _tasks(probabilities: Probabilities, faces: LabelledFaces) -> list[_Task]:
     tasks = []
     for name, values in probabilities.items():
         if name == "age":
-            groups = age_group_of(faces)
-            truth = np.array([AGE_GROUPS.index(g) if g else UNLABELLED for g in groups], dtype=np.int64)
-            labels, classes = list(AGE_GROUPS), age_group_probabilities(values)
+            truth, labels, classes = age_group_index(faces), list(AGE_GROUPS), age_group_probabilities(values)
         elif name in CLASSES:
             truth, labels, classes = faces.labels[name], list(CLASSES[name]), values
         else:

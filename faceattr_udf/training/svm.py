@@ -15,6 +15,7 @@ from faceattr_udf.attributes.predictor import EMBEDDING, GraphPredictor, year_sh
 from faceattr_udf.attributes.svm import RbfSvm
 from faceattr_udf.errors import SchemaError
 from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
+from faceattr_udf.evaluation.metrics import age_group_index
 from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.training.calibrate import class_temperature
 from faceattr_udf.training.checkpoint import CLASS_LABELS, LICENCE, TRAINING_DATA
@@ -90,15 +91,9 @@ def fit(
     return best
 
 
-def group_labels(faces: LabelledFaces) -> npt.NDArray[np.int64]:
-    """The ten-year group of every face whose range of ages lies within one, else -1."""
-    low, high = np.minimum(faces.age_range // 10, len(AGE_GROUPS) - 1).astype(np.int64).T
-    return np.where((faces.age_range[:, 0] != UNLABELLED) & (low == high), low, UNLABELLED)
-
-
 def labels_of(faces: LabelledFaces, attribute: str) -> npt.NDArray[np.int64]:
     """What the machine of an attribute learns."""
-    return group_labels(faces) if attribute == "age" else faces.labels[attribute]
+    return age_group_index(faces) if attribute == "age" else faces.labels[attribute]
 
 
 def train_svm(
