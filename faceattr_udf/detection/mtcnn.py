@@ -95,11 +95,12 @@ class Detector:
 
     def _propose(self, tables: Sequence[SummedAreas]) -> _Candidates:
         found: list[tuple[FloatArray, FloatArray, FloatArray, IntArray]] = []
+        least = _log_odds(self.config.thresholds[0])
         for index, table in enumerate(tables):
             scales = pyramid_scales(table.height, table.width, self.config.min_face_size, self.config.scale_factor)
             for scale in scales:
-                probability, regression = self._pnet(table.level(scale)[None])
-                rows, columns = np.nonzero(probability[0] >= self.config.thresholds[0])
+                (cells,) = self._pnet(table.level(scale)[None])
+                rows, columns = np.nonzero(cells[0, :, :, 0] >= least)
                 if len(rows) == 0:
                     continue
                 corners = np.stack([columns, rows], axis=1).astype(np.float32) * _PNET_STRIDE
@@ -110,10 +111,11 @@ class Detector:
                     ],
                     axis=1,
                 )
-                scores = probability[0, rows, columns]
+                passed = cells[0, rows, columns]
+                scores = 1.0 / (1.0 + np.exp(-passed[:, 0]))
                 kept = box_ops.suppress(boxes, scores, np.zeros(len(rows), dtype=np.int64), _OVERLAP_IN_LEVEL)
                 images_of = np.full(len(kept), index, dtype=np.int64)
-                found.append((boxes[kept], scores[kept], regression[0, rows[kept], columns[kept]], images_of))
+                found.append((boxes[kept], scores[kept], passed[kept, 1:], images_of))
         if not found:
             empty = np.zeros((0, 4), dtype=np.float32)
             return _Candidates(empty, empty[:, 0], np.zeros(0, dtype=np.int64))
@@ -180,3 +182,8 @@ class Detector:
             inputs = [tables[int(index)].resize(chunk[owners == index], size) for index in np.unique(owners)]
             outputs.append(network(np.concatenate(inputs)))
         return candidates, [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+
+
+def _log_odds(probability: float) -> float:
+    with np.errstate(divide="ignore"):
+        return float(np.log(probability) - np.log1p(-probability))

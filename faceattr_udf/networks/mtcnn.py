@@ -24,9 +24,14 @@ class PNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised RGB (n, 3, h, w) -> face probability (n, h', w'), box regression (n, h', w', 4)."""
-        x = nn.functional.max_pool2d(self.block1(x), 2, 2, ceil_mode=True)
-        x = self.block3(self.block2(x))
+        x = self.features(x)
         return torch.softmax(self.face(x), dim=1)[:, 1], self.box(x).permute(0, 2, 3, 1)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised RGB (n, 3, h, w) -> what both heads see, (n, 32, h', w')."""
+        x = nn.functional.max_pool2d(self.block1(x), 2, 2, ceil_mode=True)
+        features: torch.Tensor = self.block3(self.block2(x))
+        return features
 
 
 class RNet(nn.Module):
@@ -76,7 +81,9 @@ class ONet(nn.Module):
 class ServedMtcnn(nn.Module):
     """A stage as it is served: raw pixels in, because the normalisation is folded into the first convolution.
 
-    The first layers have no padding, so (x - 127.5) / 128 followed by a convolution is exactly another convolution.
+    The first layers have no padding, so (x - 127.5) / 128 followed by a convolution is exactly another convolution. It
+    has a fourth input channel without weight: pixels of four numbers are what `SummedAreas` makes. P-Net's two heads,
+    which the runtime would compute one after the other over a map of hundreds of thousands of cells, become one.
     """
 
     def __init__(self, stage: PNet | RNet | ONet) -> None:
@@ -84,13 +91,37 @@ class ServedMtcnn(nn.Module):
         conv = stage.block1[0]
         assert isinstance(conv, nn.Conv2d)  # noqa: S101 - narrows the type of a layer this file defines
         assert conv.bias is not None  # noqa: S101
+        first = nn.Conv2d(4, conv.out_channels, 3)
+        assert first.bias is not None  # noqa: S101
         with torch.no_grad():
             weight = conv.weight / 128.0
-            conv.bias.copy_(conv.bias - 127.5 * weight.sum(dim=(1, 2, 3)))
-            conv.weight.copy_(weight)
+            first.weight.zero_()
+            first.weight[:, :3] = weight
+            first.bias.copy_(conv.bias - 127.5 * weight.sum(dim=(1, 2, 3)))
+        stage.block1[0] = first
         self.stage = stage
+        if isinstance(stage, PNet):
+            self.head = _one_head(stage)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """RGB (n, h, w, 3), values 0-255 -> the stage's outputs."""
-        outputs: tuple[torch.Tensor, ...] = self.stage(pixels.permute(0, 3, 1, 2).float())
+        """(n, h, w, 4), RGB of 0-255 and one more channel -> the stage's outputs.
+
+        P-Net has one, (n, h', w', 5): log-odds of a face, then the box regression.
+        """
+        x = pixels.permute(0, 3, 1, 2).float()
+        if isinstance(self.stage, PNet):
+            return (self.head(self.stage.features(x)).permute(0, 2, 3, 1),)
+        outputs: tuple[torch.Tensor, ...] = self.stage(x)
         return outputs
+
+
+def _one_head(stage: PNet) -> nn.Conv2d:
+    head = nn.Conv2d(stage.face.in_channels, 1 + stage.box.out_channels, 1)
+    face, box = stage.face, stage.box
+    assert face.bias is not None  # noqa: S101 - narrows types
+    assert box.bias is not None  # noqa: S101
+    assert head.bias is not None  # noqa: S101
+    with torch.no_grad():
+        head.weight.copy_(torch.cat([face.weight[1:] - face.weight[:1], box.weight]))
+        head.bias.copy_(torch.cat([face.bias[1:] - face.bias[:1], box.bias]))
+    return head

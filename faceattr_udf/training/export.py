@@ -79,7 +79,7 @@ def export_mtcnn(name: str, folder: Path) -> None:
     """Makes the graph and the record of one stage from its safetensors."""
     stage_class, size = _MTCNN[name]
     side = size or 64
-    example = torch.zeros((2, side, side, 3))  # levels and candidates are means of pixels, hence float32
+    example = torch.zeros((2, side, side, 4))  # levels and candidates are means of pixels, hence float32
     served = ServedMtcnn(load_mtcnn(name, folder))
     write_graph(served, example, [0] if size else [0, 1, 2], folder / name, precision="float32")
     record = WeightsRecord(
