@@ -1,0 +1,75 @@
+"""The others, on the same photographs: facenet-pytorch's MTCNN, one image at a time and batched."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from facenet_pytorch import MTCNN
+from torch.utils.flop_counter import FlopCounterMode
+
+from faceattr_udf.config import DetectorConfig
+
+UInt8Array = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float32]
+
+
+class FacenetDetector:
+    """facenet-pytorch's MTCNN with the settings of a `DetectorConfig`."""
+
+    def __init__(self, config: DetectorConfig) -> None:
+        """Loads the networks that facenet-pytorch carries."""
+        self._mtcnn: Any = MTCNN(
+            keep_all=True,
+            min_face_size=config.min_face_size,
+            thresholds=list(config.thresholds),
+            factor=config.scale_factor,
+            device="cpu",
+        )
+
+    def detect(self, images: Sequence[UInt8Array]) -> list[FloatArray]:
+        """Boxes float32 (n, 4) of every image: x_min, y_min, x_max, y_max in pixels; one image at a time."""
+        return [_boxes(self._mtcnn.detect(image)[0]) for image in images]
+
+    def detect_batched(self, images: Sequence[UInt8Array]) -> list[FloatArray]:
+        """The same, all images in one call; they must be of one size."""
+        return [_boxes(boxes) for boxes in self._mtcnn.detect(np.stack(images))[0]]
+
+    def operations(self, images: Sequence[UInt8Array]) -> int:
+        """Floating-point operations of all its convolutions and products of matrices: two per multiply-add."""
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            self.detect(images)
+        return int(counter.get_total_flops())
+
+
+def _boxes(found: Any) -> FloatArray:  # noqa: ANN401 - None or an array, of objects where images differ
+    return np.zeros((0, 4), np.float32) if found is None else np.asarray(found, dtype=np.float32).reshape(-1, 4)
+
+
+def agreement(ours: FloatArray, theirs: FloatArray, least: float = 0.9) -> tuple[int, int]:
+    """How many boxes have a partner in the other set, each used once, with an intersection over union of `least`.
+
+    Args:
+        ours: float32 (n, 4): x_min, y_min, x_max, y_max in pixels.
+        theirs: float32 (m, 4).
+        least: The overlap that counts.
+
+    Returns:
+        Pairs found, and the size of the larger set: equal where both found the same faces.
+
+    >>> box = np.array([[0, 0, 10, 10]], dtype=np.float32)
+    >>> agreement(box, box), agreement(box, box + 5)
+    ((1, 1), (0, 1))
+    """
+    corner = np.maximum(ours[:, None, :2], theirs[None, :, :2])
+    opposite = np.minimum(ours[:, None, 2:], theirs[None, :, 2:])
+    shared = np.maximum(opposite - corner, 0.0).prod(axis=2)
+    areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (ours, theirs)]
+    overlap = shared / np.maximum(areas[0][:, None] + areas[1][None, :] - shared, 1e-9)
+    pairs = 0
+    while overlap.size and overlap.max() >= least:
+        row, column = np.unravel_index(overlap.argmax(), overlap.shape)
+        overlap[row], overlap[:, column] = 0.0, 0.0
+        pairs += 1
+    return pairs, max(len(ours), len(theirs))
