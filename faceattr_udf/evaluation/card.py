@@ -80,7 +80,7 @@ def _stage(stage: Mapping[str, Any]) -> str:
     settings = stage["settings"]
     origin = settings.get("initial") or "random weights"
     parts = [
-        f"{settings['epochs']:g} passes from {origin.rpartition('/')[2]}",
+        f"{settings['epochs']:g} {'pass' if settings['epochs'] == 1 else 'passes'} from {origin.rpartition('/')[2]}",
         f"learning rate {settings['learning_rate']:g}",
         f"seed {settings['seed']}",
     ]

@@ -6,7 +6,7 @@ from torch import nn
 from faceattr_udf.attributes.labels import BINS
 from faceattr_udf.networks.depthwise import strided_depthwise
 
-INPUT_SIZE = 112
+INPUT_SIZE = 160
 # ImageNet's mean pixel, RGB, which the network that the weights start from was trained with.
 MEAN_PIXEL = (123.68, 116.779, 103.939)
 
@@ -56,7 +56,7 @@ class MobileNetV1(nn.Module):
         self.register_buffer("mean_pixel", torch.tensor(MEAN_PIXEL).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """RGB (n, 3, 112, 112), values 0-255 -> attribute -> logits (n, classes)."""
+        """RGB (n, 3, height, width), values 0-255 -> attribute -> logits (n, classes)."""
         assert isinstance(self.mean_pixel, torch.Tensor)  # noqa: S101 - narrows the type of a buffer
         features = self.features(pixels - self.mean_pixel).mean(dim=(2, 3))
         features = self.dropout(features)

@@ -108,7 +108,7 @@ def export_attributes(record: WeightsRecord, folder: Path, faces: UInt8Array | N
     if system.precision == "int8" and (faces is None or len(faces) == 0):
         msg = f"the 8-bit graph of {record.name} measures its ranges on faces: give some with --faces LABELLED.parquet"
         raise WeightsError(msg)
-    served = Served(load_network(record, folder), system.outputs, mirrored=system.mirrored)
+    served = Served(load_network(record, folder), system.outputs)
     example = torch.zeros((2, record.input_size, record.input_size, 3), dtype=torch.uint8)
     write_graph(served, example, [0], folder / record.name, precision=system.precision, faces=faces)
     return calibrate(record, folder, record.temperatures)

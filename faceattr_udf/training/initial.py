@@ -26,7 +26,7 @@ def load_faceres(network: MobileNetV1, manifest: Path, crops: npt.NDArray[np.uin
     Args:
         network: Its `features` are overwritten, its heads stay.
         manifest: `faceres-deep.json`, with the `.bin` beside it.
-        crops: uint8 (n, 112, 112, 3) RGB, on which the folded statistics are estimated.
+        crops: uint8 (n, size, size, 3) RGB, on which the folded statistics are estimated.
 
     Raises:
         WeightsError: The files are missing or not that model.

@@ -117,7 +117,7 @@ def _run_network(
             **_origin(settings),
         },
     )
-    # Calibrated on what the graph gives, whose 8 bits and mirror image the network in torch does not have.
+    # Calibrated on what the graph gives, whose 8 bits the network in torch does not have.
     uncalibrated = predict_in_batches(GraphPredictor(settings.name, output, threads=2), faces["val"])
     logits = {name: np.log(np.maximum(values, 1e-9)) for name, values in uncalibrated.items()}
     record = calibrate(record, output, temperatures(logits, faces["val"]))

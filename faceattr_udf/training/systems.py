@@ -32,7 +32,6 @@ class System:
         grayscale: Whether photographs are turned grey before anything looks at them.
         normalisation: What the network itself does to the pixels, for the record.
         precision: Of the graph.
-        mirrored: Whether probabilities are averaged over the face and its mirror image.
         ships: Suffixes of the files that belong to the weights; the version comes from the first.
     """
 
@@ -43,7 +42,6 @@ class System:
     grayscale: bool
     normalisation: str
     precision: Precision = "float16"
-    mirrored: bool = False
     ships: tuple[str, ...] = ("safetensors", "xml", "bin")
 
 
@@ -55,9 +53,8 @@ SYSTEMS = {
         ATTRIBUTES,
         grayscale=False,
         normalisation="minus ImageNet's mean pixel, inside the graph",
-        # A third of the time of float32, without loss: that is what the mirror image is paid with.
+        # A third of the time of float32, without loss: that is what twice the pixels are paid with.
         precision="int8",
-        mirrored=True,
     ),
     "separate_grey": System(
         grey.SeparateGrey,

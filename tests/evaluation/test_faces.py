@@ -162,7 +162,8 @@ def test_the_middle_of_a_training_cut_is_the_cut_of_production(photographs: pa.T
     training = load_faces(photographs, round(size * ROOM), source_margin(margin))
     middle = center_window(training.crops, size)
     difference = np.abs(middle.astype(float) - production.crops).mean(axis=(1, 2, 3))
-    assert np.median(difference) < 2
-    assert difference.max() < 8  # where one shrinks from whole pixels and the other enlarges
+    # Faces about as large as the cut are shrunk from whole pixels, half a pixel apart at most.
+    assert np.median(difference) < 4
+    assert difference.max() < 8
     shifted = np.abs(np.roll(middle, 4, axis=2).astype(float) - production.crops).mean(axis=(1, 2, 3))
     assert np.median(shifted) > 4 * np.median(difference)

@@ -95,9 +95,9 @@ def test_the_graph_of_a_stage_equals_its_network_in_torch(stage: str) -> None:
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 
-def _in_torch(record: WeightsRecord, pixels: np.ndarray, *, mirrored: bool) -> dict[str, np.ndarray]:
+def _in_torch(record: WeightsRecord, pixels: np.ndarray) -> dict[str, np.ndarray]:
     """What the network gives in float32, calibrated as the graph is."""
-    served = Served(load_network(record, PACKAGE_WEIGHTS), tuple(record.classes), mirrored=mirrored)
+    served = Served(load_network(record, PACKAGE_WEIGHTS), tuple(record.classes))
     with torch.inference_mode():
         outputs = served(torch.from_numpy(pixels))
     scaled = (output.log() / record.temperatures[name] for name, output in zip(record.classes, outputs, strict=True))
@@ -113,7 +113,7 @@ def test_a_graph_of_16_bits_equals_its_network_in_torch() -> None:
     predicted = model.predict(pixels)
     assert list(predicted) == ["age", "ethnicity", "emotion"]
     # The graph's constants are float16 after folding, the network's before.
-    for name, expected in _in_torch(model.record, pixels, mirrored=False).items():
+    for name, expected in _in_torch(model.record, pixels).items():
         np.testing.assert_allclose(predicted[name], expected, atol=5e-3)
 
 
@@ -125,7 +125,7 @@ def test_the_graph_of_8_bits_decides_as_its_network_in_float32() -> None:
     faces = load_faces(table.take(list(range(0, len(table), len(table) // 300))), record.input_size, record.margin)
     predicted = model.predict(faces.crops)
     assert list(predicted) == ["age", "gender", "ethnicity", "emotion"]
-    expected = _in_torch(record, faces.crops, mirrored=True)
+    expected = _in_torch(record, faces.crops)
     for name in CLASSES:
         agreement = (predicted[name].argmax(axis=1) == expected[name].argmax(axis=1)).mean()
         assert agreement > 0.97
@@ -143,7 +143,8 @@ def test_an_8_bit_graph_is_not_made_without_faces(tmp_path: Path, capsys: pytest
 
 
 def test_no_faces_give_empty_probabilities() -> None:
-    predicted = load_predictor(AttributesConfig()).predict(np.zeros((0, 112, 112, 3), np.uint8))
+    model = load_predictor(AttributesConfig())
+    predicted = model.predict(np.zeros((0, model.record.input_size, model.record.input_size, 3), np.uint8))
     assert {name: value.shape for name, value in predicted.items()} == {
         "age": (0, 101),
         "gender": (0, 2),
@@ -153,8 +154,9 @@ def test_no_faces_give_empty_probabilities() -> None:
 
 
 def test_a_face_gets_the_same_probabilities_alone_and_in_a_batch() -> None:
-    pixels = np.random.default_rng(1).integers(0, 256, (5, 112, 112, 3), dtype=np.uint8)
     model = load_predictor(AttributesConfig())
+    side = model.record.input_size
+    pixels = np.random.default_rng(1).integers(0, 256, (5, side, side, 3), dtype=np.uint8)
     together = model.predict(pixels)
     alone = model.predict(pixels[2:3])
     for name, values in together.items():
