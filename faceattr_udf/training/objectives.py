@@ -42,7 +42,7 @@ Objective = Callable[[Outputs, Batch], tuple[torch.Tensor, dict[str, float]]]
 
 
 class WeightedSum:
-    """The task losses, each times a fixed weight; with teachers, part of each is the divergence from what they say."""
+    """The task losses, each times a fixed weight."""
 
     def __init__(self, settings: TrainingSettings) -> None:
         self._settings = settings
@@ -51,12 +51,19 @@ class WeightedSum:
         """See `Objective`."""
         losses = task_losses(outputs, batch.age_range, batch.labels, self._settings)
         figures = {name: float(loss.detach()) for name, loss in losses.items()}
-        if batch.soft:
-            share = self._settings.teaching
-            taught = {name: soft_loss(outputs[name].float(), batch.soft[name]) for name in losses}
-            losses = {name: (1.0 - share) * loss + share * taught[name] for name, loss in losses.items()}
+        losses = _with_teachers(losses, outputs, batch, self._settings)
         total = torch.stack([self._settings.task_weights[name] * loss for name, loss in losses.items()]).sum()
         return total, figures
+
+
+def _with_teachers(
+    losses: dict[str, torch.Tensor], outputs: Outputs, batch: Batch, settings: TrainingSettings
+) -> dict[str, torch.Tensor]:
+    """The losses, part of each the divergence from what teachers say, where there are any."""
+    if not batch.soft:
+        return losses
+    taught = {name: soft_loss(outputs[name].float(), batch.soft[name]) for name in losses}
+    return {name: (1.0 - settings.teaching) * loss + settings.teaching * taught[name] for name, loss in losses.items()}
 
 
 class DynamicWeights:
@@ -69,7 +76,7 @@ class DynamicWeights:
     Two things keep the shares from all going to whichever task costs least, which is what minimising that sum alone
     soon does: each loss is counted in units of what guessing costs, and the shares' entropy is rewarded, so that at
     rest share_t is proportional to exp(-total_t * loss_t / share_entropy).
-    A task that no face of the batch has a label for takes no part in the softmax: its loss is zero.
+    A task that no face of the batch has a label for, nor a teacher, takes no part in the softmax: its loss is zero.
     """
 
     def __init__(self, settings: TrainingSettings) -> None:
@@ -78,7 +85,10 @@ class DynamicWeights:
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         """See `Objective`; `outputs` has "shares", logits (n, tasks) in the order of the attributes among them."""
         losses = task_losses(outputs, batch.age_range, batch.labels, self._settings)
-        shares = task_shares(outputs["shares"].float(), [name in batch.labelled_tasks() for name in losses])
+        figures = {name: float(loss.detach()) for name, loss in losses.items()}
+        losses = _with_teachers(losses, outputs, batch, self._settings)
+        learned = set(batch.soft) | batch.labelled_tasks()
+        shares = task_shares(outputs["shares"].float(), [name in learned for name in losses])
         weighted = [
             self._settings.task_weights[name] * share * loss / math.log(outputs[name].shape[1])
             for share, (name, loss) in zip(shares, losses.items(), strict=True)
@@ -90,7 +100,7 @@ class DynamicWeights:
             - self._settings.facenet.share_entropy * entropy
             + self._settings.facenet.triplet_weight * triplet
         )
-        figures = {name: float(loss.detach()) for name, loss in losses.items()} | {"triplet": float(triplet.detach())}
+        figures["triplet"] = float(triplet.detach())
         return total, figures | {f"share_{name}": float(s) for name, s in zip(losses, shares.detach(), strict=True)}
 
 

@@ -87,8 +87,7 @@ class TrainingSettings(_Section):
         age_sigma: Of the age label distribution, years.
         age_regression: Weight of the expected age's error.
         task_weights: Attribute -> weight of its loss; of every attribute that the model predicts.
-        teachers: Records, FOLDER/NAME.json, of networks whose mean prediction is a target beside the labels
-            (`default` only).
+        teachers: Records, FOLDER/NAME.json, of networks whose mean prediction is a target beside the labels.
         teaching: The teachers' share of each loss.
         average: Decay of the exponential moving average of the weights that is kept.
         bfloat16: Computes convolutions in bfloat16 where the processor has it.

@@ -127,6 +127,18 @@ def test_teachers_are_part_of_every_loss_also_where_nothing_is_labelled() -> Non
     assert float(outputs["emotion"].grad.abs().sum()) > 0
 
 
+def test_a_task_that_only_teachers_know_gets_its_share() -> None:
+    outputs = _outputs(3)
+    soft = {name: torch.softmax(torch.randn(3, size), dim=1) for name, size in BINS.items()}
+    settings = TrainingSettings.model_validate({"task_weights": dict.fromkeys(TASKS, 1.0), "teaching": 0.5})
+    total, figures = DynamicWeights(settings)(outputs, replace(_batch(3, ("emotion",)), soft=soft))
+    assert figures["emotion"] == 0
+    assert figures["share_emotion"] > 0
+    total.backward()
+    assert outputs["emotion"].grad is not None
+    assert float(outputs["emotion"].grad.abs().sum()) > 0
+
+
 def test_a_pupil_that_says_what_its_teacher_says_has_nothing_to_learn() -> None:
     logits = torch.randn(4, 7, requires_grad=True)
     soft_loss(logits, torch.softmax(logits.detach(), dim=1)).backward()
