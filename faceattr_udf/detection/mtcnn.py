@@ -4,7 +4,7 @@ Zhang, Zhang, Li, Qiao 2016, "Joint Face Detection and Alignment using Multitask
 with the weights that facenet-pytorch publishes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +26,9 @@ _OVERLAP_IN_LEVEL = 0.5
 _OVERLAP = 0.7
 # Candidates per network call: bounds the memory of a crowd.
 _CHUNK = 512
+# Pixels of images whose candidates go through the networks together. Small images gain from company; the tables of
+# large ones would push each other out of the processor's cache, which costs an eighth.
+_TOGETHER = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +91,9 @@ class Detector:
         Returns:
             One `Detections` per image, in order.
         """
+        return [found for group in _groups(images) for found in self._detect_together(group)]
+
+    def _detect_together(self, images: Sequence[UInt8Array]) -> list[Detections]:
         tables = [SummedAreas(image) for image in images]
         candidates = self._propose(tables)
         candidates = self._refine(candidates, tables)
@@ -182,6 +188,18 @@ class Detector:
             inputs = [tables[int(index)].resize(chunk[owners == index], size) for index in np.unique(owners)]
             outputs.append(network(np.concatenate(inputs)))
         return candidates, [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+
+
+def _groups(images: Sequence[UInt8Array]) -> Iterator[Sequence[UInt8Array]]:
+    first, pixels = 0, 0
+    for index, image in enumerate(images):
+        size = image.shape[0] * image.shape[1]
+        if index > first and pixels + size > _TOGETHER:
+            yield images[first:index]
+            first, pixels = index, 0
+        pixels += size
+    if images:
+        yield images[first:]
 
 
 def _log_odds(probability: float) -> float:

@@ -9,6 +9,7 @@ from PIL import Image
 from shared_data import needs_shared, photographs
 
 from faceattr_udf.config import DetectorConfig
+from faceattr_udf.detection import mtcnn
 from faceattr_udf.detection.mtcnn import Detections, Detector, detector_version
 
 
@@ -95,6 +96,15 @@ def test_a_batch_of_mixed_sizes_gives_what_its_images_give_alone(detector: Detec
     for alone, together in zip([detector.detect([i])[0] for i in images], detector.detect(images), strict=True):
         assert len(alone) == len(together)
         _same(alone, together)
+
+
+@pytest.mark.parametrize("sides", [[], [1], [900, 900], [1200], [50, 1200, 50, 50], [600] * 5])
+def test_images_are_grouped_in_order_and_none_is_left_out(sides: list[int]) -> None:
+    images = [np.zeros((side, side, 3), np.uint8) for side in sides]
+    groups = list(mtcnn._groups(images))
+    assert [image.shape[0] for group in groups for image in group] == sides
+    assert all(group for group in groups)
+    assert all(len(group) == 1 or sum(i.shape[0] ** 2 for i in group) <= 1_000_000 for group in groups)
 
 
 @needs_shared
