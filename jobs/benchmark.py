@@ -2,6 +2,9 @@
 
     python -m jobs.benchmark --photos demo/photos --json benchmark.json
 
+Sections: detection, analysis and network run on one core; engines is the whole job beside bare loops over a table that
+repeats the photographs, and growth is nights over tables of many small pictures (both take many minutes).
+
 Absolute times differ from machine to machine and from minute to minute, so what counts are the ratios, whose pairs ran
 back to back. The limit is what the cascade's multiply-adds take at the rate of the machine's own product of matrices in
 float32. Needs the extra `benchmark`, which has the peers.
@@ -15,12 +18,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from faceattr_udf.benchmarks.table import table_of
 from faceattr_udf.config import Config
 from faceattr_udf.errors import ConfigError, FaceattrError
 from faceattr_udf.images.decode import decode_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-SECTIONS = ("detection", "analysis", "network")
+SECTIONS = ("detection", "analysis", "network", "engines", "growth")
+
+_ENGINES = {"sail": ("engine.name=sail",), "spark": ("engine.name=spark", "engine.master=local[2]")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="OUT.json")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--engines", nargs="+", choices=("sail", "spark"), default=("sail", "spark"))
+    parser.add_argument("--rows", type=int, default=400, help="photographs in the table of the section engines")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=(1_000, 10_000, 100_000), help="of the tables of the section growth"
+    )
     parser.add_argument("--config", type=Path, metavar="FILE")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
     arguments = parser.parse_args(argv)
@@ -38,6 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = Config.load(arguments.config, arguments.overrides)
         contents = _photographs(arguments.photos, arguments.pattern, config)
         figures = _measure(arguments.sections, contents, config, arguments.rounds)
+        # Each engine needs a configuration of its own, so what the user has overridden is read again for each.
+        configs = {
+            name: Config.load(arguments.config, [*arguments.overrides, *_ENGINES[name]]) for name in arguments.engines
+        }
+        figures |= _nights(arguments, contents, configs)
     except FaceattrError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
@@ -47,6 +63,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table_of(figures))
     same = figures.get("detection", {}).get("same_faces")
     return 0 if same is None or same["pairs"] >= 0.99 * same["faces"] else 1
+
+
+def _nights(arguments: argparse.Namespace, contents: Sequence[bytes], configs: Mapping[str, Config]) -> dict[str, Any]:
+    if not {"engines", "growth"} & set(arguments.sections):
+        return {}
+    from faceattr_udf.benchmarks import night  # noqa: PLC0415 - as in _measure
+
+    figures = {}
+    if "engines" in arguments.sections:
+        figures["engines"] = night.engines(contents, configs, arguments.rows, max(1, arguments.rounds // 3))
+    if "growth" in arguments.sections:
+        figures["growth"] = night.growth(contents, configs, sorted(arguments.sizes))
+    return figures
 
 
 def _photographs(folder: Path, pattern: str, config: Config) -> list[bytes]:
@@ -79,46 +108,6 @@ def _measure(sections: Sequence[str], contents: Sequence[bytes], config: Config,
             figures["network"] = core.network(config, rounds, gemm)
             figures["loading"] = core.loading(config)
     return figures
-
-
-def table_of(figures: Mapping[str, Any]) -> str:
-    """Markdown: one row per figure."""
-    machine = figures["machine"]
-    lines = [
-        f"{figures['date']}, {machine['processor']}, one core, {machine['gemm_gflops']:.0f} GFLOP/s in float32\n",
-        "| figure | ours | peer | times as fast |",
-        "|---|---|---|---|",
-    ]
-    if detection := figures.get("detection"):
-        times, same = detection["milliseconds_per_photograph"], detection["same_faces"]
-        lines += [
-            f"| detection, per photograph | {_ms(times['ours'])} | facenet-pytorch: {_ms(times['facenet_pytorch'])} | "
-            f"{_ratio(detection['times_as_fast_as_facenet_pytorch'])} |",
-            f"| the same faces (IoU 0.9) | {same['pairs']} of {same['faces']} | | |",
-            f"| detection against the limit of float32 | {detection['against_limit']:.2f} | 1 | |",
-        ]
-    if analysis := figures.get("analysis"):
-        times = analysis["milliseconds_per_photograph"]
-        lines.append(
-            f"| decoding, detection and four attributes | {_ms(times['ours'])} | facenet-pytorch, detection alone: "
-            f"{_ms(times['facenet_pytorch_detection'])} | "
-            f"{_ratio(analysis['times_as_fast_as_facenet_pytorch_detection'])} |"
-        )
-    if network := figures.get("network"):
-        lines += [
-            f"| attribute network, per face | {_ms(network['milliseconds_per_face'])} | | |",
-            f"| the same, were the core to do 175 GFLOP/s | {network['at_175_gflops']:.2f} ms | | |",
-            f"| until an analyzer is ready | {figures['loading']['seconds']:.2f} s | | |",
-        ]
-    return "\n".join(lines)
-
-
-def _ms(times: Mapping[str, float]) -> str:
-    return f"{times['median']:.1f} ms ({times['min']:.1f} to {times['max']:.1f})"
-
-
-def _ratio(ratio: Mapping[str, float]) -> str:
-    return f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})"
 
 
 if __name__ == "__main__":

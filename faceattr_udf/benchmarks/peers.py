@@ -1,12 +1,18 @@
-"""The others, on the same photographs: facenet-pytorch's MTCNN, one image at a time and batched."""
+"""The others, on the same photographs: facenet-pytorch's MTCNN, by itself and in the UDF that one writes first."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from facenet_pytorch import MTCNN
+from PIL import Image
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from torch.utils.flop_counter import FlopCounterMode
 
 from faceattr_udf.config import DetectorConfig
@@ -41,6 +47,29 @@ class FacenetDetector:
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             self.detect(images)
         return int(counter.get_total_flops())
+
+
+def naive_detection(spark: SparkSession, table: Path) -> int:
+    """Finds the faces of a Parquet table as a first version of a job would: mapInPandas, image by image, nothing else.
+
+    Args:
+        spark: A session; what limits threads in its workers is its own affair.
+        table: Folder with a column `content`.
+
+    Returns:
+        Faces found.
+    """
+
+    def detect(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        torch.set_num_threads(1)
+        mtcnn: Any = MTCNN(keep_all=True, device="cpu")
+        for frame in frames:
+            found = [mtcnn.detect(Image.open(io.BytesIO(content)).convert("RGB"))[0] for content in frame["content"]]
+            yield pd.DataFrame({"n_faces": [len(_boxes(boxes)) for boxes in found]})
+
+    images = spark.read.parquet(str(table)).select("content")
+    total = images.mapInPandas(detect, "n_faces int").agg(F.sum("n_faces")).first()
+    return int(total[0]) if total else 0
 
 
 def _boxes(found: Any) -> FloatArray:  # noqa: ANN401 - None or an array, of objects where images differ

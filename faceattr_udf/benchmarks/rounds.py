@@ -43,16 +43,17 @@ class Times:
         }
 
 
-def take_turns(contenders: Mapping[str, Callable[[], Any]], rounds: int, units: int) -> Times:
+def take_turns(contenders: Mapping[str, Callable[[], Any]], rounds: int, units: int, *, warm_up: bool = True) -> Times:
     """Runs every contender once per round, in turn, after one round that is not counted.
 
     Args:
         contenders: Name -> what to time.
         rounds: How many rounds count.
         units: How many photographs or faces one call works on.
+        warm_up: Whether there is that first round.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds + 1):
+    for number in range(0 if warm_up else 1, rounds + 1):
         for name, run in contenders.items():
             started = time.perf_counter()
             run()

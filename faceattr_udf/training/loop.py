@@ -97,6 +97,8 @@ def train(
     torch.manual_seed(settings.seed)
     network = network.to(memory_format=torch.channels_last)
     state = _State(network, copy.deepcopy(network).eval(), _optimizer(network, settings))
+    # One program per resolution: one for all of them would be slower.
+    forward = torch.compile(network, dynamic=False) if settings.compiled else network
     if checkpoint and checkpoint.exists():
         state.restore(checkpoint)
         log({"resumed_at_step": state.step})
@@ -104,7 +106,7 @@ def train(
     watched = _validation_steps(steps, settings.validations)
     started, saved_at, first = time.monotonic(), time.monotonic(), state.step
     for batch in _prefetched(faces, soft or {}, size, state.step, steps, settings):
-        losses = _train_step(state, objective, batch, learning_rate(state.step, steps, settings), settings)
+        losses = _train_step(state, forward, objective, batch, learning_rate(state.step, steps, settings), settings)
         state.step += 1
         if state.step % _LOG_STEPS == 0 or state.step == steps:
             speed = (state.step - first) * settings.batch_size / (time.monotonic() - started)
@@ -192,14 +194,19 @@ def _pixels(crops: npt.NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(crops).permute(0, 3, 1, 2).float()
 
 
-def _train_step(
-    state: _State, objective: Objective, batch: Batch, rate: float, settings: TrainingSettings
+def _train_step(  # noqa: PLR0917 - one caller
+    state: _State,
+    forward: Callable[[torch.Tensor], dict[str, torch.Tensor]],
+    objective: Objective,
+    batch: Batch,
+    rate: float,
+    settings: TrainingSettings,
 ) -> dict[str, float]:
     state.network.train()
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-        outputs = state.network(batch.views)
+        outputs = forward(batch.views)
     total, figures = objective(outputs, batch)
     state.optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]  # torch's stub is untyped

@@ -13,6 +13,7 @@ from jobs import benchmark
 def test_the_benchmark_finds_the_faces_of_its_peer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "figures.json"
     arguments = ["--photos", str(SHARED / "photos"), "--pattern", "maks*", "--rounds", "2", "--json", str(out)]
+    arguments += ["--sections", "detection", "analysis", "network"]
     assert benchmark.main(arguments) == 0
     figures = json.loads(out.read_text())
     same = figures["detection"]["same_faces"]
@@ -23,6 +24,22 @@ def test_the_benchmark_finds_the_faces_of_its_peer(tmp_path: Path, capsys: pytes
     table = capsys.readouterr().out
     assert "| detection, per photograph |" in table
     assert "| attribute network, per face |" in table
+
+
+@needs_shared
+def test_the_engines_find_the_faces_of_a_bare_loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "figures.json"
+    arguments = ["--photos", str(SHARED / "photos"), "--pattern", "maksssksksss5*", "--rounds", "1", "--json", str(out)]
+    arguments += ["--sections", "engines", "growth", "--engines", "sail", "--rows", "12", "--sizes", "6", "20"]
+    assert benchmark.main(arguments) == 0
+    figures = json.loads(out.read_text())
+    faces = figures["engines"]["faces"]
+    assert faces["bare_1"] == faces["bare_2"] == faces["sail"] > 12
+    runs = figures["growth"]["sail"]["by_rows"]
+    assert [runs[rows]["images"] for rows in ("6", "20")] == [6, 20]
+    assert [runs[rows]["inferred"] for rows in ("6", "20")] == [6, 20]
+    assert [runs[rows]["second_run"]["images"] for rows in ("6", "20")] == [0, 0]
+    assert "| the whole job on sail, per photograph |" in capsys.readouterr().out
 
 
 def test_a_folder_without_photographs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

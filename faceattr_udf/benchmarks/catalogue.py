@@ -1,0 +1,77 @@
+"""Images tables to measure nights on: as many rows as wanted, each with a content of its own."""
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from faceattr_udf.analyzer import FaceAnalyzer
+from faceattr_udf.config import Config
+from faceattr_udf.images.crop import cut_face
+from faceattr_udf.images.decode import decode_image
+
+_FIELDS: dict[str, Any] = {"image_id": pa.string(), "content": pa.binary(), "content_sha256": pa.string()}
+_SCHEMA = pa.schema(_FIELDS)
+_SIDE = 160
+_MARGIN = 1.0
+_ROWS_PER_GROUP = 500
+_ROWS_PER_FILE = 10_000
+
+
+def portraits(contents: Sequence[bytes], config: Config) -> list[bytes]:
+    """Small pictures of the faces in photographs: JPEG, 160 px, with half the face's size around it on every side."""
+    small = []
+    for content, result in zip(contents, FaceAnalyzer.from_config(config).analyze(contents), strict=True):
+        if not result.faces:
+            continue
+        image = decode_image(content, config.images)
+        for face in result.faces:
+            box = (face.bbox.x_min, face.bbox.y_min, face.bbox.x_max, face.bbox.y_max)
+            buffer = io.BytesIO()
+            Image.fromarray(cut_face(image, box, _SIDE, _MARGIN)).save(buffer, "JPEG", quality=90)
+            small.append(buffer.getvalue())
+    return small
+
+
+def write_catalogue(folder: Path, contents: Sequence[bytes], rows: int) -> Path:
+    """Writes an images table of Parquet files that repeats pictures.
+
+    Args:
+        folder: Of the table; made.
+        contents: JPEG files. A row's number behind its end, which decoders do not read, makes its content its own:
+            equal contents would be inferred once.
+        rows: How many.
+
+    Returns:
+        The folder.
+    """
+    folder.mkdir(parents=True)
+    for first in range(0, rows, _ROWS_PER_FILE):
+        count = min(_ROWS_PER_FILE, rows - first)
+        with pq.ParquetWriter(folder / f"part-{first:09d}.parquet", _SCHEMA, compression="none") as writer:
+            for start in range(first, first + count, _ROWS_PER_GROUP):
+                numbers = range(start, min(start + _ROWS_PER_GROUP, first + count))
+                own = [contents[number % len(contents)] + f"#{number}".encode() for number in numbers]
+                names = [f"image-{number:09d}" for number in numbers]
+                hashes = [hashlib.sha256(content).hexdigest() for content in own]
+                columns: dict[str, list[Any]] = {"image_id": names, "content": own, "content_sha256": hashes}
+                writer.write_table(pa.table(columns, schema=_SCHEMA))
+    return folder
+
+
+def read_share(folder: Path, share: int, shares: int, batch_rows: int) -> Iterator[list[bytes]]:
+    """Yields the contents of every `shares`-th row group of a table, in batches."""
+    number = 0
+    for path in sorted(folder.glob("*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                if number % shares == share:
+                    contents: list[Any] = file.read_row_group(group, columns=["content"]).column(0).to_pylist()
+                    for start in range(0, len(contents), batch_rows):
+                        yield contents[start : start + batch_rows]
+                number += 1

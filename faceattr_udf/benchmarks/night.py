@@ -1,0 +1,142 @@
+"""The enrich job on its engines: what it costs beside a bare loop, and how its cost and memory grow with the table."""
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from faceattr_udf.analyzer import FaceAnalyzer
+from faceattr_udf.benchmarks.catalogue import portraits, read_share, write_catalogue
+from faceattr_udf.benchmarks.memory import watch_workers
+from faceattr_udf.benchmarks.peers import naive_detection
+from faceattr_udf.benchmarks.rounds import take_turns
+from faceattr_udf.config import Config
+from faceattr_udf.spark.enrichment import enrich
+from faceattr_udf.spark.session import start
+
+PROCESSES = 2
+_WARM_UP_ROWS = 8
+
+
+def engines(contents: Sequence[bytes], configs: Mapping[str, Config], rows: int, rounds: int) -> dict[str, Any]:
+    """The whole job against bare loops of one and of two processes over the same table of photographs.
+
+    Sessions are up before; starting Python workers and loading networks counts for all.
+
+    Args:
+        contents: Photographs, repeated.
+        configs: Engine -> configuration that selects it.
+        rows: Of the table.
+        rounds: How often each runs.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        table = write_catalogue(Path(name) / "images", contents, rows)
+        night = _Nights(Path(name), configs)
+        for engine in configs:
+            night.run(engine, write_catalogue(Path(name) / f"few-{engine}", contents, _WARM_UP_ROWS))
+        faces: dict[str, int] = {}
+
+        def bare(processes: int) -> Callable[[], None]:
+            def run() -> None:
+                faces[f"bare_{processes}"] = bare_loop(table, next(iter(configs.values())), processes)
+
+            return run
+
+        def job(engine: str) -> Callable[[], None]:
+            def run() -> None:
+                faces[engine] = night.run(engine, table)["faces"]
+
+            return run
+
+        def naive() -> None:
+            faces["naive"] = naive_detection(start(configs["spark"]), table)
+
+        contenders = {"bare_1": bare(1), "bare_2": bare(PROCESSES), **{engine: job(engine) for engine in configs}}
+        if "spark" in configs:
+            contenders["naive"] = naive
+        times = take_turns(contenders, rounds, rows, warm_up=False)
+    return {
+        "photographs": rows,
+        "faces": faces,
+        "milliseconds_per_photograph": {contender: times.milliseconds(contender) for contender in contenders},
+        "two_processes_against_one": times.ratio("bare_1", "bare_2"),
+        "against_two_bare_processes": {engine: times.ratio(engine, "bare_2") for engine in configs},
+        "times_as_fast_as_naive": {engine: times.ratio("naive", engine) for engine in configs if "naive" in contenders},
+    }
+
+
+def growth(contents: Sequence[bytes], configs: Mapping[str, Config], sizes: Sequence[int]) -> dict[str, Any]:
+    """Nights over tables of small pictures with a face each: cost per image, memory, and a second run.
+
+    Args:
+        contents: Photographs that the faces are cut from.
+        configs: Engine -> configuration that selects it.
+        sizes: Rows of the tables, rising.
+    """
+    small = portraits(contents, next(iter(configs.values())))
+    figures: dict[str, Any] = {"pictures": len(small)}
+    with tempfile.TemporaryDirectory() as name:
+        night = _Nights(Path(name), configs)
+        tables = {rows: write_catalogue(Path(name) / f"images-{rows}", small, rows) for rows in sizes}
+        for engine in configs:
+            night.run(engine, write_catalogue(Path(name) / f"few-{engine}", small, _WARM_UP_ROWS))
+            runs = {str(rows): night.run(engine, table, again=True) for rows, table in tables.items()}
+            first, last = (runs[str(sizes[index])]["seconds"] for index in (0, -1))
+            # The fixed cost of a night falls out of the difference.
+            marginal = 1000.0 * (last - first) / max(1, sizes[-1] - sizes[0])
+            figures[engine] = {"by_rows": runs, "milliseconds_per_further_image": round(marginal, 3)}
+    return figures
+
+
+class _Nights:
+    def __init__(self, folder: Path, configs: Mapping[str, Config]) -> None:
+        self._folder = folder
+        self._configs = configs
+        self._count = 0
+
+    def run(self, engine: str, table: Path, *, again: bool = False) -> dict[str, Any]:
+        config = self._configs[engine]
+        self._count += 1
+        output = str(self._folder / f"night-{self._count}")
+        session = start(config)
+        started = time.perf_counter()
+        with watch_workers(embedded=engine == "sail") as curve:
+            run = enrich(session, config, str(table), output)
+        seconds = time.perf_counter() - started
+        figures = {
+            "images": run.n_images,
+            "faces": run.n_faces,
+            "inferred": run.n_inferred,
+            "seconds": round(seconds, 2),
+            "milliseconds_per_image": round(1000.0 * seconds / max(1, run.n_images), 3),
+            "worker_memory": curve.summary(),
+        }
+        if again:
+            started = time.perf_counter()
+            second = enrich(start(config), config, str(table), output)
+            figures["second_run"] = {
+                "seconds": round(time.perf_counter() - started, 2),
+                "images": second.n_images,
+                "inferred": second.n_inferred,
+            }
+        return figures
+
+
+def bare_loop(table: Path, config: Config, processes: int) -> int:
+    """Analyses a Parquet table in plain processes, no engine and no output: the least that a night can cost.
+
+    Returns:
+        Faces found.
+    """
+    arguments = [(str(table), config.model_dump_json(), share, processes) for share in range(processes)]
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        return sum(pool.starmap(_analyse_share, arguments, chunksize=1))
+
+
+def _analyse_share(table: str, config_json: str, share: int, shares: int) -> int:
+    config = Config.model_validate_json(config_json)
+    analyzer = FaceAnalyzer.from_config(config)
+    batches = read_share(Path(table), share, shares, config.enrich.max_batch_rows)
+    return sum(result.n_faces for batch in batches for result in analyzer.analyze(batch))
