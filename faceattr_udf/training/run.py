@@ -21,7 +21,7 @@ from faceattr_udf.training.loop import Log, train, validate
 from faceattr_udf.training.search import search_totals
 from faceattr_udf.training.settings import TrainingSettings
 from faceattr_udf.training.systems import SYSTEMS, start
-from faceattr_udf.training.teachers import soft_labels
+from faceattr_udf.training.teachers import SoftLabels, soft_labels
 from faceattr_udf.weights import WeightsRecord, load_record
 
 SPLITS = ("train", "val", "test")
@@ -100,7 +100,7 @@ def _run_network(
         settings,
         size=size,
         log=log,
-        soft=soft_labels([Path(record) for record in settings.teachers], faces["train"]) if settings.teachers else None,
+        soft=_taught(settings, faces["train"], output / f"{settings.name}.teachers.npz"),
         validation=faces["val"],
         checkpoint=checkpoint,
     )
@@ -122,6 +122,18 @@ def _run_network(
     logits = {name: np.log(np.maximum(values, 1e-9)) for name, values in uncalibrated.items()}
     record = calibrate(record, output, temperatures(logits, faces["val"]))
     return record, GraphPredictor(settings.name, output, threads=2), faces
+
+
+def _taught(settings: TrainingSettings, faces: LabelledFaces, said: Path) -> SoftLabels | None:
+    """What the teachers say, kept in a file: a run that goes on after an interruption need not ask them again."""
+    if not settings.teachers:
+        return None
+    if not said.exists():
+        partial = said.with_suffix(".part.npz")
+        np.savez(partial, **soft_labels([Path(record) for record in settings.teachers], faces))  # type: ignore[arg-type]
+        partial.replace(said)
+    with np.load(said, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def _sample(faces: LabelledFaces, size: int, seed: int) -> npt.NDArray[np.uint8]:
