@@ -41,11 +41,11 @@ def model_version(config: Config) -> str:
     Raises:
         WeightsError: A record is missing or malformed.
     """
-    return _version(model_record(config.attributes))
+    return _version(config, model_record(config.attributes))
 
 
-def _version(record: WeightsRecord) -> str:
-    return f"{detector_version()}+{record.name}-{record.version}"
+def _version(config: Config, record: WeightsRecord) -> str:
+    return f"{detector_version(screen=config.detector.screen)}+{record.name}-{record.version}"
 
 
 class FaceAnalyzer:
@@ -73,7 +73,7 @@ class FaceAnalyzer:
         self.config = config
         self._detector = detector
         self._predictor = predictor
-        self._model_version = _version(predictor.record)
+        self._model_version = _version(config, predictor.record)
         asked, known = config.attributes.predict, predictor.record.classes
         if known and asked and not set(asked) & set(known):
             msg = (

@@ -38,6 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--engines", nargs="+", choices=("sail", "spark"), default=("sail", "spark"))
+    parser.add_argument(
+        "--deepface",
+        type=Path,
+        metavar="PYTHON",
+        help='interpreter of an environment with "deepface[tensorflow]" tf-keras flask mtcnn, to run against',
+    )
     parser.add_argument("--rows", type=int, default=400, help="photographs in the table of the section engines")
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=(1_000, 10_000, 100_000), help="of the tables of the section growth"
@@ -48,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = Config.load(arguments.config, arguments.overrides)
         contents = _photographs(arguments.photos, arguments.pattern, config)
-        figures = _measure(arguments.sections, contents, config, arguments.rounds)
+        figures = _measure(arguments, contents, config)
         # Each engine needs a configuration of its own, so what the user has overridden is read again for each.
         configs = {
             name: Config.load(arguments.config, [*arguments.overrides, *_ENGINES[name]]) for name in arguments.engines
@@ -91,10 +97,11 @@ def _photographs(folder: Path, pattern: str, config: Config) -> list[bytes]:
     return contents
 
 
-def _measure(sections: Sequence[str], contents: Sequence[bytes], config: Config, rounds: int) -> dict[str, Any]:
+def _measure(arguments: argparse.Namespace, contents: Sequence[bytes], config: Config) -> dict[str, Any]:
     # Imported here so that --help and a wrong configuration do not wait for the peers.
     from faceattr_udf.benchmarks import core, machine  # noqa: PLC0415
 
+    sections, rounds = arguments.sections, arguments.rounds
     figures: dict[str, Any] = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
     with machine.one_core():
         gemm = machine.gemm_rate()
@@ -103,7 +110,7 @@ def _measure(sections: Sequence[str], contents: Sequence[bytes], config: Config,
             images = [decode_image(content, config.images) for content in contents]
             figures["detection"] = core.detection(images, config, rounds, gemm)
         if "analysis" in sections:
-            figures["analysis"] = core.analysis(contents, config, rounds)
+            figures["analysis"] = core.analysis(contents, config, rounds, arguments.deepface)
         if "network" in sections:
             figures["network"] = core.network(config, rounds, gemm)
             figures["loading"] = core.loading(config)

@@ -1,15 +1,18 @@
 """One core, no Spark: detection and the whole analysis against their peers and the machine's limit."""
 
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from faceattr_udf.analyzer import FaceAnalyzer
 from faceattr_udf.attributes.predictor import load_predictor
-from faceattr_udf.benchmarks.peers import FacenetDetector, UInt8Array, agreement
+from faceattr_udf.benchmarks.peers import FacenetDetector, UInt8Array, agreement, deepface
 from faceattr_udf.benchmarks.rounds import take_turns
 from faceattr_udf.config import Config
 from faceattr_udf.detection.mtcnn import Detector
@@ -28,9 +31,10 @@ def detection(images: Sequence[UInt8Array], config: Config, rounds: int, gemm: f
         gemm: Floating-point operations per second that the machine's matrix product reaches.
     """
     ours, theirs = Detector(config.detector), FacenetDetector(config.detector)
+    screened = Detector(config.detector.model_copy(update={"screen": True}))
     contenders = {
         "ours": lambda: ours.detect(images),
-        "ours_one_at_a_time": lambda: [ours.detect([image]) for image in images],
+        "ours_with_screen": lambda: screened.detect(images),
         "facenet_pytorch": lambda: theirs.detect(images),
     }
     # It batches images of one size only.
@@ -38,9 +42,13 @@ def detection(images: Sequence[UInt8Array], config: Config, rounds: int, gemm: f
     batched = {"facenet_pytorch": lambda: theirs.detect(cropped), "batched": lambda: theirs.detect_batched(cropped)}
     times = take_turns(contenders, rounds, len(images))
     batches = take_turns(batched, max(2, rounds // 3), len(images))
-    pairs = [
-        agreement(mine.boxes, other) for mine, other in zip(ours.detect(images), theirs.detect(images), strict=True)
-    ]
+    reference = theirs.detect(images)
+
+    def same(detector: Detector) -> dict[str, int]:
+        found = detector.detect(images)
+        pairs = [agreement(mine.boxes, other) for mine, other in zip(found, reference, strict=True)]
+        return {"pairs": sum(pair for pair, _ in pairs), "faces": sum(faces for _, faces in pairs)}
+
     operations = theirs.operations(images) / len(images)
     limit = 1000.0 * operations / gemm
     milliseconds = {name: times.milliseconds(name) for name in contenders}
@@ -48,30 +56,49 @@ def detection(images: Sequence[UInt8Array], config: Config, rounds: int, gemm: f
         "photographs": len(images),
         "milliseconds_per_photograph": milliseconds,
         "times_as_fast_as_facenet_pytorch": times.ratio("facenet_pytorch", "ours"),
+        "times_as_fast_with_screen": times.ratio("facenet_pytorch", "ours_with_screen"),
         "facenet_pytorch_batched_against_not": batches.ratio("facenet_pytorch", "batched"),
-        "same_faces": {"pairs": sum(pair for pair, _ in pairs), "faces": sum(faces for _, faces in pairs)},
+        "same_faces": same(ours),
+        "same_faces_with_screen": same(screened),
         "giga_operations_per_photograph": round(operations / 1e9, 2),
         "limit_milliseconds": round(limit, 1),
         "against_limit": round(milliseconds["ours"]["median"] / limit, 2),
     }
 
 
-def analysis(contents: Sequence[bytes], config: Config, rounds: int) -> dict[str, Any]:
-    """Everything from encoded photographs to four attributes, against facenet-pytorch's detection alone."""
+def analysis(contents: Sequence[bytes], config: Config, rounds: int, python: Path | None = None) -> dict[str, Any]:
+    """Everything from encoded photographs to four attributes, against facenet-pytorch's detection alone and DeepFace.
+
+    Args:
+        contents: Encoded photographs.
+        config: Of our analyzer; its detector section holds for facenet-pytorch, too.
+        rounds: How often each runs over all photographs; DeepFace a third as often.
+        python: The interpreter of an environment with DeepFace; None leaves it out.
+    """
     analyzer, theirs = FaceAnalyzer.from_config(config), FacenetDetector(config.detector)
     images = [decode_image(content, config.images) for content in contents]
-    contenders = {
+    contenders: dict[str, Callable[[], Any]] = {
         "ours": lambda: analyzer.analyze(contents),
         "decoding": lambda: [decode_image(content, config.images) for content in contents],
         "facenet_pytorch_detection": lambda: theirs.detect(images),
     }
     times = take_turns(contenders, rounds, len(contents))
-    return {
+    figures = {
         "photographs": len(contents),
         "faces": sum(result.n_faces for result in analyzer.analyze(contents)),
         "milliseconds_per_photograph": {name: times.milliseconds(name) for name in contenders},
         "times_as_fast_as_facenet_pytorch_detection": times.ratio("facenet_pytorch_detection", "ours"),
     }
+    if python:
+        with deepface(python, contents) as theirs_whole:
+            pair = {"ours": contenders["ours"], "deepface": theirs_whole}
+            times = take_turns(pair, max(1, rounds // 3), len(contents), warm_up=False)
+            figures["deepface"] = {
+                "faces": theirs_whole(),
+                "milliseconds_per_photograph": {name: times.milliseconds(name) for name in pair},
+                "times_as_fast_as_deepface": times.ratio("deepface", "ours"),
+            }
+    return figures
 
 
 def network(config: Config, rounds: int, gemm: float) -> dict[str, Any]:
@@ -91,11 +118,16 @@ def network(config: Config, rounds: int, gemm: float) -> dict[str, Any]:
 
 
 def loading(config: Config) -> dict[str, float]:
-    """Seconds until an analyzer is ready in a process that has imported the package."""
+    """Seconds from the start of a Python process until an analyzer is ready in it: what a Spark worker pays once."""
+    code = (
+        "import sys; from faceattr_udf.analyzer import FaceAnalyzer; from faceattr_udf.config import Config; "
+        "FaceAnalyzer.from_config(Config.model_validate_json(sys.argv[1]))"
+    )
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        FaceAnalyzer.from_config(config)
+        # This interpreter and the code above.
+        subprocess.run([sys.executable, "-c", code, config.model_dump_json()], check=True)  # noqa: S603
         seconds.append(time.perf_counter() - started)
     return {"seconds": round(statistics.median(seconds), 2)}
 

@@ -1,7 +1,10 @@
 """The others, on the same photographs: facenet-pytorch's MTCNN, by itself and in the UDF that one writes first."""
 
 import io
-from collections.abc import Iterator, Sequence
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from torch.utils.flop_counter import FlopCounterMode
 
 from faceattr_udf.config import DetectorConfig
+from faceattr_udf.errors import ConfigError
 
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
@@ -47,6 +51,49 @@ class FacenetDetector:
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             self.detect(images)
         return int(counter.get_total_flops())
+
+
+@contextmanager
+def deepface(python: Path, contents: Sequence[bytes]) -> Iterator[Callable[[], int]]:
+    """Runs DeepFace in another environment; see `deepface_peer`.
+
+    Args:
+        python: That environment's interpreter.
+        contents: Encoded photographs.
+
+    Yields:
+        What analyses all of them, four attributes each, and returns how many faces it found.
+
+    Raises:
+        ConfigError: It does not start.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{number}.jpg" for number in range(len(contents))]
+        for path, content in zip(paths, contents, strict=True):
+            path.write_bytes(content)
+        script = Path(__file__).with_name("deepface_peer.py")
+        command = [str(python), str(script), *map(str, paths)]
+        # The interpreter is the one that the user names.
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+            while _answer(process) != "ready":
+                pass  # TensorFlow may have something to say first
+
+            def run() -> int:
+                assert process.stdin is not None  # noqa: S101 - narrows the type
+                process.stdin.write("again\n")
+                process.stdin.flush()
+                return int(_answer(process))
+
+            yield run
+
+
+def _answer(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None  # noqa: S101 - narrows the type
+    line = process.stdout.readline()
+    if not line:
+        msg = 'DeepFace has ended; its environment needs: pip install "deepface[tensorflow]" tf-keras flask mtcnn'
+        raise ConfigError(msg)
+    return line.strip()
 
 
 def naive_detection(spark: SparkSession, table: Path) -> int:

@@ -27,6 +27,12 @@ def _detection(detection: Figures) -> Iterator[str]:
         f"{_ratio(detection['times_as_fast_as_facenet_pytorch'])} |"
     )
     yield f"| the same faces (IoU 0.9) | {same['pairs']} of {same['faces']} | | |"
+    times, same = times["ours_with_screen"], detection["same_faces_with_screen"]
+    yield (
+        f"| detection with detector.screen | {_ms(times)} | facenet-pytorch | "
+        f"{_ratio(detection['times_as_fast_with_screen'])} |"
+    )
+    yield f"| the same faces with detector.screen | {same['pairs']} of {same['faces']} | | |"
     yield f"| detection against the limit of float32 | {detection['against_limit']:.2f} | 1 | |"
 
 
@@ -37,6 +43,12 @@ def _analysis(analysis: Figures) -> Iterator[str]:
         f"{_ms(times['facenet_pytorch_detection'])} | "
         f"{_ratio(analysis['times_as_fast_as_facenet_pytorch_detection'])} |"
     )
+    if peer := analysis.get("deepface"):
+        times = peer["milliseconds_per_photograph"]
+        yield (
+            f"| the same | {_ms(times['ours'])} | DeepFace.analyze with mtcnn: {_ms(times['deepface'])} | "
+            f"{_ratio(peer['times_as_fast_as_deepface'])} |"
+        )
 
 
 def _network(network: Figures) -> Iterator[str]:
@@ -45,7 +57,7 @@ def _network(network: Figures) -> Iterator[str]:
 
 
 def _loading(loading: Figures) -> Iterator[str]:
-    yield f"| until an analyzer is ready | {loading['seconds']:.2f} s | | |"
+    yield f"| from a process's start until it is ready | {loading['seconds']:.2f} s | | |"
 
 
 def _engines(engines: Figures) -> Iterator[str]:

@@ -14,15 +14,15 @@ import numpy.typing as npt
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection import boxes as box_ops
 from faceattr_udf.detection.boxes import FloatArray, IntArray
-from faceattr_udf.detection.pyramid import PNET_CELL, SummedAreas, pyramid_scales
+from faceattr_udf.detection.proposals import Candidates, Proposer
+from faceattr_udf.detection.pyramid import SummedAreas
+from faceattr_udf.detection.screen import NAME as SCREEN
 from faceattr_udf.runtime import Graph
 from faceattr_udf.weights import load_record
 
 UInt8Array = npt.NDArray[np.uint8]
 
 STAGES: Final = ("mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet")
-_PNET_STRIDE = 2
-_OVERLAP_IN_LEVEL = 0.5
 _OVERLAP = 0.7
 # Candidates per network call: bounds the memory of a crowd.
 _CHUNK = 512
@@ -51,19 +51,10 @@ class Detections:
         return len(self.boxes)
 
 
-@dataclass(slots=True, eq=False)
-class _Candidates:
-    boxes: FloatArray
-    scores: FloatArray
-    images: IntArray
-
-    def take(self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> "_Candidates":
-        return _Candidates(self.boxes[index], self.scores[index], self.images[index])
-
-
-def detector_version() -> str:
-    """Names the cascade's weights: changes exactly when one of the three networks does."""
-    return "mtcnn-" + "".join(load_record(stage).version[:4] for stage in STAGES)
+def detector_version(*, screen: bool = False) -> str:
+    """Names the weights in use: changes exactly when one of the cascade's three networks, or of the screen's, does."""
+    names = (*STAGES, SCREEN) if screen else STAGES
+    return "mtcnn-" + "".join(load_record(name).version[:4] for name in names)
 
 
 class Detector:
@@ -80,7 +71,8 @@ class Detector:
             WeightsError: A weights file is missing or altered.
         """
         self.config = config
-        self._pnet, self._rnet, self._onet = (Graph(stage, threads=threads) for stage in STAGES)
+        self._proposer = Proposer(config, threads)
+        self._rnet, self._onet = (Graph(stage, threads=threads) for stage in STAGES[1:])
 
     def detect(self, images: Sequence[UInt8Array]) -> list[Detections]:
         """Finds the faces of images of any mixture of sizes.
@@ -93,44 +85,34 @@ class Detector:
         """
         return [found for group in _groups(images) for found in self._detect_together(group)]
 
+    def follow(self, table: SummedAreas, boxes: FloatArray) -> tuple[IntArray, FloatArray]:
+        """What R-Net and O-Net make of proposals, each by itself: nothing is suppressed.
+
+        Args:
+            table: Of one image.
+            boxes: float32 (n, 4), square proposals.
+
+        Returns:
+            Which of them pass both networks, int64 (m,), and their final boxes, float32 (m, 4).
+        """
+        # The scores carry who is who: stages reorder and drop.
+        candidates = Candidates(boxes, np.arange(len(boxes), dtype=np.float32), np.zeros(len(boxes), dtype=np.int64))
+        for network, threshold in ((self._rnet, self.config.thresholds[1]), (self._onet, self.config.thresholds[2])):
+            candidates, (scores, offsets, *_) = self._run(network, candidates, [table])
+            passed = scores > threshold
+            candidates = candidates.take(passed)
+            candidates.boxes = box_ops.regress(candidates.boxes, offsets[passed], inclusive=True)
+            if network is self._rnet:
+                candidates.boxes = box_ops.square(candidates.boxes)
+        return candidates.scores.astype(np.int64), candidates.boxes
+
     def _detect_together(self, images: Sequence[UInt8Array]) -> list[Detections]:
         tables = [SummedAreas(image) for image in images]
-        candidates = self._propose(tables)
+        candidates = self._proposer.propose(tables)
         candidates = self._refine(candidates, tables)
         return self._finish(candidates, tables, len(images))
 
-    def _propose(self, tables: Sequence[SummedAreas]) -> _Candidates:
-        found: list[tuple[FloatArray, FloatArray, FloatArray, IntArray]] = []
-        least = _log_odds(self.config.thresholds[0])
-        for index, table in enumerate(tables):
-            scales = pyramid_scales(table.height, table.width, self.config.min_face_size, self.config.scale_factor)
-            for scale in scales:
-                (cells,) = self._pnet(table.level(scale)[None])
-                rows, columns = np.nonzero(cells[0, :, :, 0] >= least)
-                if len(rows) == 0:
-                    continue
-                corners = np.stack([columns, rows], axis=1).astype(np.float32) * _PNET_STRIDE
-                boxes = np.concatenate(
-                    [
-                        np.floor((corners + 1) / np.float32(scale)),
-                        np.floor((corners + PNET_CELL) / np.float32(scale)),
-                    ],
-                    axis=1,
-                )
-                passed = cells[0, rows, columns]
-                scores = 1.0 / (1.0 + np.exp(-passed[:, 0]))
-                kept = box_ops.suppress(boxes, scores, np.zeros(len(rows), dtype=np.int64), _OVERLAP_IN_LEVEL)
-                images_of = np.full(len(kept), index, dtype=np.int64)
-                found.append((boxes[kept], scores[kept], passed[kept, 1:], images_of))
-        if not found:
-            empty = np.zeros((0, 4), dtype=np.float32)
-            return _Candidates(empty, empty[:, 0], np.zeros(0, dtype=np.int64))
-        boxes, scores, offsets, owners = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        kept = box_ops.suppress(boxes, scores, owners, _OVERLAP)
-        boxes = box_ops.square(box_ops.regress(boxes[kept], offsets[kept], inclusive=False))
-        return _Candidates(boxes, scores[kept], owners[kept])
-
-    def _refine(self, candidates: _Candidates, tables: Sequence[SummedAreas]) -> _Candidates:
+    def _refine(self, candidates: Candidates, tables: Sequence[SummedAreas]) -> Candidates:
         candidates, (scores, offsets) = self._run(self._rnet, candidates, tables)
         passed = scores > self.config.thresholds[1]
         candidates, offsets = candidates.take(passed), offsets[passed]
@@ -140,7 +122,7 @@ class Detector:
         candidates.boxes = box_ops.square(box_ops.regress(candidates.boxes, offsets[kept], inclusive=True))
         return candidates
 
-    def _finish(self, candidates: _Candidates, tables: Sequence[SummedAreas], count: int) -> list[Detections]:
+    def _finish(self, candidates: Candidates, tables: Sequence[SummedAreas], count: int) -> list[Detections]:
         candidates, (scores, offsets, points) = self._run(self._onet, candidates, tables)
         passed = scores > self.config.thresholds[2]
         candidates, offsets, points = candidates.take(passed), offsets[passed], points[passed]
@@ -162,8 +144,8 @@ class Detector:
         return results
 
     def _run(
-        self, network: Graph, candidates: _Candidates, tables: Sequence[SummedAreas]
-    ) -> tuple[_Candidates, list[FloatArray]]:
+        self, network: Graph, candidates: Candidates, tables: Sequence[SummedAreas]
+    ) -> tuple[Candidates, list[FloatArray]]:
         """Cuts every candidate of every image to the network's input and runs them together."""
         # MATLAB's 1-based inclusive pixels, as the networks were trained: pixel x covers [x - 1, x).
         pixels = np.trunc(candidates.boxes).astype(np.int64)
@@ -200,8 +182,3 @@ def _groups(images: Sequence[UInt8Array]) -> Iterator[Sequence[UInt8Array]]:
         pixels += size
     if images:
         yield images[first:]
-
-
-def _log_odds(probability: float) -> float:
-    with np.errstate(divide="ignore"):
-        return float(np.log(probability) - np.log1p(-probability))

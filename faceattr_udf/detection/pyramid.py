@@ -58,9 +58,8 @@ class SummedAreas:
             float32 (floor(height * scale + 1), floor(width * scale + 1), 4), values 0-255; the last channel means
             nothing.
         """
-        height, width = int(self.height * scale + 1), int(self.width * scale + 1)
-        rows = _bins(np.zeros(1, np.int64), np.array([self.height]), height)[:, 0]
-        columns = _bins(np.zeros(1, np.int64), np.array([self.width]), width)[:, 0]
+        rows, columns = self._level_bins(scale)
+        height, width = rows.shape[1], columns.shape[1]
         parts = _parts(rows, columns)
         row_edges, column_edges = _edges(rows, parts), _edges(columns, parts)
         counts = np.diff(rows, axis=0).astype(np.float32)[0, :, None, None]
@@ -80,6 +79,46 @@ class SummedAreas:
             assert total is not None  # noqa: S101 - there is at least one part
             np.divide(total.reshape(-1, width, 4), counts[strip], out=level[strip], casting="same_kind")
         return level
+
+    def level_size(self, scale: float) -> tuple[int, int]:
+        """Height and width of a level."""
+        return int(self.height * scale + 1), int(self.width * scale + 1)
+
+    def windows(self, scale: float, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> FloatArray:
+        """Cuts windows out of a level without making the whole of it.
+
+        Args:
+            scale: Of the level; one whose bins are small enough for their sums to fit into 16 bits.
+            rows: int64 (n, h), for every window the level's rows that it shows.
+            columns: int64 (n, w).
+
+        Returns:
+            float32 (n, h, w, 4), exactly those pixels of `level`.
+        """
+        row_bins, column_bins = self._level_bins(scale)
+        assert _parts(row_bins, column_bins) == 1  # noqa: S101 - the caller asks for fine levels only
+        heights, widths = np.diff(row_bins, axis=0)[0], np.diff(column_bins, axis=0)[0]
+        words, stride = self._table.reshape(-1), self.width + 1
+        (top, bottom), (left, right) = row_bins * stride, column_bins
+        cut = np.empty((*rows.shape, columns.shape[1], 4), dtype=np.float32)
+        for start in range(0, len(rows), _STRIP):
+            row, column = rows[start : start + _STRIP], columns[start : start + _STRIP]
+            high, low = bottom[row][:, :, None], top[row][:, :, None]
+            far, near = right[column][:, None, :], left[column][:, None, :]
+            total = words.take(high + far).view(np.uint16)
+            total -= words.take(high + near).view(np.uint16)
+            total -= words.take(low + far).view(np.uint16)
+            total += words.take(low + near).view(np.uint16)
+            counts = heights[row].astype(np.float32)[:, :, None] * widths[column].astype(np.float32)[:, None, :]
+            part = cut[start : start + _STRIP]
+            np.divide(total.reshape(part.shape), counts[..., None], out=part, casting="same_kind")
+        return cut
+
+    def _level_bins(self, scale: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        height, width = self.level_size(scale)
+        origin = np.zeros(1, np.int64)
+        rows = _bins(origin, np.array([self.height]), height)[:, 0]
+        return rows, _bins(origin, np.array([self.width]), width)[:, 0]
 
     def resize(self, boxes: npt.NDArray[np.int64], size: int) -> FloatArray:
         """Resizes rectangles to squares; what lies outside the image is black.

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from shared_data import needs_shared, photographs
 
+from faceattr_udf.benchmarks.peers import agreement
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection import mtcnn
 from faceattr_udf.detection.mtcnn import Detections, Detector, detector_version
@@ -54,7 +55,12 @@ def test_the_version_names_the_weights() -> None:
     assert detector_version().startswith("mtcnn-")
 
 
-def _oracle() -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+@pytest.fixture(scope="module")
+def oracle() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    return list(_oracle())
+
+
+def _oracle() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     facenet_pytorch = pytest.importorskip("facenet_pytorch", reason="needs facenet-pytorch, the oracle")
     torch.set_num_threads(2)
     theirs = facenet_pytorch.MTCNN(keep_all=True, min_face_size=20)
@@ -64,13 +70,17 @@ def _oracle() -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
         boxes, _, landmarks = theirs.detect(pixels, landmarks=True)
         if boxes is None:
             boxes, landmarks = np.zeros((0, 4)), np.zeros((0, 5, 2))
-        yield path.name, pixels, np.asarray(boxes, dtype=np.float64), np.asarray(landmarks, dtype=np.float64)
+        yield pixels, np.asarray(boxes, dtype=np.float64), np.asarray(landmarks, dtype=np.float64)
 
 
 @needs_shared
-def test_finds_the_faces_that_facenet_pytorch_finds_and_no_others(detector: Detector) -> None:
+@pytest.mark.parametrize("screen", [False, True])
+def test_finds_the_faces_that_facenet_pytorch_finds_and_no_others(
+    oracle: list[tuple[np.ndarray, np.ndarray, np.ndarray]], screen: bool
+) -> None:
+    detector = Detector(DetectorConfig(screen=screen), threads=2)
     total = matched = close = extra = 0
-    for _, pixels, boxes, landmarks in _oracle():
+    for pixels, boxes, landmarks in oracle:
         (ours,) = detector.detect([pixels])
         total += len(boxes)
         extra += max(len(ours) - len(boxes), 0)
@@ -88,6 +98,21 @@ def test_finds_the_faces_that_facenet_pytorch_finds_and_no_others(detector: Dete
     assert matched >= 0.99 * total
     assert close >= 0.99 * total
     assert extra == 0
+
+
+@needs_shared
+def test_the_screen_misses_hardly_a_face_of_enlarged_photographs() -> None:
+    # Photographs that it did not learn from, made so large that their levels are screened.
+    everywhere, screened = (Detector(DetectorConfig(screen=screen), threads=2) for screen in (False, True))
+    pairs = total = 0
+    for path in [path for path in photographs() if not path.name.startswith("group-")][1::2]:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB").resize((3 * image.width, 3 * image.height)))
+        (expected,), (found,) = everywhere.detect([pixels]), screened.detect([pixels])
+        same, faces = agreement(found.boxes, expected.boxes)
+        pairs, total = pairs + same, total + faces
+    assert total > 200
+    assert pairs >= 0.95 * total
 
 
 @needs_shared

@@ -6,9 +6,11 @@ import shutil
 from importlib import resources
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file as load_safetensors
 from shared_data import SHARED, needs_shared
 
 from faceattr_udf.attributes import predictor
@@ -16,9 +18,11 @@ from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.attributes.predictor import MODELS, load_predictor, model_record
 from faceattr_udf.config import AttributesConfig
 from faceattr_udf.detection.mtcnn import STAGES
+from faceattr_udf.detection.screen import NAME as SCREEN
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.evaluation.faces import load_faces, read_table
 from faceattr_udf.evaluation.metrics import expected_age
+from faceattr_udf.networks.screen import ScreenNet
 from faceattr_udf.networks.served import Served
 from faceattr_udf.runtime import Graph
 from faceattr_udf.training import export
@@ -26,7 +30,7 @@ from faceattr_udf.training.checkpoint import load_network
 from faceattr_udf.training.export import PACKAGE_WEIGHTS, load_mtcnn
 from faceattr_udf.weights import WeightsRecord, is_shipped, load_file, load_record
 
-SHIPPED = (*STAGES, *(name for name, _ in MODELS.values() if is_shipped(name)))
+SHIPPED = (*STAGES, SCREEN, *(name for name, _ in MODELS.values() if is_shipped(name)))
 
 
 @pytest.fixture
@@ -93,6 +97,20 @@ def test_the_graph_of_a_stage_equals_its_network_in_torch(stage: str) -> None:
         outputs = [1.0 / (1.0 + np.exp(-cells[..., 0])), cells[..., 1:]]
     for ours, theirs in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
+
+
+def test_the_graph_of_the_screen_says_what_its_network_says() -> None:
+    network = ScreenNet()
+    network.load_state_dict(load_safetensors(PACKAGE_WEIGHTS / f"{SCREEN}.safetensors"))
+    smooth = cv2.resize(np.random.default_rng(0).uniform(0, 255, (12, 16, 4)), (320, 240)).astype(np.float32)
+    with torch.inference_mode():
+        expected = network.eval()(torch.from_numpy(smooth)[None])[0].numpy()
+    (logits,) = Graph(SCREEN)(smooth[None])
+    assert logits.shape == (1, *expected.shape)
+    # 8 bits: near, and on the same side of the threshold wherever the network is sure.
+    assert np.corrcoef(logits[0].ravel(), expected.ravel())[0, 1] > 0.98
+    sure = np.abs(expected) > 2.0
+    assert ((logits[0] >= 0) == (expected >= 0))[sure].mean() > 0.99
 
 
 def _in_torch(record: WeightsRecord, pixels: np.ndarray) -> dict[str, np.ndarray]:

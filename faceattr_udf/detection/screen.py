@@ -1,0 +1,71 @@
+"""The screen in front of P-Net: a small network at half of a level's resolution says where P-Net is to look.
+
+P-Net spends nearly all of its time on places where there is no face. The screen sees each level at half its size, with
+more of the surroundings than P-Net's 12 pixels, and answers for blocks of 4 x 4 of its cells. It was trained so that
+of every face at least one block passes from which the cascade finds it (`faceattr_udf.training.screen`).
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from faceattr_udf.detection.pyramid import SummedAreas
+from faceattr_udf.runtime import Graph
+
+NAME: Final = "mtcnn_screen"
+BLOCK: Final = 4
+"""Side of a block, in cells of P-Net."""
+
+LEAST_CELLS: Final = 25_000
+"""Cells of P-Net in a level from which on it is screened: small levels cost little, and small pictures have more of the
+faces that the cascade barely finds, of which the screen loses most."""
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+def block_of(cell: int) -> int:
+    """The row, or column, of the block of a cell: output i of the screen is centred on cells 4 i - 4 to 4 i - 1.
+
+    >>> [block_of(cell) for cell in (0, 3, 4)]
+    [1, 1, 2]
+    """
+    return cell // BLOCK + 1
+
+
+def block_grid(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of blocks of a half level of that many pixels: twice a stride of 2, rounded up."""
+    return (height + 3) // 4, (width + 3) // 4
+
+
+def pnet_cells(side: int) -> int:
+    """How many cells P-Net has along a level of that many pixels: its pooling rounds up."""
+    return max(0, (side - 1) // 2 - 4)
+
+
+def is_screened(height: int, width: int) -> bool:
+    """Whether a level of that many pixels is worth a look of the screen first."""
+    rows, columns = pnet_cells(height), pnet_cells(width)
+    return rows * columns >= LEAST_CELLS and min(rows, columns) >= BLOCK
+
+
+class Screen:
+    """Chooses blocks; one instance per thread."""
+
+    def __init__(self, threads: int = 1) -> None:
+        """Loads and verifies the network.
+
+        Raises:
+            WeightsError: A weights file is missing or altered.
+        """
+        self._graph = Graph(NAME, threads=threads)
+
+    def blocks(self, table: SummedAreas, scale: float) -> BoolArray:
+        """Which blocks of the level at `scale` may show a face.
+
+        Returns:
+            bool (rows, columns); block (i, j) has the cells 4 i - 4 to 4 i - 1 by 4 j - 4 to 4 j - 1, as far as there
+            are such: the network's stride of 4 pixels of the half level, seen from the centres of P-Net's cells.
+        """
+        (logits,) = self._graph(table.level(scale / 2.0)[None])
+        return np.asarray(logits[0] >= 0.0)
