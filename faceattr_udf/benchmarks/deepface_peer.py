@@ -10,16 +10,19 @@ detector's, which a package carries, are the real ones, so that the faces are.
 import os
 import sys
 
-os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
-os.environ["TF_NUM_INTEROP_THREADS"] = "1"
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "CUDA_VISIBLE_DEVICES": "",
+}
 
 
 def main() -> None:
     """Runs the loop of this module's docstring."""
-    from deepface import DeepFace  # noqa: PLC0415 - the environment above must be set before it loads TensorFlow
+    os.environ.update(_ENVIRONMENT)
+    from deepface import DeepFace  # noqa: PLC0415 - TensorFlow reads the environment when it is loaded
     from deepface.commons import weight_utils  # noqa: PLC0415
 
     weight_utils.download_weights_if_necessary = lambda file_name, *_, **__: file_name
