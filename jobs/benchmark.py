@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="OUT.json")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
-    parser.add_argument("--engines", nargs="+", choices=("sail", "spark"), default=("sail", "spark"))
+    parser.add_argument("--engines", nargs="+", choices=tuple(_ENGINES), default=tuple(_ENGINES))
     parser.add_argument(
         "--deepface",
         type=Path,

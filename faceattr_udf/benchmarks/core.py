@@ -12,7 +12,7 @@ import numpy as np
 
 from faceattr_udf.analyzer import FaceAnalyzer
 from faceattr_udf.attributes.predictor import load_predictor
-from faceattr_udf.benchmarks.peers import FacenetDetector, UInt8Array, agreement, deepface
+from faceattr_udf.benchmarks.peers import FacenetDetector, UInt8Array, agreement_of_all, deepface
 from faceattr_udf.benchmarks.rounds import take_turns
 from faceattr_udf.config import Config
 from faceattr_udf.detection.mtcnn import Detector
@@ -45,9 +45,8 @@ def detection(images: Sequence[UInt8Array], config: Config, rounds: int, gemm: f
     reference = theirs.detect(images)
 
     def same(detector: Detector) -> dict[str, int]:
-        found = detector.detect(images)
-        pairs = [agreement(mine.boxes, other) for mine, other in zip(found, reference, strict=True)]
-        return {"pairs": sum(pair for pair, _ in pairs), "faces": sum(faces for _, faces in pairs)}
+        pairs, faces = agreement_of_all([found.boxes for found in detector.detect(images)], reference)
+        return {"pairs": pairs, "faces": faces}
 
     operations = theirs.operations(images) / len(images)
     limit = 1000.0 * operations / gemm

@@ -19,6 +19,7 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from torch.utils.flop_counter import FlopCounterMode
 
 from faceattr_udf.config import DetectorConfig
+from faceattr_udf.detection.boxes import overlaps
 from faceattr_udf.errors import ConfigError
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -138,14 +139,16 @@ def agreement(ours: FloatArray, theirs: FloatArray, least: float = 0.9) -> tuple
     >>> agreement(box, box), agreement(box, box + 5)
     ((1, 1), (0, 1))
     """
-    corner = np.maximum(ours[:, None, :2], theirs[None, :, :2])
-    opposite = np.minimum(ours[:, None, 2:], theirs[None, :, 2:])
-    shared = np.maximum(opposite - corner, 0.0).prod(axis=2)
-    areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (ours, theirs)]
-    overlap = shared / np.maximum(areas[0][:, None] + areas[1][None, :] - shared, 1e-9)
+    overlap = overlaps(ours, theirs)
     pairs = 0
     while overlap.size and overlap.max() >= least:
         row, column = np.unravel_index(overlap.argmax(), overlap.shape)
         overlap[row], overlap[:, column] = 0.0, 0.0
         pairs += 1
     return pairs, max(len(ours), len(theirs))
+
+
+def agreement_of_all(ours: Sequence[FloatArray], theirs: Sequence[FloatArray]) -> tuple[int, int]:
+    """The sums of `agreement` over images."""
+    counts = [agreement(mine, other) for mine, other in zip(ours, theirs, strict=True)]
+    return sum(pairs for pairs, _ in counts), sum(faces for _, faces in counts)

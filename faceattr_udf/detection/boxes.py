@@ -37,6 +37,23 @@ def areas(boxes: FloatArray) -> FloatArray:
     return np.asarray(sizes[:, 0] * sizes[:, 1], dtype=np.float32)
 
 
+def overlaps(boxes: FloatArray, others: FloatArray) -> FloatArray:
+    """Intersection over union of every box with every other.
+
+    Args:
+        boxes: float32 (n, 4).
+        others: float32 (m, 4).
+
+    Returns:
+        float32 (n, m).
+    """
+    corner = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    opposite = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = np.maximum(opposite - corner, 0.0).prod(axis=2)
+    union = areas(boxes)[:, None] + areas(others)[None, :] - shared
+    return np.asarray(shared / np.maximum(union, 1e-9), dtype=np.float32)
+
+
 def suppress(boxes: FloatArray, scores: FloatArray, groups: IntArray, threshold: float) -> IntArray:
     """Greedy non-maximum suppression by intersection over union, independently per group.
 

@@ -71,7 +71,7 @@ class Detector:
             WeightsError: A weights file is missing or altered.
         """
         self.config = config
-        self._proposer = Proposer(config, threads)
+        self.proposer = Proposer(config, threads)
         self._rnet, self._onet = (Graph(stage, threads=threads) for stage in STAGES[1:])
 
     def detect(self, images: Sequence[UInt8Array]) -> list[Detections]:
@@ -108,7 +108,7 @@ class Detector:
 
     def _detect_together(self, images: Sequence[UInt8Array]) -> list[Detections]:
         tables = [SummedAreas(image) for image in images]
-        candidates = self._proposer.propose(tables)
+        candidates = self.proposer.propose(tables)
         candidates = self._refine(candidates, tables)
         return self._finish(candidates, tables, len(images))
 

@@ -105,10 +105,7 @@ class SummedAreas:
             row, column = rows[start : start + _STRIP], columns[start : start + _STRIP]
             high, low = bottom[row][:, :, None], top[row][:, :, None]
             far, near = right[column][:, None, :], left[column][:, None, :]
-            total = words.take(high + far).view(np.uint16)
-            total -= words.take(high + near).view(np.uint16)
-            total -= words.take(low + far).view(np.uint16)
-            total += words.take(low + near).view(np.uint16)
+            total = _sums(words, low, high, near, far)
             counts = heights[row].astype(np.float32)[:, :, None] * widths[column].astype(np.float32)[:, None, :]
             part = cut[start : start + _STRIP]
             np.divide(total.reshape(part.shape), counts[..., None], out=part, casting="same_kind")
@@ -148,16 +145,28 @@ class SummedAreas:
         total = None
         for top, bottom in pairwise(row_edges):
             for left, right in pairwise(column_edges):
-                part = words.take(bottom + right).view(np.uint16)
-                part -= words.take(bottom + left).view(np.uint16)
-                part -= words.take(top + right).view(np.uint16)
-                part += words.take(top + left).view(np.uint16)
+                part = _sums(words, top, bottom, left, right)
                 total = part if total is None else total + part.astype(np.uint32)
         assert total is not None  # noqa: S101 - there is at least one part
         resized = np.empty((len(boxes), size, size, 4), dtype=np.float32)
         total = total.reshape(resized.shape)
         np.divide(total, counts[..., None].astype(np.float32), out=resized, casting="same_kind")
         return resized
+
+
+def _sums(
+    words: npt.NDArray[np.uint64],
+    top: npt.NDArray[np.int64],
+    bottom: npt.NDArray[np.int64],
+    left: npt.NDArray[np.int64],
+    right: npt.NDArray[np.int64],
+) -> npt.NDArray[np.uint16]:
+    """The four sums of every rectangle, from its corners in the table: top and bottom as starts of rows."""
+    total = words.take(bottom + right).view(np.uint16)
+    total -= words.take(bottom + left).view(np.uint16)
+    total -= words.take(top + right).view(np.uint16)
+    total += words.take(top + left).view(np.uint16)
+    return total
 
 
 def _bins(low: npt.NDArray[np.int64], high: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:

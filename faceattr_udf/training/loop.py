@@ -19,6 +19,7 @@ from faceattr_udf.attributes.labels import ATTRIBUTES
 from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
 from faceattr_udf.evaluation.metrics import measure
 from faceattr_udf.training.augment import augment
+from faceattr_udf.training.averaging import average
 from faceattr_udf.training.objectives import Batch, Objective
 from faceattr_udf.training.sampling import batches, face_weights, with_people
 from faceattr_udf.training.settings import TrainingSettings
@@ -212,20 +213,8 @@ def _train_step(  # noqa: PLR0917 - one caller
     total.backward()  # type: ignore[no-untyped-call]  # torch's stub is untyped
     torch.nn.utils.clip_grad_norm_(state.network.parameters(), 5.0)
     state.optimizer.step()
-    _average(state, settings.average)
+    average(state.averaged, state.network, settings.average, state.step)
     return {"loss": float(total.detach())} | figures
-
-
-def _average(state: _State, decay: float) -> None:
-    # Young averages forget their start faster, so that they are useful from the first steps on.
-    decay = min(decay, (1.0 + state.step) / (10.0 + state.step))
-    with torch.no_grad():
-        current = state.network.state_dict()
-        for key, value in state.averaged.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(current[key], 1.0 - decay)
-            else:
-                value.copy_(current[key])
 
 
 def _validation_steps(steps: int, times: int) -> set[int]:

@@ -13,7 +13,6 @@ from faceattr_udf.benchmarks.peers import agreement
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection import proposals
 from faceattr_udf.detection.mtcnn import Detector
-from faceattr_udf.detection.proposals import Proposer
 from faceattr_udf.detection.screen import BLOCK, block_grid, block_of
 from faceattr_udf.evaluation.faces import read_table
 from faceattr_udf.networks.screen import ScreenNet
@@ -34,8 +33,7 @@ def _table() -> pa.Table:
 
 @pytest.fixture(scope="module")
 def teacher() -> Teacher:
-    config = DetectorConfig(screen=False)
-    return Teacher(Detector(config, threads=2), Proposer(config, threads=2))
+    return Teacher(Detector(DetectorConfig(screen=False), threads=2))
 
 
 def test_equal_seeds_draw_equal_pictures() -> None:
@@ -64,7 +62,7 @@ def test_the_blocks_of_the_targets_alone_find_the_faces(teacher: Teacher, monkey
     monkeypatch.setattr(proposals, "is_screened", lambda *_: True)
     monkeypatch.setattr(proposals, "_MOST_BLOCKS", 1.0)
     detector, plain = Detector(DetectorConfig(screen=True), threads=2), Detector(DetectorConfig(), threads=2)
-    screen = detector._proposer._screen
+    screen = detector.proposer._screen
     assert screen is not None
     pairs = total = 0
     for path in photographs()[9:17]:

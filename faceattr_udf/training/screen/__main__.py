@@ -23,7 +23,6 @@ from safetensors.torch import save_file
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection import screen
 from faceattr_udf.detection.mtcnn import Detector
-from faceattr_udf.detection.proposals import Proposer
 from faceattr_udf.errors import FaceattrError
 from faceattr_udf.evaluation.faces import read_table
 from faceattr_udf.networks.screen import ScreenNet
@@ -87,8 +86,7 @@ def learnt_from(folder: Path) -> list[npt.NDArray[np.uint8]]:
 
 
 def _pictures(faces: Path, photographs: list[npt.NDArray[np.uint8]], count: int, seed: int) -> list[Targets]:
-    config = DetectorConfig(screen=False)
-    teacher = Teacher(Detector(config), Proposer(config))
+    teacher = Teacher(Detector(DetectorConfig(screen=False)))
     canvases = Canvases(read_table(faces), photographs, seed)
     return [teacher.targets(canvases.draw()) for _ in range(count)]
 

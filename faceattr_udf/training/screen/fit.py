@@ -17,6 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from faceattr_udf.detection.screen import block_grid, is_screened
 from faceattr_udf.networks.screen import STRIDE, ScreenNet
+from faceattr_udf.training.averaging import average
 from faceattr_udf.training.screen.targets import Targets
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -25,6 +26,7 @@ _PATCH = 24  # blocks
 _BATCH = 48
 _EDGE = 4  # blocks at a cut edge see what is not there
 _LEARNING_RATE = 3e-3
+_DECAY = 0.995
 _FACE_WEIGHT = 4.0
 _CHOSEN = 2
 _NOTHING, _IGNORED, _FACE = 0, 1, 2
@@ -61,7 +63,7 @@ def fit(
             following = pool.submit(patches.batch)
             loss = _step(network, optimizer, pixels, labels)
             schedule.step()
-            _average(averaged, network, min(0.995, step / (9.0 + step)))
+            average(averaged, network, _DECAY, step - 1)
             if step % 400 == 0 or step == steps:
                 log({"step": step, "steps": steps, "loss": round(loss, 4), "passing": passing(averaged, watched)})
     return averaged
@@ -190,13 +192,3 @@ def _step(network: nn.Module, optimizer: torch.optim.Optimizer, pixels: torch.Te
     loss.backward()  # type: ignore[no-untyped-call]  # torch's stub is untyped
     optimizer.step()
     return float(loss.detach())
-
-
-def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
-    with torch.no_grad():
-        current = network.state_dict()
-        for key, value in averaged.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(current[key], 1.0 - decay)
-            else:
-                value.copy_(current[key])

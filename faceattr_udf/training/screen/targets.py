@@ -8,7 +8,6 @@ import numpy.typing as npt
 from faceattr_udf.detection import boxes as box_ops
 from faceattr_udf.detection.boxes import FloatArray
 from faceattr_udf.detection.mtcnn import Detector
-from faceattr_udf.detection.proposals import Proposer
 from faceattr_udf.detection.pyramid import SummedAreas, pyramid_scales
 from faceattr_udf.detection.screen import block_grid, block_of
 
@@ -36,9 +35,9 @@ class Targets:
 class Teacher:
     """The cascade without a screen, asked where it finds what it finds."""
 
-    def __init__(self, detector: Detector, proposer: Proposer) -> None:
-        """Takes both of one configuration, which has no screen."""
-        self._detector, self._proposer = detector, proposer
+    def __init__(self, detector: Detector) -> None:
+        """Takes a detector without a screen."""
+        self._detector = detector
 
     def targets(self, image: UInt8Array) -> Targets:
         """Follows every proposal of a picture through the cascade, each by itself."""
@@ -50,10 +49,10 @@ class Teacher:
         if len(found) == 0:
             return Targets(halves, [])
         boxes, cells = self._proposals(table, scales)
-        near = _overlaps(boxes, found.boxes).max(axis=1) >= _NEAR
+        near = box_ops.overlaps(boxes, found.boxes).max(axis=1) >= _NEAR
         boxes, cells = boxes[near], cells[near]
         which, final = self._detector.follow(table, box_ops.square(boxes))
-        same = _overlaps(final, found.boxes) >= _SAME
+        same = box_ops.overlaps(final, found.boxes) >= _SAME
         blocks = [
             np.unique([self._block(cell, halves) for cell in cells[which[same[:, face]]]], axis=0)
             for face in range(len(found))
@@ -62,10 +61,11 @@ class Teacher:
         return Targets(halves, blocks)
 
     def _proposals(self, table: SummedAreas, scales: list[float]) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        proposer = self._detector.proposer
         boxes, cells = [], []
         for level, scale in enumerate(scales):
-            rows, columns, values = self._proposer.cells(table, scale)
-            boxes.append(box_ops.regress(self._proposer.boxes(rows, columns, scale), values[:, 1:], inclusive=False))
+            rows, columns, values = proposer.cells(table, scale)
+            boxes.append(box_ops.regress(proposer.boxes(rows, columns, scale), values[:, 1:], inclusive=False))
             cells.append(np.stack([np.full(len(rows), level), rows, columns], axis=1))
         return np.concatenate(boxes), np.concatenate(cells)
 
@@ -74,11 +74,3 @@ class Teacher:
         level = int(cell[0])
         rows, columns = block_grid(*halves[level].shape[:2])
         return level, min(block_of(int(cell[1])), rows - 1), min(block_of(int(cell[2])), columns - 1)
-
-
-def _overlaps(boxes: FloatArray, others: FloatArray) -> FloatArray:
-    corner = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    opposite = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = np.maximum(opposite - corner, 0.0).prod(axis=2)
-    union = box_ops.areas(boxes)[:, None] + box_ops.areas(others)[None] - shared
-    return np.asarray(shared / np.maximum(union, 1e-9), dtype=np.float32)
