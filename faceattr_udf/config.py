@@ -121,7 +121,8 @@ class OutputConfig(_Section):
 class EnrichConfig(_Section):
     """How a run over a table proceeds."""
 
-    wave_images: int = Field(default=2_000, ge=1)
+    wave_images: int = Field(default=20_000, ge=1)
+    wave_seconds: float = Field(default=300.0, gt=0)
     delete_missing: bool = False
     max_batch_rows: int = Field(default=256, ge=1)
     max_batch_bytes: int = Field(default=64 * 2**20, ge=1)
@@ -133,6 +134,8 @@ class RuntimeConfig(_Section):
     """The resources of one Python worker."""
 
     threads: int = Field(default=0, ge=0)
+    isolated: bool = True
+    batch_seconds: float = Field(default=300.0, gt=0)
 
 
 class Config(_Section):

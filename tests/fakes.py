@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from faceattr_udf.config import Config
+from faceattr_udf.isolation import IsolatedAnalyzer
 from faceattr_udf.results import AgePrediction, BoundingBox, ClassPrediction, Face, ImageResult, ImageStatus, Quality
 from faceattr_udf.spark.udf import AnalyzerProvider
 
@@ -74,6 +76,24 @@ class Version:
 
     def __call__(self, config: Config) -> str:  # noqa: ARG002
         return self.version
+
+
+@dataclass(frozen=True)
+class LoadIsolated:
+    """Loads tests/obedient.py into a child, from a folder that a worker does not have on its path by itself."""
+
+    folder: str
+
+    def __call__(self, config: Config, threads: int) -> IsolatedAnalyzer:  # noqa: ARG002
+        if self.folder not in sys.path:
+            sys.path.append(self.folder)
+        from obedient import Obedient
+
+        return IsolatedAnalyzer(Obedient, config.runtime.batch_seconds)
+
+
+def obedient_provider() -> AnalyzerProvider:
+    return AnalyzerProvider(LoadIsolated(str(Path(__file__).parent)), Version("obedient-1"))
 
 
 def provider(seen: Path, version: str = "fake-1") -> AnalyzerProvider:

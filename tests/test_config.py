@@ -138,12 +138,15 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "output.crops": (True, True),
     "output.embeddings": (True, True),
     "enrich.wave_images": (7, False),
+    "enrich.wave_seconds": (7.5, False),
     "enrich.delete_missing": (True, False),
     "enrich.max_batch_rows": (7, False),
     "enrich.max_batch_bytes": (7, False),
     "enrich.max_batch_pixels": (7, False),
     "enrich.partitions": (7, False),
     "runtime.threads": (7, False),
+    "runtime.isolated": (False, False),
+    "runtime.batch_seconds": (5.5, False),
 }
 
 

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ _SECONDS = 0.5
 
 @dataclass
 class MemoryCurve:
-    """The largest worker's resident memory over time.
+    """The resident memory of the largest worker and its children over time.
 
     Attributes:
         samples: (seconds since the start, MiB), where there was a worker.
@@ -45,15 +45,16 @@ def watch_workers(*, embedded: bool) -> Iterator[MemoryCurve]:
     """Samples the resident memory of the largest worker while the block runs; Linux only, nothing elsewhere.
 
     Args:
-        embedded: The engine runs its workers as threads of this process, which is then the one that is watched.
-            Otherwise the Python processes that descend from this one are, which Spark's daemon has forked.
+        embedded: The engine runs its workers as threads of this process, which is then the one that is watched, with
+            all its children. Otherwise the largest Python worker that Spark's daemon has forked is, with its children.
     """
     curve, stop, started = MemoryCurve(), threading.Event(), time.monotonic()
 
     def sample() -> None:
         while not stop.wait(_SECONDS):
-            processes = [os.getpid()] if embedded else _workers()
-            sizes = [size for size in map(_resident, processes) if size]
+            parents = _parents()
+            processes = [os.getpid()] if embedded else _workers(parents)
+            sizes = [size for size in (_with_children(number, parents) for number in processes) if size]
             if sizes:
                 curve.samples.append((time.monotonic() - started, max(sizes)))
 
@@ -66,35 +67,38 @@ def watch_workers(*, embedded: bool) -> Iterator[MemoryCurve]:
         thread.join()
 
 
-def _workers() -> list[int]:
-    parents, names = {}, {}
-    for folder in _PROCESSES.glob("[0-9]*"):
-        try:
-            stat = (folder / "stat").read_text(encoding="utf-8")
-            command = (folder / "cmdline").read_text(encoding="utf-8")
-        except OSError:
-            continue  # it ended meanwhile
-        number = int(folder.name)
-        parents[number] = int(stat.rpartition(")")[2].split()[1])
-        names[number] = command
-    return [number for number in parents if "pyspark" in names[number] and _descends(number, parents)]
+def _workers(parents: Mapping[int, int]) -> list[int]:
+    """The processes that Spark's daemon of Python workers has forked, below this process."""
+    daemons = {number for number in parents if b"pyspark.daemon" in _read(number, "cmdline")}
+    return [number for number in daemons if parents[number] in daemons and os.getpid() in _ancestors(number, parents)]
 
 
-def _descends(number: int, parents: dict[int, int]) -> bool:
+def _parents() -> dict[int, int]:
+    stats = {int(folder.name): _read(int(folder.name), "stat") for folder in _PROCESSES.glob("[0-9]*")}
+    # A command's name, in brackets, may contain anything.
+    return {number: int(stat.rpartition(b")")[2].split()[1]) for number, stat in stats.items() if stat}
+
+
+def _ancestors(number: int, parents: Mapping[int, int]) -> Iterator[int]:
     while number in parents:
         number = parents[number]
-        if number == os.getpid():
-            return True
-    return False
+        yield number
+
+
+def _with_children(number: int, parents: Mapping[int, int]) -> float:
+    """MiB of a process and of all that descend from it: an isolated analyzer works in a child."""
+    return _resident(number) + sum(_resident(other) for other in parents if number in _ancestors(other, parents))
+
+
+def _read(number: int, name: str) -> bytes:
+    try:
+        return (_PROCESSES / str(number) / name).read_bytes()
+    except OSError:
+        return b""  # it ended meanwhile
 
 
 def _resident(number: int) -> float:
-    """MiB."""
-    try:
-        status = (_PROCESSES / str(number) / "status").read_text(encoding="utf-8")
-    except OSError:
-        return 0.0
-    for line in status.splitlines():
-        if line.startswith("VmRSS:"):
+    for line in _read(number, "status").splitlines():
+        if line.startswith(b"VmRSS:"):
             return int(line.split()[1]) / 1024.0
     return 0.0

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
 from faceattr_udf.spark.images import ImagesTable
+from faceattr_udf.spark.pacing import Pace
 from faceattr_udf.spark.progress import Progress
 from faceattr_udf.spark.runs import Run, RunsTable
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, RUNS, faces_table
@@ -173,14 +174,17 @@ class _Night:
         self._checkpoint("planned")
         self._log.info("planned", pending=total)
         progress = Progress(total)
+        pace = Pace(self._config.enrich.wave_images, self._config.enrich.wave_seconds)
         left, number = pending, 0
         while True:
-            wave = left.orderBy("image_id").limit(self._config.enrich.wave_images)
+            started = progress.seconds
+            wave = left.orderBy("image_id").limit(pace.images)
             bounds = wave.agg(F.min("image_id").alias("first"), F.max("image_id").alias("last")).first()
             if bounds is None or bounds["first"] is None:
                 return
             images, faces = self._wave(f"wave_{number}", left, bounds["first"], bounds["last"])
             self._log.info("wave", **progress.advance(images, faces))
+            pace.learn(images, progress.seconds - started)
             left = pending.where(F.col("image_id") > bounds["last"])
             number += 1
 

@@ -6,27 +6,21 @@ remains integers, and a timestamp keeps its zone.
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
 from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.config import Config
+from faceattr_udf.isolation import Analyzer, IsolatedAnalyzer
 from faceattr_udf.results import Face, ImageResult, ImageStatus
 from faceattr_udf.spark.schemas import arrow_type, result_struct
 
 BatchFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
-
-
-class Analyzer(Protocol):
-    """What the Spark layer needs of `faceattr_udf.analyzer.FaceAnalyzer`."""
-
-    def analyze(self, contents: Sequence[bytes | None]) -> list[ImageResult]:
-        """Returns one result per image."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -42,10 +36,17 @@ class AnalyzerProvider:
     model_version: Callable[[Config], str]
 
 
-def _load(config: Config, threads: int) -> Analyzer:
-    from faceattr_udf.analyzer import FaceAnalyzer  # noqa: PLC0415  # native libraries, for workers only
+def load_analyzer(config: Config, threads: int) -> Analyzer:
+    """Loads the product's own analyzer into this process."""
+    from faceattr_udf.analyzer import FaceAnalyzer  # noqa: PLC0415  # native libraries, where images are analysed only
 
     return FaceAnalyzer.from_config(config, threads=threads)
+
+
+def _load(config: Config, threads: int) -> Analyzer:
+    if not config.runtime.isolated:
+        return load_analyzer(config, threads)
+    return IsolatedAnalyzer(partial(load_analyzer, config, threads), config.runtime.batch_seconds)
 
 
 def _model_version(config: Config) -> str:
@@ -62,7 +63,8 @@ class AnalyzerPool:
     """Analyzers of one configuration in one process, each used by one thread at a time and loaded when first needed.
 
     A Spark worker is a process with one thread and gets one analyzer. The embedded engine runs its tasks as threads of
-    one process; they take turns so that no more analyzers are in memory than the machine has cores.
+    one process; they take turns so that no more analyzers are in memory than the machine has cores. An isolated
+    analyzer works in a child process, so that those threads do not wait for each other's Python.
     """
 
     def __init__(self, load: Callable[[], Analyzer], size: int) -> None:
