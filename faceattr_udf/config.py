@@ -73,7 +73,7 @@ class DetectorConfig(_Section):
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
     scale_factor: float = Field(default=0.709, gt=0.0, lt=1.0)
     border: Literal["clip", "zero"] = "clip"
-    screen: bool = False
+    screen: bool = True
     max_faces: int = Field(default=0, ge=0)
     largest_only: bool = False
 

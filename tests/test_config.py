@@ -122,7 +122,7 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "detector.thresholds": ([0.6, 0.7, 0.71], True),
     "detector.scale_factor": (0.7, True),
     "detector.border": ("zero", True),
-    "detector.screen": (True, True),
+    "detector.screen": (False, True),
     "detector.max_faces": (1, True),
     "detector.largest_only": (True, True),
     "attributes.model": ("separate_grey", True),

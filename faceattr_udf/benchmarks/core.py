@@ -31,10 +31,10 @@ def detection(images: Sequence[UInt8Array], config: Config, rounds: int, gemm: f
         gemm: Floating-point operations per second that the machine's matrix product reaches.
     """
     ours, theirs = Detector(config.detector), FacenetDetector(config.detector)
-    screened = Detector(config.detector.model_copy(update={"screen": True}))
+    everywhere = Detector(config.detector.model_copy(update={"screen": False}))
     contenders = {
         "ours": lambda: ours.detect(images),
-        "ours_with_screen": lambda: screened.detect(images),
+        "ours_without_screen": lambda: everywhere.detect(images),
         "facenet_pytorch": lambda: theirs.detect(images),
     }
     # It batches images of one size only.
@@ -55,13 +55,14 @@ def detection(images: Sequence[UInt8Array], config: Config, rounds: int, gemm: f
         "photographs": len(images),
         "milliseconds_per_photograph": milliseconds,
         "times_as_fast_as_facenet_pytorch": times.ratio("facenet_pytorch", "ours"),
-        "times_as_fast_with_screen": times.ratio("facenet_pytorch", "ours_with_screen"),
+        "times_as_fast_without_screen": times.ratio("facenet_pytorch", "ours_without_screen"),
         "facenet_pytorch_batched_against_not": batches.ratio("facenet_pytorch", "batched"),
         "same_faces": same(ours),
-        "same_faces_with_screen": same(screened),
+        "same_faces_without_screen": same(everywhere),
         "giga_operations_per_photograph": round(operations / 1e9, 2),
         "limit_milliseconds": round(limit, 1),
         "against_limit": round(milliseconds["ours"]["median"] / limit, 2),
+        "against_limit_without_screen": round(milliseconds["ours_without_screen"]["median"] / limit, 2),
     }
 
 

@@ -11,15 +11,15 @@ from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection import boxes as box_ops
 from faceattr_udf.detection.boxes import FloatArray, IntArray
 from faceattr_udf.detection.pyramid import PNET_CELL, SummedAreas, pyramid_scales
-from faceattr_udf.detection.screen import BLOCK, BoolArray, Screen, is_screened, pnet_cells
+from faceattr_udf.detection.screen import BLOCK, TILE, BoolArray, Screen, is_screened, pnet_cells
 from faceattr_udf.runtime import Graph
 
 _STRIDE: Final = 2
-_WINDOW: Final = (BLOCK - 1) * _STRIDE + PNET_CELL
+_WINDOW: Final = (TILE - 1) * _STRIDE + PNET_CELL
 _OVERLAP_IN_LEVEL: Final = 0.5
 _OVERLAP: Final = 0.7
-# Share of blocks beyond which the whole level is cheaper than windows, which overlap.
-_MOST_BLOCKS: Final = 0.25
+# Share of tiles beyond which the whole level is cheaper than windows, which overlap.
+_MOST_TILES: Final = 0.25
 # A level this coarse has bins that do not fit into the table's 16 bits; it is small, and P-Net sees the whole of it.
 _COARSEST: Final = 0.08
 
@@ -85,9 +85,9 @@ class Proposer:
     def cells(self, table: SummedAreas, scale: float) -> tuple[IntArray, IntArray, FloatArray]:
         """P-Net's cells of a level that pass its threshold: rows, columns, and (n, 5) log-odds and regression."""
         if self._screen and is_screened(*table.level_size(scale)) and scale >= _COARSEST:
-            blocks = self._screen.blocks(table, scale)
-            if blocks.mean() <= _MOST_BLOCKS:
-                rows, columns, cells = cells_of_blocks(self._pnet, table, scale, blocks)
+            tiles = self._screen.tiles(table, scale)
+            if tiles.mean() <= _MOST_TILES:
+                rows, columns, cells = cells_of_tiles(self._pnet, table, scale, tiles)
                 passed = cells[:, 0] >= self._least
                 return rows[passed], columns[passed], cells[passed]
         (level,) = self._pnet(table.level(scale)[None])
@@ -95,26 +95,26 @@ class Proposer:
         return rows, columns, level[0, rows, columns]
 
 
-def cells_of_blocks(
-    pnet: Graph, table: SummedAreas, scale: float, blocks: BoolArray
+def cells_of_tiles(
+    pnet: Graph, table: SummedAreas, scale: float, tiles: BoolArray
 ) -> tuple[IntArray, IntArray, FloatArray]:
-    """Runs P-Net on blocks of a level, with the same numbers as on the whole level.
+    """Runs P-Net on tiles of a level, with the same numbers as on the whole level.
 
     Args:
         pnet: P-Net.
         table: The image.
         scale: Of the level.
-        blocks: bool (rows, columns), as `Screen.blocks` gives them.
+        tiles: bool (rows, columns), as `Screen.tiles` gives them.
 
     Returns:
-        Row and column, int64 (n,), and float32 (n, 5) of every cell of these blocks, row by row.
+        Row and column, int64 (n,), and float32 (n, 5) of every cell of these tiles, row by row.
     """
     sides = table.level_size(scale)
     counts = [pnet_cells(side) for side in sides]
-    chosen = np.stack(np.nonzero(blocks), axis=1)
-    starts = chosen * BLOCK - BLOCK  # the first block begins before the level
-    chosen = starts[((starts + BLOCK > 0) & (starts < counts)).all(axis=1)]
-    first = np.clip(chosen, 0, np.array(counts) - BLOCK)
+    chosen = np.stack(np.nonzero(tiles), axis=1)
+    starts = chosen * TILE - BLOCK  # the first tile begins before the level
+    chosen = starts[((starts + TILE > 0) & (starts < counts)).all(axis=1)]
+    first = np.clip(chosen, 0, np.array(counts) - TILE)
     # Where a level has an odd side its last cell looks at one pixel less, like every cell of a window that ends there.
     short = first * _STRIDE + _WINDOW > np.array(sides)
     found = []
@@ -127,14 +127,12 @@ def cells_of_blocks(
             rows = corner[:, :1] + np.arange(_WINDOW - low)
             columns = corner[:, 1:] + np.arange(_WINDOW - narrow)
             (cells,) = pnet(table.windows(scale, rows, columns))
-            steps = np.arange(BLOCK)
+            steps = np.arange(TILE)
             row = np.broadcast_to((first[which, :1] + steps)[:, :, None], cells.shape[:3])
             column = np.broadcast_to((first[which, 1:] + steps)[:, None, :], cells.shape[:3])
             # A window at the border was moved inside and shows cells of its neighbours, too.
             inside = (row >= chosen[which, 0][:, None, None]) & (column >= chosen[which, 1][:, None, None])
-            inside &= (row < chosen[which, 0][:, None, None] + BLOCK) & (
-                column < chosen[which, 1][:, None, None] + BLOCK
-            )
+            inside &= (row < chosen[which, 0][:, None, None] + TILE) & (column < chosen[which, 1][:, None, None] + TILE)
             found.append((row[inside], column[inside], cells[inside]))
     if not found:
         none = np.zeros(0, dtype=np.int64)

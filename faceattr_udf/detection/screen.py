@@ -2,7 +2,9 @@
 
 P-Net spends nearly all of its time on places where there is no face. The screen sees each level at half its size, with
 more of the surroundings than P-Net's 12 pixels, and answers for blocks of 4 x 4 of its cells. It was trained so that
-of every face at least one block passes from which the cascade finds it (`faceattr_udf.training.screen`).
+of every face at least one block passes from which the cascade finds it (`faceattr_udf.training.screen`). P-Net looks at
+tiles of 2 x 2 blocks, of which one passes: for so small a window most of the pixels are its margin, and the neighbours
+that come along have the cells that some faces need.
 """
 
 from typing import Final
@@ -16,6 +18,12 @@ from faceattr_udf.runtime import Graph
 NAME: Final = "mtcnn_screen"
 BLOCK: Final = 4
 """Side of a block, in cells of P-Net."""
+
+TILE: Final = 2 * BLOCK
+"""Side of a tile, in cells of P-Net."""
+
+LEAST_LOGIT: Final = -1.0
+"""Below 0, which the network was trained to decide at, because that lost three times as many faces."""
 
 LEAST_CELLS: Final = 25_000
 """Cells of P-Net in a level from which on it is screened: small levels cost little, and small pictures have more of the
@@ -46,7 +54,7 @@ def pnet_cells(side: int) -> int:
 def is_screened(height: int, width: int) -> bool:
     """Whether a level of that many pixels is worth a look of the screen first."""
     rows, columns = pnet_cells(height), pnet_cells(width)
-    return rows * columns >= LEAST_CELLS and min(rows, columns) >= BLOCK
+    return rows * columns >= LEAST_CELLS and min(rows, columns) >= TILE
 
 
 class Screen:
@@ -60,12 +68,25 @@ class Screen:
         """
         self._graph = Graph(NAME, threads=threads)
 
-    def blocks(self, table: SummedAreas, scale: float) -> BoolArray:
-        """Which blocks of the level at `scale` may show a face.
+    def tiles(self, table: SummedAreas, scale: float) -> BoolArray:
+        """Which tiles of the level at `scale` may show a face.
 
         Returns:
-            bool (rows, columns); block (i, j) has the cells 4 i - 4 to 4 i - 1 by 4 j - 4 to 4 j - 1, as far as there
+            bool (rows, columns); tile (i, j) has the cells 8 i - 4 to 8 i + 3 by 8 j - 4 to 8 j + 3, as far as there
             are such: the network's stride of 4 pixels of the half level, seen from the centres of P-Net's cells.
         """
         (logits,) = self._graph(table.level(scale / 2.0)[None])
-        return np.asarray(logits[0] >= 0.0)
+        return tiles_of(logits[0] >= LEAST_LOGIT)
+
+
+def tiles_of(blocks: BoolArray) -> BoolArray:
+    """The tiles of which at least one block passes.
+
+    >>> tiles_of(np.array([[True, False, False], [False, False, False], [False, False, True]]))
+    array([[ True, False],
+           [False,  True]])
+    """
+    rows, columns = blocks.shape
+    whole = np.zeros((rows + rows % 2, columns + columns % 2), dtype=np.bool_)
+    whole[:rows, :columns] = blocks
+    return whole[::2, ::2] | whole[1::2, ::2] | whole[::2, 1::2] | whole[1::2, 1::2]

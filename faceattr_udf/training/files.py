@@ -43,6 +43,7 @@ def write_graph(
 
     shape = [-1 if axis in dynamic else size for axis, size in enumerate(example.shape)]
     converted = ov.convert_model(served.eval(), example_input=example, input=[ov.PartialShape(shape)])
+    _pool_without_indices(converted)
     if precision == "int8_constants":
         import nncf  # noqa: PLC0415 - as above
 
@@ -50,6 +51,25 @@ def write_graph(
     if precision == "int8":
         converted = _quantize(converted, faces)
     _save(converted, stem, half=precision != "float32")
+
+
+def _pool_without_indices(model: Any) -> None:  # noqa: ANN401 - OpenVINO has no types
+    """Makes each maximum pooling one that does not also say where the maxima are, which nobody asks and all pay for."""
+    from openvino import opset1 as ops  # noqa: PLC0415 - as above
+
+    for operation in model.get_ordered_ops():
+        if operation.get_type_name() == "MaxPool":
+            attributes = operation.get_attributes()
+            pooled = ops.max_pool(
+                operation.input_value(0),
+                attributes["strides"],
+                attributes["pads_begin"],
+                attributes["pads_end"],
+                attributes["kernel"],
+                attributes["rounding_type"].removesuffix("_torch"),
+                attributes["auto_pad"],
+            )
+            operation.output(0).replace(pooled.output(0))
 
 
 def _quantize(model: Any, faces: Sequence[npt.NDArray[Any]] | npt.NDArray[np.uint8] | None) -> Any:  # noqa: ANN401 - OpenVINO has no types

@@ -101,19 +101,20 @@ def test_finds_the_faces_that_facenet_pytorch_finds_and_no_others(
 
 
 @needs_shared
-def test_the_screen_misses_hardly_a_face_of_enlarged_photographs() -> None:
+@pytest.mark.parametrize("factor", [2, 3])
+def test_the_screen_misses_hardly_a_face_of_enlarged_photographs(factor: int) -> None:
     # Photographs that it did not learn from, made so large that their levels are screened.
     everywhere, screened = (Detector(DetectorConfig(screen=screen), threads=2) for screen in (False, True))
     ours, theirs = [], []
     for path in [path for path in photographs() if not path.name.startswith("group-")][1::2]:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB").resize((3 * image.width, 3 * image.height)))
+            pixels = np.asarray(image.convert("RGB").resize((factor * image.width, factor * image.height)))
         (expected,), (found,) = everywhere.detect([pixels]), screened.detect([pixels])
         ours.append(found.boxes)
         theirs.append(expected.boxes)
     pairs, total = agreement_of_all(ours, theirs)
     assert total > 200
-    assert pairs >= 0.95 * total
+    assert pairs >= 0.985 * total
 
 
 @needs_shared

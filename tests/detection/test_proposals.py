@@ -8,9 +8,9 @@ from shared_data import needs_shared, photographs
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection import proposals
 from faceattr_udf.detection.mtcnn import Detector
-from faceattr_udf.detection.proposals import Proposer, cells_of_blocks
+from faceattr_udf.detection.proposals import Proposer, cells_of_tiles
 from faceattr_udf.detection.pyramid import SummedAreas
-from faceattr_udf.detection.screen import BLOCK, pnet_cells
+from faceattr_udf.detection.screen import TILE, pnet_cells
 from faceattr_udf.runtime import Graph
 
 
@@ -31,36 +31,36 @@ def test_pnet_has_as_many_cells_as_it_says(pnet: Graph, side: int) -> None:
 
 @pytest.mark.parametrize("height", [64, 65, 66, 67, 68, 69, 70, 71])
 @pytest.mark.parametrize("width", [80, 81, 83, 86])
-def test_all_blocks_together_are_the_whole_level(pnet: Graph, height: int, width: int) -> None:
+def test_all_tiles_together_are_the_whole_level(pnet: Graph, height: int, width: int) -> None:
     table = SummedAreas(_noise(height, width))
     (whole,) = pnet(table.level(0.9)[None])
-    rows, columns, cells = cells_of_blocks(pnet, table, 0.9, np.ones((40, 40), dtype=bool))
+    rows, columns, cells = cells_of_tiles(pnet, table, 0.9, np.ones((40, 40), dtype=bool))
     assert np.array_equal(rows * whole.shape[2] + columns, np.arange(whole.shape[1] * whole.shape[2]))
     np.testing.assert_allclose(cells, whole[0].reshape(-1, 5), atol=1e-4)
 
 
-def test_a_block_has_its_own_cells_and_no_others(pnet: Graph) -> None:
+def test_a_tile_has_its_own_cells_and_no_others(pnet: Graph) -> None:
     table = SummedAreas(_noise(120, 100))
-    blocks = np.zeros((14, 12), dtype=bool)
-    blocks[3, 5] = True
-    rows, columns, _ = cells_of_blocks(pnet, table, 1.0, blocks)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8, 11, 16, 19)
-    assert len(rows) == BLOCK * BLOCK
+    tiles = np.zeros((7, 6), dtype=bool)
+    tiles[3, 4] = True
+    rows, columns, _ = cells_of_tiles(pnet, table, 1.0, tiles)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 27, 28, 35)
+    assert len(rows) == TILE * TILE
 
 
-def test_no_blocks_have_no_cells(pnet: Graph) -> None:
-    rows, columns, cells = cells_of_blocks(pnet, SummedAreas(_noise(60, 60)), 1.0, np.zeros((8, 8), dtype=bool))
+def test_no_tiles_have_no_cells(pnet: Graph) -> None:
+    rows, columns, cells = cells_of_tiles(pnet, SummedAreas(_noise(60, 60)), 1.0, np.zeros((8, 8), dtype=bool))
     assert (len(rows), len(columns), cells.shape) == (0, 0, (0, 5))
 
 
 @needs_shared
-def test_blocks_that_all_pass_give_the_candidates_of_no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_that_all_pass_give_the_candidates_of_no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     with Image.open(photographs()[0]) as image:
         pixels = np.asarray(image.convert("RGB"))
-    monkeypatch.setattr(proposals, "_MOST_BLOCKS", 1.0)
-    screened, plain = Proposer(DetectorConfig(screen=True)), Proposer(DetectorConfig())
+    monkeypatch.setattr(proposals, "_MOST_TILES", 1.0)
+    screened, plain = Proposer(DetectorConfig(screen=True)), Proposer(DetectorConfig(screen=False))
     assert screened._screen is not None
-    monkeypatch.setattr(screened._screen, "blocks", lambda *_: np.ones((400, 400), dtype=bool))
+    monkeypatch.setattr(screened._screen, "tiles", lambda *_: np.ones((400, 400), dtype=bool))
     table = SummedAreas(pixels)
     ours, theirs = screened.propose([table]), plain.propose([table])
     np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=0.01)

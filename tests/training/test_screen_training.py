@@ -13,7 +13,7 @@ from faceattr_udf.benchmarks.peers import agreement_of_all
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection import proposals
 from faceattr_udf.detection.mtcnn import Detector
-from faceattr_udf.detection.screen import BLOCK, block_grid, block_of
+from faceattr_udf.detection.screen import BLOCK, block_grid, block_of, tiles_of
 from faceattr_udf.evaluation.faces import read_table
 from faceattr_udf.networks.screen import ScreenNet
 from faceattr_udf.training.screen.canvases import Canvases
@@ -60,8 +60,11 @@ def test_a_picture_without_a_face_has_levels_and_no_targets(teacher: Teacher) ->
 @needs_shared
 def test_the_blocks_of_the_targets_alone_find_the_faces(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposals, "is_screened", lambda *_: True)
-    monkeypatch.setattr(proposals, "_MOST_BLOCKS", 1.0)
-    detector, plain = Detector(DetectorConfig(screen=True), threads=2), Detector(DetectorConfig(), threads=2)
+    monkeypatch.setattr(proposals, "_MOST_TILES", 1.0)
+    detector, plain = (
+        Detector(DetectorConfig(screen=True), threads=2),
+        Detector(DetectorConfig(screen=False), threads=2),
+    )
     screen = detector.proposer._screen
     assert screen is not None
     ours, theirs = [], []
@@ -75,7 +78,7 @@ def test_the_blocks_of_the_targets_alone_find_the_faces(teacher: Teacher, monkey
                 chosen[level][row, column] = True
         assert chosen[0].mean() < 0.3
         answers = iter(chosen)  # the detector asks level by level
-        monkeypatch.setattr(screen, "blocks", lambda *_, answers=answers: next(answers))
+        monkeypatch.setattr(screen, "tiles", lambda *_, answers=answers: tiles_of(next(answers)))
         (found,), (expected,) = detector.detect([picture]), plain.detect([picture])
         ours.append(found.boxes)
         theirs.append(expected.boxes)
