@@ -55,8 +55,7 @@ def write_graph(
 
 def _pool_without_indices(model: Any) -> None:  # noqa: ANN401 - OpenVINO has no types
     """Makes each maximum pooling one that does not also say where the maxima are, which nobody asks and all pay for."""
-    from openvino import opset1 as ops  # noqa: PLC0415 - as above
-
+    ops = load_openvino().opset1
     for operation in model.get_ordered_ops():
         if operation.get_type_name() == "MaxPool":
             attributes = operation.get_attributes()

@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import ConfigError
+from faceattr_udf.isolation import IsolatedAnalyzer
+from faceattr_udf.results import ImageResult
 from faceattr_udf.spark import session
 from faceattr_udf.spark.runs import Run, RunsTable
 from faceattr_udf.spark.schemas import RUNS
@@ -154,6 +156,23 @@ def test_a_night_over_broken_images_and_odd_names(sail_engine: Engine, tmp_path:
     settings = json.loads(run["config"])["engine"]["settings"]
     assert set(settings.values()) == {"(hidden)"}
     assert len(settings) == len(SETTINGS) - 1
+
+
+class Quoting:
+    """An analyzer that fails with the content in its message."""
+
+    def analyze(self, contents: Sequence[bytes | None]) -> list[ImageResult]:
+        raise KeyError(contents[0])
+
+
+def test_an_analyzer_that_fails_in_its_process_quotes_no_image(capfd: pytest.CaptureFixture[str]) -> None:
+    analyzer = IsolatedAnalyzer(Quoting, 60)
+    with pytest.raises(RuntimeError, match=r"KeyError") as caught:
+        analyzer.analyze([TEXT])
+    analyzer.close()
+    captured = capfd.readouterr()
+    assert "KeyError" in captured.err
+    assert traces(captured.err + captured.out + str(caught.value)) == []
 
 
 def test_a_run_does_not_record_the_password_in_an_address(sail_engine: Engine, tmp_path: Path) -> None:
