@@ -21,23 +21,28 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint package clean
+.PHONY: help install demo test lint package lock audit clean
 
 help:
 	@echo 'make demo     install, then enrich real photographs and show the faces (PHOTOS=folder, ENGINE=sail|spark)'
 	@echo 'make test     install, then run all tests'
 	@echo 'make lint     install, then check style, types and import directions'
 	@echo 'make package  dist/faceattr_udf.zip and dist/faceattr_env.tar.gz for spark-submit'
+	@echo 'make audit    install, then look the locked packages up in a database of known vulnerabilities'
+	@echo 'make lock     resolve the dependencies of pyproject.toml anew; UPGRADE=1 takes newer versions of all'
 	@echo 'make install  only install, into $(VENV)'
 	@echo 'make clean    remove what the commands above made, the environment included'
 
 install: $(STAMP)
 
-# The stamp makes a second `make` install nothing, until pyproject.toml changes.
-$(STAMP): pyproject.toml
+# The stamp makes a second `make` install nothing, until pyproject.toml or the lock changes.
+$(STAMP): pyproject.toml requirements-dev.lock
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@# First what the second needs to build what comes as sources only, which would otherwise fetch tools of its own.
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-build-isolation --requirement requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # One folder of tables per engine and photograph folder, so that a second run finds its own tables and infers nothing.
@@ -74,13 +79,29 @@ package:
 	@$(CHECK_PYTHON)
 	@rm -rf build dist $(PACKED)
 	$(PYTHON) -m venv $(PACKED)
-	$(PACKED)/bin/python -m pip install --quiet . venv-pack
+	$(PACKED)/bin/python -m pip install --quiet --require-hashes --only-binary :all: --requirement requirements.lock
 	@# A wheel is a zip with the package at its root, which is what --py-files asks for.
-	$(PACKED)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PACKED)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(PACKED)/bin/python -m pip install --quiet --no-deps dist/faceattr_udf-*.whl
 	@mv dist/faceattr_udf-*.whl dist/faceattr_udf.zip
 	$(PACKED)/bin/venv-pack --quiet --prefix $(PACKED) --output dist/faceattr_env.tar.gz
 	@rm -rf build $(PACKED)
 	@ls -lh dist
+
+# Two files, for any platform and Python: what everything here runs with, and the part of it that executors get, in the
+# same versions. Versions that are locked stay where pyproject.toml still agrees.
+RESOLVE = .cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) pyproject.toml
+lock:
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv .cache/lock
+	.cache/lock/bin/python -m pip install --quiet uv
+	$(RESOLVE) --extra dev --output-file requirements-dev.lock
+	$(RESOLVE) --extra package --constraint requirements-dev.lock --output-file requirements.lock
+
+# In CI, which may reach no such database, AUDIT=--may-skip lets the command say so and succeed.
+audit: $(STAMP)
+	@$(BIN)/python .ci/audit.py $(AUDIT) requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) .cache build dist demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \

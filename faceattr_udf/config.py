@@ -5,7 +5,6 @@ The defaults here are the defaults of the product: an empty file is a valid conf
 
 import hashlib
 import json
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,12 +13,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from faceattr_udf.errors import ConfigError
+from faceattr_udf.texts import HIDDEN, is_secret, redacted
 
 Attribute = Literal["age", "gender", "ethnicity", "emotion"]
-
-_SECRET = re.compile("(?i)secret|password|token|access[.]?key|credential")
-"""Settings whose values are neither recorded nor quoted; what spark.redaction.regex hides, and a little more."""
-_HIDDEN = "(hidden)"
 
 
 class _Section(BaseModel):
@@ -205,7 +201,7 @@ class Config(_Section):
         engine = data["engine"]
         if engine["remote"]:
             engine["remote"] = server_address(engine["remote"])
-        engine["settings"] = {k: _HIDDEN if _SECRET.search(k) else v for k, v in engine["settings"].items()}
+        engine["settings"] = {k: HIDDEN if is_secret(k) or is_secret(v) else v for k, v in engine["settings"].items()}
         return json.dumps(data, separators=(",", ":"))
 
     def result_settings(self) -> dict[str, Any]:
@@ -242,7 +238,7 @@ def server_address(remote: str) -> str:
     >>> server_address("sc://host:443/;token=abc")
     'sc://host:443'
     """
-    return remote.partition("/;")[0]
+    return redacted(remote.partition(";")[0].rstrip("/"))
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
@@ -254,7 +250,8 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     parts = key.strip().split(".")
     if not separator or len(parts) < 2 or not all(parts):
-        msg = f"--set {override!r} is not of the form section.key=value, e.g. --set engine.name=spark"
+        shown = HIDDEN if is_secret(override) else repr(override)
+        msg = f"--set {shown} is not of the form section.key=value, e.g. --set engine.name=spark"
         raise ConfigError(msg)
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
@@ -268,7 +265,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     for part in parts[:-1]:
         child = node.setdefault(part, {})
         if not isinstance(child, dict):
-            msg = f"--set {override!r}: {part!r} is a value, not a section"
+            msg = f"--set {key}: {part!r} is a value, not a section"
             raise ConfigError(msg)
         node = child
     node[parts[-1]] = value
@@ -279,7 +276,8 @@ def explain(error: ValidationError) -> str:
     reasons = []
     for detail in error.errors():
         key = ".".join(str(part) for part in detail["loc"]) or "configuration"
-        value = _HIDDEN if _SECRET.search(key) else repr(detail["input"])
+        value = repr(detail["input"])
+        value = HIDDEN if is_secret(key) or is_secret(value) else value
         if detail["type"] == "extra_forbidden":
             reasons.append(f"unknown key {key} = {value}; remove it or correct its spelling (see conf/)")
         else:

@@ -1,8 +1,16 @@
 """The errors a user can act on; everything else is a bug."""
 
+from faceattr_udf.texts import printable
+
 
 class FaceattrError(Exception):
-    """Root of all errors raised on purpose: one sentence that names the thing and the fix."""
+    """Root of all errors raised on purpose: one sentence that names the thing and the fix.
+
+    It may quote names that others chose (columns, files, ids), so as text it is one line that steers no terminal.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(FaceattrError):

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -167,7 +168,8 @@ def serve() -> None:
             except FaceattrError as error:
                 answer = error
             except Exception as error:
-                # Whatever it is, it may not pickle, and its message may quote anything.
+                # Whatever it is, it may not pickle, and its message and the values around it may be an image's.
                 answer = RuntimeError(f"the analyzer failed ({type(error).__name__})")
-                log.exception("the analyzer failed")
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                log.error("the analyzer failed", error=type(error).__name__, file=place.filename, line=place.lineno)
             answers.send(answer)

@@ -1,13 +1,34 @@
 """The CPU runtime: a verified graph of `faceattr_udf.weights` compiled by OpenVINO, arrays in, arrays out."""
 
+import importlib
+import re
+import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Final
+from xml.parsers import expat
 
 import numpy as np
 import numpy.typing as npt
 
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.weights import WeightsRecord, load_file, load_record
+
+_STANDARD: Final = re.compile(r"opset\d+|0")
+"""Versions of layers whose code OpenVINO itself brings; 0 are its internal ones."""
+
+
+def load_openvino() -> ModuleType:
+    """Imports OpenVINO without its telemetry: every process that imports it would send an event to its makers.
+
+    It asks for the package `openvino_telemetry` and does without where there is none.
+
+    Returns:
+        The module.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: an import of it fails
+    # Imported when needed: reading records and configuration shall not cost 100 ms of native library.
+    return importlib.import_module("openvino")
 
 
 class Graph:
@@ -24,11 +45,10 @@ class Graph:
         Raises:
             WeightsError: A file is missing, altered or not a graph.
         """
-        # Imported here so that reading records and configuration costs no 100 ms of native library.
-        import openvino as ov  # noqa: PLC0415
-
+        ov = load_openvino()
         self.record: WeightsRecord = load_record(name, folder)
         xml, weights = load_file(self.record, "xml", folder), load_file(self.record, "bin", folder)
+        _check(xml, len(weights), name)
         core = ov.Core()
         try:
             model = core.read_model(model=xml, weights=ov.Tensor(np.frombuffer(weights, dtype=np.uint8)))
@@ -67,3 +87,52 @@ class Graph:
         # share_inputs spares a copy of every pyramid level; the array outlives the call.
         result = self._request.infer([pixels], share_inputs=True)
         return [np.array(result[output]) for output in self._outputs]
+
+
+def _check(xml: bytes, size: int, name: str) -> None:
+    """Refuses what export never writes, before the native library reads it.
+
+    Given other bytes, OpenVINO would try its readers of other formats, and those follow paths to further files.
+
+    Args:
+        xml: The graph.
+        size: Bytes of its constants.
+        name: File stem.
+
+    Raises:
+        WeightsError: It is no graph, declares entities, has a layer that needs an extension, or a constant that does
+            not lie in the constants' file.
+    """
+    reason = "it is not whole XML"
+    elements: list[str] = []
+
+    def refuse(*_: object) -> None:
+        msg = "it declares a document type"
+        raise ValueError(msg)
+
+    def start(element: str, attributes: dict[str, str]) -> None:
+        elements.append(element)
+        if elements[0] != "net":
+            msg = "it does not begin with <net>"
+            raise ValueError(msg)
+        if element == "layer" and not _STANDARD.fullmatch(attributes["version"]):
+            msg = f"layer {attributes['id']} is of an extension"
+            raise ValueError(msg)
+        if element == "data" and "offset" in attributes:
+            first, length = int(attributes["offset"]), int(attributes["size"])
+            if min(first, length) < 0 or first + length > size:
+                msg = f"{length} bytes at {first} are not in the {size} bytes of {name}.bin"
+                raise ValueError(msg)
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.StartDoctypeDeclHandler = start, refuse
+    try:
+        parser.Parse(xml, True)
+    except (expat.ExpatError, KeyError):
+        pass
+    except ValueError as error:
+        reason = str(error)
+    else:
+        return
+    msg = f"weights {name}.xml are no graph that export made: {reason}; make them again by export"
+    raise WeightsError(msg)

@@ -18,8 +18,10 @@ from faceattr_udf.config import Config, ImagesConfig
 from faceattr_udf.errors import FaceattrError, ImageError
 from faceattr_udf.images.annotate import Annotation, annotate
 from faceattr_udf.images.decode import decode_image
+from faceattr_udf.spark.links import LeadsOutsideError, open_inside
 from faceattr_udf.spark.session import start
 from faceattr_udf.spark.tables import Tables, output_ref
+from faceattr_udf.texts import printable
 
 _QUERY: Final = """\
 SELECT age_group, gender, count(*) AS faces, round(avg(emotion_probs['happiness']), 2) AS happiness
@@ -118,19 +120,23 @@ def draw(faces: DataFrame, photographs: Path, pictures: Path, limits: ImagesConf
     rows = faces.join(chosen, "image_id").orderBy("image_id", "face_index").collect()
     drawn = []
     for image_id, group in groupby(rows, key=lambda row: str(row["image_id"])):
-        path = photographs / image_id
+        target = pictures / f"{image_id}.jpg"
         try:
-            image = decode_image(path.read_bytes(), limits)
+            # The ids of a table are anybody's: "../x" shall neither be read nor written.
+            if not target.resolve().is_relative_to(pictures.resolve()):
+                msg = "its image_id leads out of the folder"
+                raise LeadsOutsideError(msg)
+            with open_inside(photographs, photographs / image_id) as file:
+                image = decode_image(file.read(), limits)
         except (OSError, ImageError) as error:
             # The table remembers photographs that have since left the folder.
-            print(f"{image_id} is not drawn: {error}", file=sys.stderr)
+            print(printable(f"{image_id} is not drawn: {error}"), file=sys.stderr)
             continue
         annotations = [
             Annotation((box["x_min"], box["y_min"], box["x_max"], box["y_max"]), _lines(row))
             for row in group
             for box in (row["bbox"],)
         ]
-        target = pictures / f"{image_id}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.ascontiguousarray(annotate(image, annotations))).save(target, quality=90)
         drawn.append(target)
@@ -139,7 +145,7 @@ def draw(faces: DataFrame, photographs: Path, pictures: Path, limits: ImagesConf
 
 def _cells(row: Row) -> tuple[str, ...]:
     classes = (_class(row, name) for name in ("gender", "ethnicity", "emotion"))
-    return str(row["image_id"]), str(row["face_index"]), _age(row), *classes
+    return printable(row["image_id"]), str(row["face_index"]), _age(row), *classes
 
 
 def _lines(row: Row) -> tuple[str, ...]:

@@ -93,7 +93,10 @@ class SvmPredictor:
         """
         self.record = load_record(name, folder)
         _check_classes(self.record)
-        backbone, _, version = (self.record.backbone or "").rpartition("-")
+        if self.record.backbone is None:
+            msg = f"the weights record {name}.json names no backbone to judge by; make it again by jobs.train"
+            raise WeightsError(msg)
+        backbone, _, version = self.record.backbone.rpartition("-")
         self._embedder = GraphPredictor(backbone, embedding or _place_of(backbone, folder), threads)
         if self._embedder.record.version != version:
             msg = (
@@ -106,7 +109,8 @@ class SvmPredictor:
             self._machines = {attribute: RbfSvm.from_arrays(arrays, attribute) for attribute in self.record.classes}
             # (age groups, years): how the ages of each group are spread.
             self._years = np.asarray(arrays["age.years"], dtype=np.float32)
-        except (SafetensorError, KeyError) as error:
+            self.predict(np.zeros((1, *[self._embedder.record.input_size] * 2, 3), dtype=np.uint8))  # do shapes fit?
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             msg = f"weights {name}.safetensors are not support vector machines; make them again by jobs.train"
             raise WeightsError(msg) from error
 

@@ -33,11 +33,20 @@ class RbfSvm:
 
         Raises:
             KeyError: One is missing.
+            ValueError: Their shapes do not fit each other, or a number is not finite.
         """
         vectors, coefficients, intercepts = (
             np.asarray(arrays[f"{name}.{part}"], np.float32) for part in ("vectors", "coefficients", "intercepts")
         )
-        gamma, classes = float(arrays[f"{name}.gamma"][0]), int(arrays[f"{name}.classes"][0])
+        gamma, classes = (np.asarray(arrays[f"{name}.{part}"]).reshape(1)[0].item() for part in ("gamma", "classes"))
+        pairs = classes * (classes - 1) // 2
+        shapes = (vectors.ndim, coefficients.shape, intercepts.shape)
+        if pairs < 1 or shapes != (2, (len(vectors), pairs), (pairs,)):
+            msg = f"the arrays of {name} do not fit each other"
+            raise ValueError(msg)
+        if not all(np.isfinite(part).all() for part in (vectors, coefficients, intercepts, gamma)):
+            msg = f"the arrays of {name} hold numbers that are not finite"
+            raise ValueError(msg)
         return cls(vectors, coefficients, intercepts, gamma, classes)
 
     def arrays(self, name: str) -> dict[str, npt.NDArray[np.generic]]:

@@ -74,8 +74,8 @@ def deepface(python: Path, contents: Sequence[bytes]) -> Iterator[Callable[[], i
             path.write_bytes(content)
         script = Path(__file__).with_name("deepface_peer.py")
         command = [str(python), str(script), *map(str, paths)]
-        # The interpreter is the one that the user names.
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:  # noqa: S603 - the user names it
             while _answer(process) != "ready":
                 pass  # TensorFlow may have something to say first
 

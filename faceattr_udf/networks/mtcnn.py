@@ -90,9 +90,9 @@ class ServedMtcnn(nn.Module):
         super().__init__()
         conv = stage.block1[0]
         assert isinstance(conv, nn.Conv2d)  # noqa: S101 - narrows the type of a layer this file defines
-        assert conv.bias is not None  # noqa: S101
+        assert conv.bias is not None  # noqa: S101 - narrows the type
         first = nn.Conv2d(4, conv.out_channels, 3)
-        assert first.bias is not None  # noqa: S101
+        assert first.bias is not None  # noqa: S101 - narrows the type
         with torch.no_grad():
             weight = conv.weight / 128.0
             first.weight.zero_()
@@ -119,8 +119,8 @@ def _one_head(stage: PNet) -> nn.Conv2d:
     head = nn.Conv2d(stage.face.in_channels, 1 + stage.box.out_channels, 1)
     face, box = stage.face, stage.box
     assert face.bias is not None  # noqa: S101 - narrows types
-    assert box.bias is not None  # noqa: S101
-    assert head.bias is not None  # noqa: S101
+    assert box.bias is not None  # noqa: S101 - narrows the type
+    assert head.bias is not None  # noqa: S101 - narrows the type
     with torch.no_grad():
         head.weight.copy_(torch.cat([face.weight[1:] - face.weight[:1], box.weight]))
         head.bias.copy_(torch.cat([face.bias[1:] - face.bias[:1], box.bias]))

@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import TableNotFoundError
+from faceattr_udf.spark.links import LeadsOutsideError, open_inside
 from faceattr_udf.spark.schemas import IMAGES, arrow_type
 from faceattr_udf.spark.tables import TableRef, Tables, absolute, file_system, join, local_path, output_ref
 
@@ -116,7 +117,11 @@ def _rows(root: Path, known: dict[str, str], done: Ingestion) -> Iterator[dict[s
     """The rows that are new or changed, by rising image_id."""
     for image_id, path in sorted(_files(root, done)):
         try:
-            content = path.read_bytes()
+            with open_inside(root, path) as file:
+                content = file.read()
+        except LeadsOutsideError:
+            done.refuse(image_id, "symbolic link out of the folder")
+            continue
         except OSError as error:
             done.refuse(image_id, error.strerror or "unreadable")
             continue
@@ -134,7 +139,6 @@ def _rows(root: Path, known: dict[str, str], done: Ingestion) -> Iterator[dict[s
 
 
 def _files(root: Path, done: Ingestion) -> Iterator[tuple[str, Path]]:
-    inside = root.resolve()
     for folder, folders, names in os.walk(root):
         here = Path(folder)
         for name in folders:
@@ -145,9 +149,7 @@ def _files(root: Path, done: Ingestion) -> Iterator[tuple[str, Path]]:
             if path.suffix.lower() not in SUFFIXES:
                 continue
             image_id = path.relative_to(root).as_posix()
-            if path.is_symlink() and not path.resolve().is_relative_to(inside):
-                done.refuse(image_id, "symbolic link out of the folder")
-            elif not image_id.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in image_id):
+            if not image_id.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in image_id):
                 done.refuse(image_id, "name is not UTF-8")
             else:
                 yield image_id, path

@@ -3,9 +3,12 @@
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
+
+from faceattr_udf.texts import printable, redacted
 
 
 def configure_logging() -> None:
@@ -16,12 +19,26 @@ def configure_logging() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _harmless,
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         # Looked up at every line: whoever captures stderr replaces it.
         logger_factory=lambda *_: structlog.PrintLogger(file=sys.stderr),
     )
+
+
+def _harmless(_: object, __: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Names that others chose must not look like lines of the log, nor steer the terminal that shows it."""
+    return {key: _shown(value) for key, value in event.items()}
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401 - whatever a line of the log holds
+    if isinstance(value, str):
+        return printable(redacted(value))
+    if isinstance(value, list | tuple):
+        return [_shown(part) for part in value]
+    return value
 
 
 class Progress:

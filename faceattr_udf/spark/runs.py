@@ -10,6 +10,7 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from faceattr_udf.config import Config
 from faceattr_udf.spark.schemas import RUNS, SCHEMA_VERSION
 from faceattr_udf.spark.tables import TableRef, Tables
+from faceattr_udf.texts import redacted
 
 
 @dataclass
@@ -95,7 +96,7 @@ class RunsTable:
             run.started_at,
             run.finished_at,
             run.config.engine.name,
-            run.images,
+            redacted(run.images),
             run.n_images,
             run.n_faces,
             run.n_inferred,

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from faceattr_udf.config import Config, server_address
 from faceattr_udf.errors import EngineError
+from faceattr_udf.texts import SPARK_REDACTION, redacted
 
 _DELTA: Final = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -75,6 +76,7 @@ def _connect(remote: str, config: Config) -> SparkSession:
     except Exception as error:  # the client wraps gRPC's failures in several unrelated types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         server = server_address(remote)
+        reason = redacted(reason.replace(remote, server))
         msg = f"the Spark Connect server {server} cannot be used ({reason}); start it or correct engine.remote"
         raise EngineError(msg) from error
     return session
@@ -158,7 +160,7 @@ def _start_spark(config: Config) -> SparkSession:
         session = builder.getOrCreate()
         session.sparkContext.setLogLevel("ERROR")
     except Exception as error:  # py4j and the launcher raise several unrelated types
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = redacted(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
         msg = f"engine spark cannot start ({reason}); it needs Java 17 or 21 and, at first, the network for Delta's jar"
         raise EngineError(msg) from error
     return session
@@ -167,6 +169,7 @@ def _start_spark(config: Config) -> SparkSession:
 def _spark_settings(config: Config) -> dict[str, str]:
     return {
         "spark.sql.session.timeZone": "UTC",
+        "spark.redaction.regex": SPARK_REDACTION,
         # Arrow batches are counted in rows by default, and 10,000 photographs in one batch are gigabytes.
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(config.enrich.max_batch_rows),
         "spark.sql.execution.arrow.maxBytesPerBatch": str(config.enrich.max_batch_bytes),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from faceattr_udf.runtime import load_openvino
 from faceattr_udf.weights import WeightsRecord
 
 Precision = Literal["float32", "float16", "int8_constants", "int8"]
@@ -39,13 +40,12 @@ def write_graph(
         precision: Of the graph.
         faces: For "int8" alone: a few hundred inputs (h, w, channels), on which the ranges of activations are measured.
     """
-    import openvino as ov  # noqa: PLC0415 - export is the only user, and training runs without it
-
+    ov = load_openvino()
     shape = [-1 if axis in dynamic else size for axis, size in enumerate(example.shape)]
     converted = ov.convert_model(served.eval(), example_input=example, input=[ov.PartialShape(shape)])
     _pool_without_indices(converted)
     if precision == "int8_constants":
-        import nncf  # noqa: PLC0415 - as above
+        import nncf  # noqa: PLC0415 - export is the only user, and training runs without it
 
         converted = nncf.compress_weights(converted, mode=nncf.CompressWeightsMode.INT8_SYM)
     if precision == "int8":
@@ -55,8 +55,7 @@ def write_graph(
 
 def _pool_without_indices(model: Any) -> None:  # noqa: ANN401 - OpenVINO has no types
     """Makes each maximum pooling one that does not also say where the maxima are, which nobody asks and all pay for."""
-    from openvino import opset1 as ops  # noqa: PLC0415 - as above
-
+    ops = load_openvino().opset1
     for operation in model.get_ordered_ops():
         if operation.get_type_name() == "MaxPool":
             attributes = operation.get_attributes()
@@ -101,9 +100,8 @@ def calibrate_graph(stem: Path, outputs: Sequence[str], temperatures: Mapping[st
         outputs: Names of its outputs, in order.
         temperatures: Output -> temperature; outputs that are not named stay as they are.
     """
-    import openvino as ov  # noqa: PLC0415 - as above
-    from openvino import opset13 as ops  # noqa: PLC0415
-
+    ov = load_openvino()
+    ops = ov.opset13
     model = ov.Core().read_model(stem.with_suffix(".xml"))
     for name, result in zip(outputs, model.get_results(), strict=True):
         if name in temperatures:
@@ -115,8 +113,7 @@ def calibrate_graph(stem: Path, outputs: Sequence[str], temperatures: Mapping[st
 
 
 def _save(model: Any, stem: Path, *, half: bool) -> None:  # noqa: ANN401 - OpenVINO has no types
-    import openvino as ov  # noqa: PLC0415 - as above
-
+    ov = load_openvino()
     plain = stem.with_name(f"{stem.name}.plain.xml")
     ov.save_model(model, plain, compress_to_fp16=half)
     # Operations are named by counters of the process; named by their place, equal weights give equal files.

@@ -41,10 +41,10 @@ def load_faceres(network: MobileNetV1, manifest: Path, crops: npt.NDArray[np.uin
             assert isinstance(unit, nn.Sequential)  # noqa: S101 - narrows the type of our own layer
             weight, bias = _unit_weights(tensors, index)
             conv, norm = unit[0], unit[1]
-            assert isinstance(conv, nn.Conv2d)  # noqa: S101
-            assert isinstance(norm, nn.BatchNorm2d)  # noqa: S101
-            assert norm.running_mean is not None  # noqa: S101
-            assert norm.running_var is not None  # noqa: S101
+            assert isinstance(conv, nn.Conv2d)  # noqa: S101 - narrows the type
+            assert isinstance(norm, nn.BatchNorm2d)  # noqa: S101 - narrows the type
+            assert norm.running_mean is not None  # noqa: S101 - narrows the type
+            assert norm.running_var is not None  # noqa: S101 - narrows the type
             conv.weight.copy_(weight)
             raw = conv(x)
             variance, mean = torch.var_mean(raw, dim=(0, 2, 3))
@@ -112,7 +112,8 @@ def _read_manifest(manifest: Path) -> dict[str, npt.NDArray[np.float32]]:
         groups: list[dict[str, Any]] = json.loads(manifest.read_text(encoding="utf-8"))["weightsManifest"]
         tensors = {}
         for group in groups:
-            blob = b"".join((manifest.parent / path).read_bytes() for path in group["paths"])
+            # The parts lie beside the manifest, whatever folder it names.
+            blob = b"".join((manifest.parent / Path(path).name).read_bytes() for path in group["paths"])
             offset = 0
             for entry in group["weights"]:
                 count = int(np.prod(entry["shape"], dtype=np.int64))

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from faceattr_udf.attributes.labels import ATTRIBUTES
+from faceattr_udf.errors import WeightsError
 from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
 from faceattr_udf.evaluation.metrics import measure
 from faceattr_udf.training.augment import augment
@@ -52,11 +54,15 @@ class _State:
         partial.replace(path)  # a kill while writing leaves the previous checkpoint whole
 
     def restore(self, path: Path) -> None:
-        saved = torch.load(path, weights_only=True)
-        self.network.load_state_dict(saved["network"])
-        self.averaged.load_state_dict(saved["averaged"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.step = saved["step"]
+        try:
+            saved = torch.load(path, weights_only=True)
+            self.network.load_state_dict(saved["network"])
+            self.averaged.load_state_dict(saved["averaged"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.step = saved["step"]
+        except (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, pickle.UnpicklingError) as error:
+            msg = f"checkpoint {path} is not one of this training; delete it to begin anew"
+            raise WeightsError(msg) from error
 
 
 def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:

@@ -3,6 +3,9 @@
 A network `NAME` is four files: `NAME.safetensors` (the weights, the truth), `NAME.xml` and `NAME.bin` (the same network
 as a graph for the CPU runtime, made from the safetensors by `python -m faceattr_udf.training.export`), and `NAME.json`,
 the record that names the checksums of the three and says what the network takes, gives and was trained on.
+
+The records are what is trusted: whoever can write one decides what runs. A file is used only with the checksum that its
+record names, from the folder that was named, and none is a pickle: reading one runs nothing.
 """
 
 import hashlib
@@ -13,6 +16,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from faceattr_udf.errors import WeightsError
+
+_STEM = r"^[A-Za-z0-9_]+$"
 
 
 class WeightsRecord(BaseModel):
@@ -41,7 +46,7 @@ class WeightsRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = Field(pattern=_STEM)
     version: str
     task: str
     architecture: str
@@ -53,7 +58,7 @@ class WeightsRecord(BaseModel):
     normalisation: str
     classes: dict[str, list[str]] = Field(default_factory=dict)
     embedding: bool = False
-    backbone: str | None = None
+    backbone: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]+-[A-Za-z0-9_.]+$")
     temperatures: dict[str, float] = Field(default_factory=dict)
     licence: str
     training_data: list[str] = Field(default_factory=list)
@@ -69,10 +74,14 @@ class WeightsRecord(BaseModel):
 def _read(name: str, folder: Path | None) -> bytes:
     try:
         if folder is not None:
-            return (folder / name).read_bytes()
+            path = (folder / name).resolve(strict=True)
+            if not path.is_relative_to(folder.resolve()):
+                msg = f"weights file {name} in {folder} is a link out of that folder; put the file itself there"
+                raise WeightsError(msg)
+            return path.read_bytes()
         # importlib.resources also reads from a zip, which is how spark-submit --py-files ships the package.
         return (resources.files("faceattr_udf.weights") / name).read_bytes()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # Python before 3.13 says of a link to itself that it is a RuntimeError
         where = str(folder) if folder is not None else "the installed package"
         msg = f"weights file {name} is missing from {where}; reinstall the package or correct attributes.weights"
         raise WeightsError(msg) from error
@@ -91,14 +100,19 @@ def load_record(name: str, folder: str | Path | None = None) -> WeightsRecord:
         folder: Where the files are; None means those shipped in the package.
 
     Raises:
-        WeightsError: The record is missing or malformed.
+        WeightsError: The record is missing, malformed or of another network.
     """
     path = Path(folder) if folder is not None else None
     try:
-        return WeightsRecord.model_validate_json(_read(f"{name}.json", path))
+        record = WeightsRecord.model_validate_json(_read(f"{name}.json", path))
     except ValidationError as error:
-        msg = f"the weights record {name}.json is malformed ({error.error_count()} errors); make it again by export"
+        key = ".".join(str(part) for part in error.errors()[0]["loc"]) or "the JSON"
+        msg = f"the weights record {name}.json is malformed (first: {key}); make it again by export"
         raise WeightsError(msg) from error
+    if record.name != name:
+        msg = f"the weights record {name}.json is that of {record.name}; restore the record that belongs there"
+        raise WeightsError(msg)
+    return record
 
 
 def load_file(record: WeightsRecord, suffix: str, folder: str | Path | None = None) -> bytes:

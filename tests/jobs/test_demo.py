@@ -105,3 +105,17 @@ def test_a_folder_without_tables_is_named(tmp_path: Path, capsys: pytest.Capture
     error = capsys.readouterr().err
     assert str(tmp_path / "tables") in error
     assert len(error.splitlines()) == 1
+
+
+def test_an_image_id_leads_out_of_neither_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    for place in ("photos", "."):
+        Image.new("RGB", (400, 200), "grey").save(tmp_path / place / "a.png")
+    ids = ["../a.png", "../photos/a.png", str(tmp_path / "photos" / "a.png"), "\x1b[2Ja\n.png"]
+    _write(tmp_path / "tables", [_face(image_id, 0) for image_id in ids], dict.fromkeys(ids, "ok"))
+    before = set(tmp_path.rglob("*"))
+    assert _run(tmp_path) == 0
+    assert set(tmp_path.rglob("*")) - before == set()
+    captured = capsys.readouterr()
+    assert len(captured.err.splitlines()) == len(ids)
+    assert (captured.out + captured.err).replace("\n", "").isprintable()

@@ -1,0 +1,48 @@
+"""What of foreign text may be shown to people: nothing that steers a terminal or forges a line, and no secrets."""
+
+import re
+from typing import Final
+
+HIDDEN: Final = "(hidden)"
+
+_NAMES: Final = (
+    r"secret|passw|pwd|passphrase|token|credential|signature|authorization"
+    r"|(?:access|account|api|encryption|master|private)[-_. ]?key|\b(?:sas|sig)\b"
+)
+_SECRET: Final = re.compile(rf"(?i){_NAMES}|://[^/@\s:]*:[^/@\s]+@")
+_PAIR: Final = re.compile(rf"(?i)((?:{_NAMES})[^\s=:;&,'\"]*\s*[=:]\s*)[^\s;&,'\"]+")
+_USER: Final = re.compile(r"(://)[^/@\s:]*:[^/@\s]+@")
+
+SPARK_REDACTION: Final = rf"(?i){_NAMES}"
+"""For Spark's own pages and logs; it holds what `spark.redaction.regex` holds by default, and more."""
+
+
+def is_secret(text: str) -> bool:
+    """Whether a key names a secret, or a value seems to hold one.
+
+    >>> is_secret("fs.azure.account.key.me"), is_secret("-Dstore.password=abc"), is_secret("spark.sql.ansi.enabled")
+    (True, True, False)
+    """
+    return _SECRET.search(text) is not None
+
+
+def redacted(text: str) -> str:
+    """Returns a text in which the values of what seem to be secrets are replaced.
+
+    >>> redacted("invalid URL sc://host/;token=abc;use_ssl=true")
+    'invalid URL sc://host/;token=(hidden);use_ssl=true'
+    >>> redacted("s3://key:secret@bucket/images")
+    's3://(hidden)@bucket/images'
+    """
+    return _PAIR.sub(rf"\1{HIDDEN}", _USER.sub(rf"\1{HIDDEN}@", text))
+
+
+def printable(text: str) -> str:
+    r"""Returns a text on one line, with what does not print (line breaks, escape sequences) written as escapes.
+
+    >>> print(printable("a\nb\x1b[2J\u202ec"))
+    a\nb\x1b[2J\u202ec
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
