@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from faceattr_udf.detection.pyramid import SummedAreas
-from faceattr_udf.runtime import Graph
+from faceattr_udf.runtime import CPU, load_network
 
 NAME: Final = "mtcnn_screen"
 BLOCK: Final = 4
@@ -52,13 +52,14 @@ def is_screened(height: int, width: int) -> bool:
 class Screen:
     """Chooses blocks; one instance per thread."""
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, device: str = CPU) -> None:
         """Loads and verifies the network.
 
         Raises:
             WeightsError: A weights file is missing or altered.
+            EngineError: The device cannot be used.
         """
-        self._graph = Graph(NAME, threads=threads)
+        self._network = load_network(NAME, threads=threads, device=device)
 
     def blocks(self, table: SummedAreas, scale: float) -> BoolArray:
         """Which blocks of the level at `scale` may show a face.
@@ -67,5 +68,5 @@ class Screen:
             bool (rows, columns); block (i, j) has the cells 4 i - 4 to 4 i - 1 by 4 j - 4 to 4 j - 1, as far as there
             are such: the network's stride of 4 pixels of the half level, seen from the centres of P-Net's cells.
         """
-        (logits,) = self._graph(table.level(scale / 2.0)[None])
+        (logits,) = self._network(table.level(scale / 2.0)[None])
         return np.asarray(logits[0] >= 0.0)
