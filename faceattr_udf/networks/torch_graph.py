@@ -49,8 +49,8 @@ class TorchGraph:
         network = build(self.record, load_file(self.record, "safetensors", folder))
         self._device = _usable(device)
         self._half = self.record.task == "attributes"
-        self._dtype, channels = (np.uint8, 3) if self._half else (np.float32, 4)
-        side = self.record.input_size or _ANY_SIDE
+        self._dtype: type[np.generic] = np.uint8 if self._half else np.float32
+        side, channels = self.record.input_size or _ANY_SIDE, 3 if self._half else 4
         try:
             self._served = serve(network, self.record).to(self._device)
         except RuntimeError as error:
