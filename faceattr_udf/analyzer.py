@@ -14,11 +14,12 @@ from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.attributes.predictor import AttributePredictor, load_predictor, model_record
 from faceattr_udf.config import Config
 from faceattr_udf.detection.mtcnn import Detections, Detector, detector_version
-from faceattr_udf.errors import ConfigError, ImageError
+from faceattr_udf.errors import ConfigError, EngineError, ImageError
 from faceattr_udf.images.crop import cut_face
 from faceattr_udf.images.decode import decode_image, probe_size, to_grey
 from faceattr_udf.images.quality import face_qualities
 from faceattr_udf.results import BoundingBox, Face, ImageResult, ImageStatus, Quality
+from faceattr_udf.runtime import unscheduled_device
 from faceattr_udf.weights import WeightsRecord
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -91,20 +92,26 @@ class FaceAnalyzer:
                 raise ConfigError(msg)
 
     @classmethod
-    def from_config(cls, config: Config | str | Path | None = None, threads: int = 1) -> "FaceAnalyzer":
+    def from_config(
+        cls, config: Config | str | Path | None = None, threads: int = 1, device: str | None = None
+    ) -> "FaceAnalyzer":
         """Loads and verifies all networks.
 
         Args:
             config: A configuration, the path of a TOML file, or None for the defaults.
             threads: CPU threads of one inference.
+            device: Of the networks, "cpu" or "cuda:0"; None means the CPU, or the first GPU where `runtime.device` is
+                "cuda".
 
         Raises:
             ConfigError: The configuration is wrong.
             WeightsError: A weights file is missing, altered, or does not fit.
+            EngineError: The device cannot be used.
         """
         settings = config if isinstance(config, Config) else Config.load(config)
-        detector = Detector(settings.detector, threads=threads)
-        return cls(settings, detector, load_predictor(settings.attributes, threads=threads))
+        device = device or unscheduled_device(settings.runtime.device)
+        detector = Detector(settings.detector, threads, device)
+        return cls(settings, detector, load_predictor(settings.attributes, threads, device))
 
     @property
     def config_id(self) -> str:
@@ -127,6 +134,9 @@ class FaceAnalyzer:
         Returns:
             One result per item, in order. Boxes and landmarks are pixels of the EXIF-upright image, x to the right, y
             downwards; ages are years. No content raises: what is wrong with it is the result's status and error.
+
+        Raises:
+            EngineError: The GPU failed; only a new process can use it again.
         """
         results: dict[int, ImageResult] = {}
         group: dict[int, UInt8Array] = {}
@@ -157,6 +167,8 @@ class FaceAnalyzer:
         images = list(group.values())
         try:
             described = self._describe(images)
+        except EngineError:
+            raise  # the device is lost, and these images may be good
         except Exception as error:
             if len(images) == 1:
                 height, width = images[0].shape[:2]

@@ -129,6 +129,7 @@ class EnrichConfig(_Section):
 class RuntimeConfig(_Section):
     """The resources of one Python worker."""
 
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=0, ge=0)
     isolated: bool = True
     batch_seconds: float = Field(default=300.0, gt=0)
@@ -207,7 +208,8 @@ class Config(_Section):
     def result_settings(self) -> dict[str, Any]:
         """The part of the configuration that decides what is computed for an image, as plain data.
 
-        Engines, table names, wave sizes and threads change how fast a row comes about, not what is in it.
+        Engines, table names, wave sizes and threads change how fast a row comes about, not what is in it. Nor is the
+        device among them: which tasks get a GPU is known only once they run, and a night of both is one night.
         """
         data = self.model_dump(mode="json")
         attributes = {k: v for k, v in data["attributes"].items() if k not in {"batch_size", "weights"}}

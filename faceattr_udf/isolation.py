@@ -166,6 +166,8 @@ def serve() -> None:
                 else:
                     answer = analyzer.analyze(request)
             except FaceattrError as error:
+                if analyzer is not None:
+                    raise  # the GPU is lost; a new process may find it again
                 answer = error
             except Exception as error:
                 # Whatever it is, it may not pickle, and its message and the values around it may be an image's.

@@ -1,18 +1,21 @@
-"""The CPU runtime: a verified graph of `faceattr_udf.weights` compiled by OpenVINO, arrays in, arrays out."""
+"""What runs networks, arrays in, arrays out: OpenVINO's graphs on the CPU, torch on a GPU."""
 
 import importlib
 import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, Literal, Protocol
 from xml.parsers import expat
 
 import numpy as np
 import numpy.typing as npt
 
-from faceattr_udf.errors import WeightsError
+from faceattr_udf.errors import EngineError, WeightsError
 from faceattr_udf.weights import WeightsRecord, load_file, load_record
+
+CPU: Final = "cpu"
+FIRST_GPU: Final = "cuda:0"
 
 _STANDARD: Final = re.compile(r"opset\d+|0")
 """Versions of layers whose code OpenVINO itself brings; 0 are its internal ones."""
@@ -31,8 +34,73 @@ def load_openvino() -> ModuleType:
     return importlib.import_module("openvino")
 
 
+class Network(Protocol):
+    """A loaded network; not thread-safe, so every thread has its own.
+
+    Attributes:
+        record: What travels with its weights.
+    """
+
+    record: WeightsRecord
+
+    @property
+    def output_shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each output without its first axis; for networks whose other axes are fixed."""
+        ...
+
+    def __call__(self, pixels: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
+        """Runs the network.
+
+        Args:
+            pixels: (n, height, width, channels) in the record's colour order, values 0-255: uint8 with three channels
+                for attributes, float32 with four for the detector.
+
+        Returns:
+            The outputs in the graph's order.
+        """
+        ...
+
+
+def unscheduled_device(asked: Literal["auto", "cpu", "cuda"]) -> str:
+    """The device that `runtime.device` means where nobody assigns GPUs: the first one, but only when asked for.
+
+    >>> unscheduled_device("auto"), unscheduled_device("cuda")
+    ('cpu', 'cuda:0')
+    """
+    return FIRST_GPU if asked == "cuda" else CPU
+
+
+def load_network(name: str, folder: str | Path | None = None, threads: int = 1, device: str = CPU) -> Network:
+    """Loads and verifies a network for a device.
+
+    Args:
+        name: File stem in `faceattr_udf.weights`.
+        folder: Other place of the files; None means the package.
+        threads: CPU threads of one inference.
+        device: "cpu", or a GPU as torch calls it, "cuda:0".
+
+    Raises:
+        WeightsError: A file is missing, altered or not that network.
+        EngineError: torch is not installed, or it cannot use the GPU.
+    """
+    if device == CPU:
+        return Graph(name, folder, threads)
+    try:
+        # By name, and only here: torch takes gigabytes of disk and seconds to import, and environments for CPUs have
+        # none. An import statement would make it a dependency of the core.
+        torch_graph = importlib.import_module("faceattr_udf.networks.torch_graph")
+    except (ImportError, OSError) as error:  # OSError: one of CUDA's libraries does not load
+        msg = (
+            f"{device} needs torch, which cannot be imported ({error}); "
+            'install the extra faceattr_udf[gpu] where the images are analysed, or set runtime.device = "cpu"'
+        )
+        raise EngineError(msg) from error
+    network: Network = torch_graph.TorchGraph(name, folder, device)
+    return network
+
+
 class Graph:
-    """One compiled network; not thread-safe, so every thread has its own."""
+    """A `Network` on the CPU: a graph compiled by OpenVINO."""
 
     def __init__(self, name: str, folder: str | Path | None = None, threads: int = 1) -> None:
         """Loads, verifies and compiles.
@@ -72,18 +140,11 @@ class Graph:
 
     @property
     def output_shapes(self) -> list[tuple[int, ...]]:
-        """The shape of each output without its first axis; for networks whose other axes are fixed."""
+        """See `Network.output_shapes`."""
         return [tuple(dimension.get_length() for dimension in list(o.partial_shape)[1:]) for o in self._outputs]
 
     def __call__(self, pixels: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
-        """Runs the network.
-
-        Args:
-            pixels: (n, height, width, 3) in the record's colour order, values 0-255, of the graph's element type.
-
-        Returns:
-            The outputs in the graph's order, copied out of the runtime's buffers.
-        """
+        """See `Network.__call__`; the outputs are copied out of the runtime's buffers."""
         # share_inputs spares a copy of every pyramid level; the array outlives the call.
         result = self._request.infer([pixels], share_inputs=True)
         return [np.array(result[output]) for output in self._outputs]

@@ -22,6 +22,7 @@ from faceattr_udf.evaluation.faces import load_faces, read_table
 from faceattr_udf.evaluation.plots import draw_all
 from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.evaluation.report import report
+from faceattr_udf.runtime import unscheduled_device
 
 COLUMNS = ("n", "detected", "age_mae", "age_in_range", "gender_accuracy", "ethnicity_accuracy", "emotion_accuracy")
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         config = Config.load(arguments.config, arguments.overrides)
-        predictor = load_predictor(config.attributes, threads=2)
+        predictor = load_predictor(config.attributes, 2, unscheduled_device(config.runtime.device))
         record = predictor.record
         table = read_table(arguments.faces)
         faces = load_faces(

@@ -66,8 +66,18 @@ class Load:
     seen: str
     bias: str
 
-    def __call__(self, config: Config, threads: int) -> FakeAnalyzer:  # noqa: ARG002
+    def __call__(self, config: Config, threads: int, device: str) -> FakeAnalyzer:  # noqa: ARG002
         return FakeAnalyzer(Path(self.seen), self.bias)
+
+
+@dataclass(frozen=True)
+class LoadAndTell(Load):
+    """Also leaves a line for every analyzer: the process that has it, and its device."""
+
+    def __call__(self, config: Config, threads: int, device: str) -> FakeAnalyzer:
+        with Path(f"{self.seen}-loads").open("a", encoding="utf-8") as file:
+            file.write(f"{os.getpid()} {device}\n")
+        return super().__call__(config, threads, device)
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ class LoadIsolated:
 
     folder: str
 
-    def __call__(self, config: Config, threads: int) -> IsolatedAnalyzer:  # noqa: ARG002
+    def __call__(self, config: Config, threads: int, device: str) -> IsolatedAnalyzer:  # noqa: ARG002
         if self.folder not in sys.path:
             sys.path.append(self.folder)
         from obedient import Obedient
@@ -98,6 +108,16 @@ def obedient_provider() -> AnalyzerProvider:
 
 def provider(seen: Path, version: str = "fake-1") -> AnalyzerProvider:
     return AnalyzerProvider(Load(str(seen), version), Version(version))
+
+
+def telling_provider(seen: Path) -> AnalyzerProvider:
+    return AnalyzerProvider(LoadAndTell(str(seen), "fake-1"), Version("fake-1"))
+
+
+def loads(seen: Path) -> list[tuple[int, str]]:
+    """Process and device of every analyzer that `telling_provider` loaded."""
+    lines = Path(f"{seen}-loads").read_text(encoding="utf-8").splitlines()
+    return [(int(process), device) for process, device in (line.split() for line in lines)]
 
 
 def inferred(seen: Path) -> list[str]:

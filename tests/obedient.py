@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Sequence
 
+from faceattr_udf.errors import EngineError
 from faceattr_udf.results import ImageResult, ImageStatus
 
 
@@ -24,6 +25,9 @@ class Obedient:
                 time.sleep(3600)
             case [b"raise"]:
                 raise KeyError(content)
+            case [b"lose"]:
+                msg = "cuda:0 failed"
+                raise EngineError(msg)
             case [b"print"]:
                 os.write(1, b"a library that prints\n")
         return ImageResult(ImageStatus.NO_FACE, None, len(content), os.getpid())

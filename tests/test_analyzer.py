@@ -18,7 +18,7 @@ from faceattr_udf.analyzer import FaceAnalyzer, model_version
 from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.config import Config
 from faceattr_udf.detection.mtcnn import Detections, Detector, detector_version
-from faceattr_udf.errors import ConfigError, WeightsError
+from faceattr_udf.errors import ConfigError, EngineError, WeightsError
 from faceattr_udf.images.crop import cut_face
 from faceattr_udf.images.decode import decode_image
 from faceattr_udf.results import Face, ImageResult, ImageStatus
@@ -315,6 +315,16 @@ def test_embeddings_are_given_when_asked_for_and_refused_where_there_are_none() 
     assert result.faces[0].embedding is None
     with pytest.raises(ConfigError, match=r"output\.embeddings"):
         analyzer(wants)
+
+
+def test_a_lost_gpu_is_no_image_s_fault() -> None:
+    class Lost(BrightSquares):
+        def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:  # noqa: ARG002
+            msg = "cuda:0 failed"
+            raise EngineError(msg)
+
+    with pytest.raises(EngineError, match="cuda:0 failed"):
+        analyzer(detector=Lost()).analyze([picture(1), picture(2)])
 
 
 def test_ids_name_the_settings_and_the_weights() -> None:

@@ -49,6 +49,7 @@ def test_nothing_can_be_changed_afterwards() -> None:
         ("output.crops=1", "output.crops = 1"),
         ("enrich.wave_images=-1", "enrich.wave_images = -1"),
         ("images.max_pixels=0", "images.max_pixels = 0"),
+        ("runtime.device=cuda:1", "runtime.device = 'cuda:1'"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_sentence(override: str, named: str) -> None:
@@ -144,6 +145,7 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "enrich.max_batch_bytes": (7, False),
     "enrich.max_batch_pixels": (7, False),
     "enrich.partitions": (7, False),
+    "runtime.device": ("cuda", False),  # which tasks have a GPU is not known when the night begins
     "runtime.threads": (7, False),
     "runtime.isolated": (False, False),
     "runtime.batch_seconds": (5.5, False),

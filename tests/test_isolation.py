@@ -110,6 +110,13 @@ def test_an_image_that_was_merely_near_a_kill_gets_its_result(tmp_path: Path) ->
     analyzer.close()
 
 
+def test_a_lost_device_is_looked_for_by_a_new_process(analyzer: IsolatedAnalyzer) -> None:
+    first = analyzer.pid
+    results = analyzer.analyze([b"a", b"lose", b"b"])
+    assert statuses(results) == ["no_face", "model_error", "no_face"]
+    assert analyzer.pid != first
+
+
 def test_what_a_library_prints_is_no_answer(analyzer: IsolatedAnalyzer) -> None:
     assert statuses(analyzer.analyze([b"print", b"a"])) == ["no_face", "no_face"]
 
@@ -148,7 +155,7 @@ def test_the_child_goes_with_its_parent() -> None:
 @shared_data.needs_shared
 def test_the_real_analyzer_gives_the_same_results_isolated() -> None:
     contents = [path.read_bytes() for path in shared_data.photographs()[:2]]
-    isolated = IsolatedAnalyzer(partial(load_analyzer, Config(), 1), SECONDS)
+    isolated = IsolatedAnalyzer(partial(load_analyzer, Config(), 1, "cpu"), SECONDS)
     theirs, ours = isolated.analyze(contents), FaceAnalyzer.from_config(None).analyze(contents)
     isolated.close()
     assert sum(result.n_faces for result in ours) > 0

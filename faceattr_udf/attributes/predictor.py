@@ -12,7 +12,7 @@ from faceattr_udf.attributes.labels import AGE_GROUPS, ATTRIBUTES
 from faceattr_udf.attributes.svm import RbfSvm
 from faceattr_udf.config import AttributesConfig
 from faceattr_udf.errors import WeightsError
-from faceattr_udf.runtime import Graph
+from faceattr_udf.runtime import CPU, load_network
 from faceattr_udf.weights import WeightsRecord, is_shipped, load_file, load_record
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -45,20 +45,22 @@ class AttributePredictor(Protocol):
 
 
 class GraphPredictor:
-    """A model that is one graph of the CPU runtime: pixels in, calibrated probabilities out."""
+    """A model that is one network: pixels in, calibrated probabilities out."""
 
-    def __init__(self, name: str, folder: str | Path | None = None, threads: int = 1) -> None:
+    def __init__(self, name: str, folder: str | Path | None = None, threads: int = 1, device: str = CPU) -> None:
         """Loads and verifies the weights.
 
         Args:
             name: File stem.
             folder: Other place of the files; None means the package.
             threads: CPU threads of one inference.
+            device: "cpu" or "cuda:0".
 
         Raises:
             WeightsError: A file is missing, altered, or of another kind of network.
+            EngineError: The device cannot be used.
         """
-        self._graph = Graph(name, folder, threads)
+        self._graph = load_network(name, folder, threads, device)
         self.record = self._graph.record
         _check_classes(self.record)
         self._outputs = (*self.record.classes, *([EMBEDDING] if self.record.embedding else []))
@@ -78,7 +80,12 @@ class SvmPredictor:
     """Support vector machines on the embedding of another model, whose graph is loaded with it."""
 
     def __init__(
-        self, name: str, folder: str | Path | None = None, threads: int = 1, embedding: str | Path | None = None
+        self,
+        name: str,
+        folder: str | Path | None = None,
+        threads: int = 1,
+        device: str = CPU,
+        embedding: str | Path | None = None,
     ) -> None:
         """Loads and verifies the machines and the graph that they judge by.
 
@@ -86,10 +93,12 @@ class SvmPredictor:
             name: File stem.
             folder: Other place of the files; None means the package.
             threads: CPU threads of one inference.
+            device: Of the graph, "cpu" or "cuda:0"; the machines are evaluated on the CPU.
             embedding: Other place of the graph's files; None means that of the machines.
 
         Raises:
             WeightsError: A file is missing or altered, or the graph is not the one the machines were trained on.
+            EngineError: The device cannot be used.
         """
         self.record = load_record(name, folder)
         _check_classes(self.record)
@@ -97,7 +106,7 @@ class SvmPredictor:
             msg = f"the weights record {name}.json names no backbone to judge by; make it again by jobs.train"
             raise WeightsError(msg)
         backbone, _, version = self.record.backbone.rpartition("-")
-        self._embedder = GraphPredictor(backbone, embedding or _place_of(backbone, folder), threads)
+        self._embedder = GraphPredictor(backbone, embedding or _place_of(backbone, folder), threads, device)
         if self._embedder.record.version != version:
             msg = (
                 f"weights {name} belong to the embedding {self.record.backbone}, "
@@ -144,17 +153,19 @@ def model_record(config: AttributesConfig) -> WeightsRecord:
     return load_record(_file_stem(config), config.weights)
 
 
-def load_predictor(config: AttributesConfig, threads: int = 1) -> AttributePredictor:
+def load_predictor(config: AttributesConfig, threads: int = 1, device: str = CPU) -> AttributePredictor:
     """Loads the configured model.
 
     Args:
         config: Which model, and where its weights are if not in the package.
         threads: CPU threads of one inference.
+        device: "cpu" or "cuda:0".
 
     Raises:
         WeightsError: The model's files are missing or altered.
+        EngineError: The device cannot be used.
     """
-    return MODELS[config.model][1](_file_stem(config), config.weights, threads)
+    return MODELS[config.model][1](_file_stem(config), config.weights, threads, device)
 
 
 def _file_stem(config: AttributesConfig) -> str:

@@ -17,7 +17,7 @@ from faceattr_udf.detection.boxes import FloatArray, IntArray
 from faceattr_udf.detection.proposals import Candidates, Proposer
 from faceattr_udf.detection.pyramid import SummedAreas
 from faceattr_udf.detection.screen import NAME as SCREEN
-from faceattr_udf.runtime import Graph
+from faceattr_udf.runtime import CPU, Network, load_network
 from faceattr_udf.weights import load_record
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -25,6 +25,7 @@ UInt8Array = npt.NDArray[np.uint8]
 STAGES: Final = ("mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet")
 _OVERLAP = 0.7
 # Candidates per network call: bounds the memory of a crowd.
+# It is the same on a GPU, whose memory several tasks may share: O-Net takes a third of a gigabyte for so many.
 _CHUNK = 512
 # Pixels of images whose candidates go through the networks together. Small images gain from company; the tables of
 # large ones would push each other out of the processor's cache, which costs an eighth.
@@ -60,19 +61,21 @@ def detector_version(*, screen: bool = False) -> str:
 class Detector:
     """Finds faces; one instance per thread."""
 
-    def __init__(self, config: DetectorConfig, threads: int = 1) -> None:
+    def __init__(self, config: DetectorConfig, threads: int = 1, device: str = CPU) -> None:
         """Loads and verifies the three networks.
 
         Args:
             config: Sizes, thresholds and limits.
             threads: CPU threads of one inference.
+            device: Of the networks, "cpu" or "cuda:0"; everything between them is done on the CPU.
 
         Raises:
             WeightsError: A weights file is missing or altered.
+            EngineError: The device cannot be used.
         """
         self.config = config
-        self.proposer = Proposer(config, threads)
-        self._rnet, self._onet = (Graph(stage, threads=threads) for stage in STAGES[1:])
+        self.proposer = Proposer(config, threads, device)
+        self._rnet, self._onet = (load_network(stage, threads=threads, device=device) for stage in STAGES[1:])
 
     def detect(self, images: Sequence[UInt8Array]) -> list[Detections]:
         """Finds the faces of images of any mixture of sizes.
@@ -144,7 +147,7 @@ class Detector:
         return results
 
     def _run(
-        self, network: Graph, candidates: Candidates, tables: Sequence[SummedAreas]
+        self, network: Network, candidates: Candidates, tables: Sequence[SummedAreas]
     ) -> tuple[Candidates, list[FloatArray]]:
         """Cuts every candidate of every image to the network's input and runs them together."""
         # MATLAB's 1-based inclusive pixels, as the networks were trained: pixel x covers [x - 1, x).

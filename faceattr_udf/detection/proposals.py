@@ -12,7 +12,7 @@ from faceattr_udf.detection import boxes as box_ops
 from faceattr_udf.detection.boxes import FloatArray, IntArray
 from faceattr_udf.detection.pyramid import PNET_CELL, SummedAreas, pyramid_scales
 from faceattr_udf.detection.screen import BLOCK, TILE, BoolArray, Screen, is_screened, pnet_cells
-from faceattr_udf.runtime import Graph
+from faceattr_udf.runtime import CPU, Network, load_network
 
 _STRIDE: Final = 2
 _WINDOW: Final = (TILE - 1) * _STRIDE + PNET_CELL
@@ -46,11 +46,11 @@ class Candidates:
 class Proposer:
     """Runs P-Net over pyramids; one instance per thread."""
 
-    def __init__(self, config: DetectorConfig, threads: int = 1) -> None:
+    def __init__(self, config: DetectorConfig, threads: int = 1, device: str = CPU) -> None:
         """Loads and verifies P-Net, and the screen where the configuration asks for it."""
         self._config = config
-        self._pnet = Graph("mtcnn_pnet", threads=threads)
-        self._screen = Screen(threads) if config.screen else None
+        self._pnet = load_network("mtcnn_pnet", threads=threads, device=device)
+        self._screen = Screen(threads, device) if config.screen else None
         self._least = _log_odds(config.thresholds[0])
 
     def propose(self, tables: Sequence[SummedAreas]) -> Candidates:
@@ -96,7 +96,7 @@ class Proposer:
 
 
 def cells_of_tiles(
-    pnet: Graph, table: SummedAreas, scale: float, tiles: BoolArray
+    pnet: Network, table: SummedAreas, scale: float, tiles: BoolArray
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """Runs P-Net on tiles of a level, with the same numbers as on the whole level.
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from faceattr_udf.detection.pyramid import SummedAreas
-from faceattr_udf.runtime import Graph
+from faceattr_udf.runtime import CPU, load_network
 
 NAME: Final = "mtcnn_screen"
 BLOCK: Final = 4
@@ -60,13 +60,14 @@ def is_screened(height: int, width: int) -> bool:
 class Screen:
     """Chooses blocks; one instance per thread."""
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, device: str = CPU) -> None:
         """Loads and verifies the network.
 
         Raises:
             WeightsError: A weights file is missing or altered.
+            EngineError: The device cannot be used.
         """
-        self._graph = Graph(NAME, threads=threads)
+        self._network = load_network(NAME, threads=threads, device=device)
 
     def tiles(self, table: SummedAreas, scale: float) -> BoolArray:
         """Which tiles of the level at `scale` may show a face.
@@ -75,7 +76,7 @@ class Screen:
             bool (rows, columns); tile (i, j) has the cells 8 i - 4 to 8 i + 3 by 8 j - 4 to 8 j + 3, as far as there
             are such: the network's stride of 4 pixels of the half level, seen from the centres of P-Net's cells.
         """
-        (logits,) = self._graph(table.draft(scale / 2.0)[None].astype(np.float32))
+        (logits,) = self._network(table.draft(scale / 2.0)[None].astype(np.float32))
         return tiles_of(logits[0] >= LEAST_LOGIT)
 
 

@@ -1,24 +1,35 @@
 """A network as it is served: raw pixels in, probabilities out."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
 
 class Served(nn.Module):
-    """Wraps a trained network for export: fixed order of outputs, softmax."""
+    """Wraps a trained network: fixed order of outputs, softmax."""
 
-    def __init__(self, network: nn.Module, outputs: tuple[str, ...]) -> None:
+    def __init__(
+        self, network: nn.Module, outputs: tuple[str, ...], temperatures: Mapping[str, float] | None = None
+    ) -> None:
         """Keeps what is served.
 
         Args:
             network: RGB (n, 3, size, size), 0-255 -> outputs by name.
             outputs: Names of the outputs in the order they are served; "embedding" goes out as it is.
+            temperatures: Output -> what its logits are divided by; 1 where it is not named.
         """
         super().__init__()
         self.network = network
         self.outputs = outputs
+        self.temperatures = dict(temperatures or {})
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """RGB (n, size, size, 3), values 0-255 -> probabilities (n, classes) in the order of `outputs`."""
         outputs = self.network(pixels.permute(0, 3, 1, 2).float())
-        return tuple(outputs[n] if n == "embedding" else torch.softmax(outputs[n], dim=1) for n in self.outputs)
+        return tuple(outputs[n] if n == "embedding" else self._probabilities(n, outputs[n]) for n in self.outputs)
+
+    def _probabilities(self, name: str, logits: torch.Tensor) -> torch.Tensor:
+        temperature = self.temperatures.get(name)
+        # Graphs are exported without temperatures and must not get a division by 1.
+        return torch.softmax(logits if temperature is None else logits.float() / temperature, dim=1)

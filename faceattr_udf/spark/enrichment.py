@@ -15,12 +15,13 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from faceattr_udf.config import Config
 from faceattr_udf.spark.images import ImagesTable
 from faceattr_udf.spark.pacing import Pace
+from faceattr_udf.spark.preflight import check_models
 from faceattr_udf.spark.progress import Progress
 from faceattr_udf.spark.runs import Run, RunsTable
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, RUNS, faces_table
 from faceattr_udf.spark.staging import Staging
 from faceattr_udf.spark.tables import TableRef, Tables, absolute, input_ref, output_ref
-from faceattr_udf.spark.udf import DEFAULT_PROVIDER, AnalyzerProvider, pool
+from faceattr_udf.spark.udf import DEFAULT_PROVIDER, AnalyzerProvider
 from faceattr_udf.spark.waves import Wave
 
 log = structlog.get_logger(__name__)
@@ -90,8 +91,7 @@ def enrich(
     for ref, schema in shapes.items():
         tables.check(ref, schema)
     run = Run(images, config, provider.model_version(config))
-    with pool(config, provider).borrow():
-        pass  # weights that do not load shall stop the run here and not in a worker, after tables were made
+    check_models(spark, config, provider)  # what does not load shall stop the run here, before tables are made
     for ref, schema in shapes.items():
         tables.ensure(ref, schema)
     night = _Night(tables, table, outputs, run, provider=provider, checkpoint=checkpoint)

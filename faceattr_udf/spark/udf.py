@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -18,6 +18,8 @@ from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.config import Config
 from faceattr_udf.isolation import Analyzer, IsolatedAnalyzer
 from faceattr_udf.results import Face, ImageResult, ImageStatus
+from faceattr_udf.runtime import CPU
+from faceattr_udf.spark.devices import task_device
 from faceattr_udf.spark.schemas import arrow_type, result_struct
 
 BatchFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
@@ -28,25 +30,26 @@ class AnalyzerProvider:
     """How workers get an analyzer and the driver its name; replaceable, e.g. by other models.
 
     Attributes:
-        load: (configuration, threads) -> analyzer; called in the workers, so it must pickle.
+        load: (configuration, threads, device) -> analyzer; called in the workers, so it must pickle.
         model_version: configuration -> the name of the weights; called on the driver and loads no network.
     """
 
-    load: Callable[[Config, int], Analyzer]
+    load: Callable[[Config, int, str], Analyzer]
     model_version: Callable[[Config], str]
 
 
-def load_analyzer(config: Config, threads: int) -> Analyzer:
+def load_analyzer(config: Config, threads: int, device: str) -> Analyzer:
     """Loads the product's own analyzer into this process."""
     from faceattr_udf.analyzer import FaceAnalyzer  # noqa: PLC0415  # native libraries, where images are analysed only
 
-    return FaceAnalyzer.from_config(config, threads=threads)
+    return FaceAnalyzer.from_config(config, threads, device)
 
 
-def _load(config: Config, threads: int) -> Analyzer:
+def _load(config: Config, threads: int, device: str) -> Analyzer:
     if not config.runtime.isolated:
-        return load_analyzer(config, threads)
-    return IsolatedAnalyzer(partial(load_analyzer, config, threads), config.runtime.batch_seconds)
+        return load_analyzer(config, threads, device)
+    # A child is in no task: the device was found out here.
+    return IsolatedAnalyzer(partial(load_analyzer, config, threads, device), config.runtime.batch_seconds)
 
 
 def _model_version(config: Config) -> str:
@@ -87,7 +90,10 @@ class AnalyzerPool:
                 self._free.append(analyzer)
 
 
-_POOLS: dict[tuple[Any, ...], AnalyzerPool] = {}
+_SHARE_GPU: Final = 4
+"""Analyzers of the embedded engine on one GPU, of whose memory each takes hundreds of megabytes for being there."""
+
+_POOLS: dict[tuple[Any, ...], tuple[str, AnalyzerPool]] = {}
 _POOLS_LOCK = threading.Lock()
 
 
@@ -98,13 +104,23 @@ def pool(config: Config, provider: AnalyzerProvider, threads: int = 0) -> Analyz
         config: The configuration.
         provider: Where analyzers come from.
         threads: Threads of each analyzer; 0 means as many cores as Spark gives a task, or 1 where it does not say.
+
+    Raises:
+        EngineError: The task's GPU is hidden from this process.
     """
     threads = threads or config.runtime.threads or _task_cores()
+    device = task_device(config.runtime.device)
+    size = os.cpu_count() or 1
+    if device != CPU:
+        size = min(size, _SHARE_GPU)
     key = (config.model_dump_json(), provider.load, threads)
     with _POOLS_LOCK:
-        if key not in _POOLS:
-            _POOLS[key] = AnalyzerPool(lambda: provider.load(config, threads), os.cpu_count() or 1)
-        return _POOLS[key]
+        known = _POOLS.get(key)
+        # An executor with several GPUs may give a worker's next task another one. What is loaded on the last one goes:
+        # else every worker would at last hold every GPU.
+        if known is None or known[0] != device:
+            _POOLS[key] = known = (device, AnalyzerPool(lambda: provider.load(config, threads, device), size))
+        return known[1]
 
 
 def _task_cores() -> int:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
 from faceattr_udf.errors import WeightsError
-from faceattr_udf.networks.served import Served
+from faceattr_udf.networks.loading import build, serve
 from faceattr_udf.training.files import calibrate_graph, write_graph, write_record
 from faceattr_udf.training.systems import SYSTEMS, System
 from faceattr_udf.weights import WeightsRecord
@@ -34,15 +34,6 @@ _FACERES_LICENCE = (
     "Apache-2.0; initialised from FaceRes-deep, MIT, Copyright (c) 2021 Vladimir Mandic; "
     "trained on data sets for research use"
 )
-
-
-def load_network(record: WeightsRecord, folder: Path) -> nn.Module:
-    """Returns an attribute network in torch with the weights of its safetensors, for evaluation."""
-    network = _system(record.architecture).make(0.0)
-    network.load_state_dict(
-        {key: value.float() for key, value in load_file(folder / f"{record.name}.safetensors").items()}
-    )
-    return network.eval()
 
 
 def save_weights(
@@ -108,7 +99,9 @@ def export_attributes(record: WeightsRecord, folder: Path, faces: UInt8Array | N
     if system.precision == "int8" and (faces is None or len(faces) == 0):
         msg = f"the 8-bit graph of {record.name} measures its ranges on faces: give some with --faces LABELLED.parquet"
         raise WeightsError(msg)
-    served = Served(load_network(record, folder), system.outputs)
+    # Not verified: whoever exports has just made or changed these weights, and the record is written afterwards.
+    network = build(record, (folder / f"{record.name}.safetensors").read_bytes())
+    served = serve(network, record.model_copy(update={"temperatures": {}}))
     example = torch.zeros((2, record.input_size, record.input_size, 3), dtype=torch.uint8)
     write_graph(served, example, [0], folder / record.name, precision=system.precision, faces=faces)
     return calibrate(record, folder, record.temperatures)

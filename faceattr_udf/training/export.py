@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from faceattr_udf.errors import FaceattrError, WeightsError
 from faceattr_udf.evaluation.faces import load_faces, read_table
-from faceattr_udf.networks.mtcnn import ONet, PNet, RNet, ServedMtcnn
+from faceattr_udf.networks.loading import build, serve
+from faceattr_udf.networks.mtcnn import ONet, PNet, RNet
 from faceattr_udf.training.checkpoint import export_attributes
 from faceattr_udf.training.files import write_graph, write_record
 from faceattr_udf.weights import WeightsRecord, load_record
@@ -43,13 +44,6 @@ _STAGE_RENAMES = {
         "dense6_1.": "face.", "dense6_2.": "box.", "dense6_3.": "landmarks.",
     },
 }  # fmt: skip
-
-
-def load_mtcnn(name: str, folder: Path = PACKAGE_WEIGHTS) -> PNet | RNet | ONet:
-    """Returns a stage of the cascade in torch with the weights of `NAME.safetensors`."""
-    stage = _MTCNN[name][0]()
-    stage.load_state_dict(load_file(folder / f"{name}.safetensors"))
-    return stage.eval()
 
 
 def import_mtcnn(folder: Path) -> None:
@@ -79,9 +73,6 @@ def export_mtcnn(name: str, folder: Path) -> None:
     """Makes the graph and the record of one stage from its safetensors."""
     stage_class, size = _MTCNN[name]
     side = size or 64
-    example = torch.zeros((2, side, side, 4))  # levels and candidates are means of pixels, hence float32
-    served = ServedMtcnn(load_mtcnn(name, folder))
-    write_graph(served, example, [0] if size else [0, 1, 2], folder / name, precision="float32")
     record = WeightsRecord(
         name=name,
         version="",
@@ -94,6 +85,9 @@ def export_mtcnn(name: str, folder: Path) -> None:
         training_data=["WIDER FACE and CelebA, by the authors of MTCNN (Zhang et al. 2016)"],
         training={"command": "python -m faceattr_udf.training.export mtcnn"},
     )
+    example = torch.zeros((2, side, side, 4))  # levels and candidates are means of pixels, hence float32
+    served = serve(build(record, (folder / f"{name}.safetensors").read_bytes()), record)
+    write_graph(served, example, [0] if size else [0, 1, 2], folder / name, precision="float32")
     write_record(folder, record, ("safetensors", "xml", "bin"))
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyspark
 import pytest
-from fakes import inferred, parents
+from fakes import inferred, loads, parents
 from shared_data import needs_shared, photographs
 
 pytestmark = pytest.mark.spark
@@ -76,6 +76,62 @@ def test_two_executors_share_the_work_and_infer_every_image_once(tmp_path: Path)
     seen = inferred(tmp_path / "seen")
     assert len(seen) == len(set(seen)) == 60
     assert len(parents(tmp_path / "seen")) == 2
+
+
+ON_TWO_GPUS = """
+import sys
+from pathlib import Path
+
+import fakes
+from pyspark import cloudpickle
+
+from faceattr_udf.config import Config
+from faceattr_udf.spark.enrichment import enrich
+from faceattr_udf.spark.session import start
+
+cloudpickle.register_pickle_by_value(fakes)
+folder = Path(sys.argv[1])
+settings = {
+    "spark.worker.resource.gpu.amount": "2",
+    "spark.worker.resource.gpu.discoveryScript": str(folder / "discover"),
+    "spark.executor.cores": "1",
+    "spark.executor.resource.gpu.amount": "1",
+    "spark.task.resource.gpu.amount": "1",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.ui.enabled": "false",
+}
+overrides = [f"engine.settings.{key}={value}" for key, value in settings.items()]
+config = Config.load(None, ["engine.name=spark", "engine.master=local-cluster[1,2,2048]", *overrides])
+provider = fakes.telling_provider(folder / "seen")
+run = enrich(start(config), config, str(folder / "images"), str(folder / "out"), provider=provider)
+print(run.n_inferred)
+"""
+
+
+def test_every_task_uses_the_gpu_that_spark_gives_it(tmp_path: Path) -> None:
+    """Two GPUs that are there in the discovery script's words only: who uses which is decided all the same."""
+    script = tmp_path / "discover"
+    script.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["4", "6"]}'\n""")
+    script.chmod(0o755)
+    (tmp_path / "images").mkdir()
+    for part in range(8):
+        rows = [{"image_id": f"{part}-{i}", "content": f"1|{part}-{i}".encode()} for i in range(5)]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "images" / f"{part}.parquet")
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    finished = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", ON_TWO_GPUS, str(tmp_path)],
+        env=environment | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.split() == ["40"]
+    loaded = loads(tmp_path / "seen")
+    assert {device for _, device in loaded} == {"cuda:4", "cuda:6"}
+    # An executor has one GPU, and so have its workers: each loads once, the first of them already for the check.
+    assert len(loaded) == len({process for process, _ in loaded})
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,11 @@ class Recorder:
 class Loader:
     analyzer: Recorder = field(default_factory=Recorder)
     threads: list[int] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
 
-    def load(self, config: Config, threads: int) -> Recorder:  # noqa: ARG002
+    def load(self, config: Config, threads: int, device: str) -> Recorder:  # noqa: ARG002
         self.threads.append(threads)
+        self.devices.append(device)
         return self.analyzer
 
     @property
@@ -106,6 +108,9 @@ def test_threads_follow_the_cores_of_the_task(loader: Loader, monkeypatch: pytes
     class Context:
         def cpus(self) -> int:
             return 4
+
+        def resources(self) -> dict[str, Any]:
+            return {}
 
     monkeypatch.setattr("pyspark.TaskContext.get", Context)
     run(loader, [images(b"a")])

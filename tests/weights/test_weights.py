@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file as load_safetensors
 from shared_data import SHARED, needs_shared
 
 from faceattr_udf.attributes import predictor
@@ -22,12 +21,10 @@ from faceattr_udf.detection.screen import NAME as SCREEN
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.evaluation.faces import load_faces, read_table
 from faceattr_udf.evaluation.metrics import expected_age
-from faceattr_udf.networks.screen import ScreenNet
-from faceattr_udf.networks.served import Served
+from faceattr_udf.networks.loading import build, serve
 from faceattr_udf.runtime import Graph
 from faceattr_udf.training import export
-from faceattr_udf.training.checkpoint import load_network
-from faceattr_udf.training.export import PACKAGE_WEIGHTS, load_mtcnn
+from faceattr_udf.training.export import PACKAGE_WEIGHTS
 from faceattr_udf.weights import WeightsRecord, is_shipped, load_file, load_record
 
 SHIPPED = (*STAGES, SCREEN, *(name for name, _ in MODELS.values() if is_shipped(name)))
@@ -86,11 +83,13 @@ def test_a_file_that_the_record_does_not_name_is_refused() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_graph_of_a_stage_equals_its_network_in_torch(stage: str) -> None:
-    side = load_record(stage).input_size or 50
+    record = load_record(stage)
+    side = record.input_size or 50
     pixels = np.random.default_rng(0).uniform(0, 255, (3, side, side, 4)).astype(np.float32)
     normalised = torch.from_numpy((pixels[..., :3] - 127.5) / 128.0).permute(0, 3, 1, 2)
+    network = build(record, load_file(record, "safetensors"))
     with torch.inference_mode():
-        expected = [output.numpy() for output in load_mtcnn(stage)(normalised)]
+        expected = [output.numpy() for output in network(normalised)]
     outputs = Graph(stage)(pixels)
     if stage == "mtcnn_pnet":
         (cells,) = outputs
@@ -100,11 +99,11 @@ def test_the_graph_of_a_stage_equals_its_network_in_torch(stage: str) -> None:
 
 
 def test_the_graph_of_the_screen_says_what_its_network_says() -> None:
-    network = ScreenNet()
-    network.load_state_dict(load_safetensors(PACKAGE_WEIGHTS / f"{SCREEN}.safetensors"))
+    record = load_record(SCREEN)
+    network = build(record, load_file(record, "safetensors"))
     smooth = cv2.resize(np.random.default_rng(0).uniform(0, 255, (12, 16, 4)), (320, 240)).astype(np.float32)
     with torch.inference_mode():
-        expected = network.eval()(torch.from_numpy(smooth)[None])[0].numpy()
+        expected = network(torch.from_numpy(smooth)[None])[0].numpy()
     (logits,) = Graph(SCREEN)(smooth[None])
     assert logits.shape == (1, *expected.shape)
     # 8 bits: near, and on the same side of the threshold wherever the network is sure.
@@ -114,8 +113,8 @@ def test_the_graph_of_the_screen_says_what_its_network_says() -> None:
 
 
 def _in_torch(record: WeightsRecord, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """What the network gives in float32, calibrated as the graph is."""
-    served = Served(load_network(record, PACKAGE_WEIGHTS), tuple(record.classes))
+    """What the network gives in float32, calibrated as the graph is: by what its probabilities say."""
+    served = serve(build(record, load_file(record, "safetensors")), record.model_copy(update={"temperatures": {}}))
     with torch.inference_mode():
         outputs = served(torch.from_numpy(pixels))
     scaled = (output.log() / record.temperatures[name] for name, output in zip(record.classes, outputs, strict=True))
