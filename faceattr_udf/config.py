@@ -211,7 +211,8 @@ class Config(_Section):
     def result_settings(self) -> dict[str, Any]:
         """The part of the configuration that decides what is computed for an image, as plain data.
 
-        Engines, table names, wave sizes and threads change how fast a row comes about, not what is in it.
+        Engines, table names, wave sizes and threads change how fast a row comes about, not what is in it. Nor does
+        `input.require_consent`: every run compares each image's consent by itself.
         """
         data = self.model_dump(mode="json")
         attributes = {k: v for k, v in data["attributes"].items() if k not in {"batch_size", "weights"}}
@@ -221,7 +222,6 @@ class Config(_Section):
             "detector": data["detector"],
             "attributes": attributes,
             "output": output,
-            "require_consent": data["input"]["require_consent"],
         }
 
     def config_id(self) -> str:
