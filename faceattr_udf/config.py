@@ -130,6 +130,14 @@ class EnrichConfig(_Section):
     partitions: int = Field(default=0, ge=0)
 
 
+class MaintainConfig(_Section):
+    """How `jobs.maintain` keeps the output tables small, and how long it keeps what is past."""
+
+    target_file_bytes: int = Field(default=128 * 2**20, ge=2**20)
+    vacuum_hours: int = Field(default=168, ge=0)
+    keep_runs_days: int = Field(default=365, ge=0)
+
+
 class RuntimeConfig(_Section):
     """The resources of one Python worker."""
 
@@ -148,6 +156,7 @@ class Config(_Section):
     attributes: AttributesConfig = AttributesConfig()
     output: OutputConfig = OutputConfig()
     enrich: EnrichConfig = EnrichConfig()
+    maintain: MaintainConfig = MaintainConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
     @model_validator(mode="after")
