@@ -1,5 +1,6 @@
 """Scales: the image pyramid that P-Net slides over and the candidates, all resized from one table of summed areas."""
 
+from functools import cached_property
 from itertools import pairwise
 
 import cv2
@@ -48,8 +49,16 @@ class SummedAreas:
     def __init__(self, image: UInt8Array) -> None:
         """Sums uint8 (height, width, 3)."""
         self.height, self.width = image.shape[:2]
-        sums = cv2.integral(image, sdepth=cv2.CV_32S).astype(np.uint16)
-        self._table = cv2.cvtColor(sums, cv2.COLOR_RGB2RGBA).view(np.uint64)[..., 0]
+        self._image = image
+        sums = np.empty((self.height + 1, self.width + 1, 4), dtype=np.uint16)
+        sums[0] = 0
+        # Strip by strip, for the same reason as everywhere here.
+        for start in range(0, self.height, _STRIP):
+            strip = cv2.integral(image[start : start + _STRIP], sdepth=cv2.CV_32S)[1:].astype(np.uint16)
+            below = sums[start + 1 : start + 1 + len(strip)]
+            cv2.cvtColor(strip, cv2.COLOR_RGB2RGBA, dst=below)
+            below += sums[start]
+        self._table = sums.view(np.uint64)[..., 0]
 
     def level(self, scale: float) -> FloatArray:
         """Resizes the image to one scale of `pyramid_scales`.
@@ -79,6 +88,26 @@ class SummedAreas:
             assert total is not None  # noqa: S101 - there is at least one part
             np.divide(total.reshape(-1, width, 4), counts[strip], out=level[strip], casting="same_kind")
         return level
+
+    @cached_property
+    def _half(self) -> UInt8Array:
+        even = self._image[: self.height // 2 * 2, : self.width // 2 * 2]
+        half = cv2.resize(even, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        # As soft as levels are, so that what is left of fine patterns does not look like faces.
+        return np.asarray(cv2.blur(half, (2, 2), anchor=(0, 0)), dtype=np.uint8)
+
+    def draft(self, scale: float) -> UInt8Array:
+        """Resizes the image quickly and not exactly: for what only has to see where a face may be.
+
+        Args:
+            scale: At most 0.5; both sides of the image are at least 2 px.
+
+        Returns:
+            uint8 (floor(height * scale + 1), floor(width * scale + 1), 4); the last channel means nothing.
+        """
+        height, width = self.level_size(scale)
+        small = cv2.resize(self._half, (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2RGBA), dtype=np.uint8)
 
     def level_size(self, scale: float) -> tuple[int, int]:
         """Height and width of a level."""

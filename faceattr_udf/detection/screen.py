@@ -22,8 +22,8 @@ BLOCK: Final = 4
 TILE: Final = 2 * BLOCK
 """Side of a tile, in cells of P-Net."""
 
-LEAST_LOGIT: Final = -1.0
-"""Below 0, which the network was trained to decide at, because that lost three times as many faces."""
+LEAST_LOGIT: Final = -0.5
+"""Below 0, which the network was trained to decide at, because that lost twice as many faces."""
 
 LEAST_CELLS: Final = 25_000
 """Cells of P-Net in a level from which on it is screened: small levels cost little, and small pictures have more of the
@@ -75,7 +75,7 @@ class Screen:
             bool (rows, columns); tile (i, j) has the cells 8 i - 4 to 8 i + 3 by 8 j - 4 to 8 j + 3, as far as there
             are such: the network's stride of 4 pixels of the half level, seen from the centres of P-Net's cells.
         """
-        (logits,) = self._graph(table.level(scale / 2.0)[None])
+        (logits,) = self._graph(table.draft(scale / 2.0)[None].astype(np.float32))
         return tiles_of(logits[0] >= LEAST_LOGIT)
 
 
