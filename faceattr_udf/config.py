@@ -126,6 +126,14 @@ class EnrichConfig(_Section):
     partitions: int = Field(default=0, ge=0)
 
 
+class MaintainConfig(_Section):
+    """How `jobs.maintain` keeps the output tables small, and how long it keeps what is past."""
+
+    target_file_bytes: int = Field(default=128 * 2**20, ge=2**20)
+    vacuum_hours: int = Field(default=168, ge=0)
+    keep_runs_days: int = Field(default=365, ge=0)
+
+
 class RuntimeConfig(_Section):
     """The resources of one Python worker."""
 
@@ -145,6 +153,7 @@ class Config(_Section):
     attributes: AttributesConfig = AttributesConfig()
     output: OutputConfig = OutputConfig()
     enrich: EnrichConfig = EnrichConfig()
+    maintain: MaintainConfig = MaintainConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
     @model_validator(mode="after")
@@ -209,7 +218,8 @@ class Config(_Section):
         """The part of the configuration that decides what is computed for an image, as plain data.
 
         Engines, table names, wave sizes and threads change how fast a row comes about, not what is in it. Nor is the
-        device among them: which tasks get a GPU is known only once they run, and a night of both is one night.
+        device among them: which tasks get a GPU is known only once they run, and a night of both is one night. Nor is
+        `input.require_consent`: every run compares each image's consent by itself.
         """
         data = self.model_dump(mode="json")
         attributes = {k: v for k, v in data["attributes"].items() if k not in {"batch_size", "weights"}}
@@ -219,7 +229,6 @@ class Config(_Section):
             "detector": data["detector"],
             "attributes": attributes,
             "output": output,
-            "require_consent": data["input"]["require_consent"],
         }
 
     def config_id(self) -> str:

@@ -48,6 +48,7 @@ def test_nothing_can_be_changed_afterwards() -> None:
         ("engine.settings.a.b=1.x.y", ""),
         ("output.crops=1", "output.crops = 1"),
         ("enrich.wave_images=-1", "enrich.wave_images = -1"),
+        ("maintain.vacuum_hours=-1", "maintain.vacuum_hours = -1"),
         ("images.max_pixels=0", "images.max_pixels = 0"),
         ("runtime.device=cuda:1", "runtime.device = 'cuda:1'"),
     ],
@@ -115,7 +116,7 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "engine.master": ("local[3]", False),
     "engine.app_name": ("night", False),
     "input.format": ("delta", False),
-    "input.require_consent": (True, True),
+    "input.require_consent": (True, False),  # compared image by image, so that turning it on infers nothing anew
     "input.columns.content": ("bytes", False),
     "images.max_bytes": (1000, True),
     "images.max_pixels": (1000, True),
@@ -146,6 +147,9 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "enrich.max_batch_pixels": (7, False),
     "enrich.partitions": (7, False),
     "runtime.device": ("cuda", False),  # which tasks have a GPU is not known when the night begins
+    "maintain.target_file_bytes": (2**20, False),
+    "maintain.vacuum_hours": (0, False),
+    "maintain.keep_runs_days": (0, False),
     "runtime.threads": (7, False),
     "runtime.isolated": (False, False),
     "runtime.batch_seconds": (5.5, False),
@@ -171,7 +175,7 @@ def test_the_id_changes_exactly_with_what_decides_results(key: str) -> None:
 def test_every_section_that_may_decide_results_is_covered_above() -> None:
     keys = {
         f"{section}.{name}"
-        for section in ("images", "detector", "attributes", "output", "enrich", "runtime")
+        for section in ("images", "detector", "attributes", "output", "enrich", "maintain", "runtime")
         for name in getattr(Config(), section).model_dump()
     }
     assert keys <= set(CHANGES)

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
 from faceattr_udf.spark.images import ImagesTable
+from faceattr_udf.spark.migrations import require_current
 from faceattr_udf.spark.pacing import Pace
 from faceattr_udf.spark.preflight import check_models
 from faceattr_udf.spark.progress import Progress
@@ -35,6 +36,11 @@ class Outputs:
     faces: TableRef
     image_results: TableRef
     runs: TableRef
+
+    @property
+    def tables(self) -> dict[str, TableRef]:
+        """The tables by what they hold, whatever the configuration calls them."""
+        return {"faces": self.faces, "image_results": self.image_results, "runs": self.runs}
 
     @classmethod
     def of(cls, config: Config, folder: str) -> "Outputs":
@@ -83,6 +89,7 @@ def enrich(
     source = input_ref(images, config)
     table = ImagesTable.check(tables.read(source), images, config)
     outputs = Outputs.of(config, output)
+    require_current(tables, outputs.tables, output)
     shapes = {
         outputs.faces: faces_table(config.output, table.pass_through),
         outputs.image_results: IMAGE_RESULTS,

@@ -24,7 +24,7 @@ from faceattr_udf.config import OutputConfig
 from faceattr_udf.errors import SchemaError
 
 SCHEMA_VERSION: Final = 1
-"""Counts the incompatible changes of the output tables; recorded with every run."""
+"""Counts the changes of the output tables' columns, each a step in `migrations`; recorded with every run."""
 
 _STRING, _FLOAT, _INT, _LONG = StringType(), FloatType(), IntegerType(), LongType()
 
@@ -173,7 +173,7 @@ def check_columns(table: str, actual: StructType, expected: StructType) -> None:
     if differences:
         msg = (
             f"table {table} does not have the columns of schema version {SCHEMA_VERSION} for this configuration "
-            f"({'; '.join(differences)}); migrate the table or name another output"
+            f"({'; '.join(differences)}); use the configuration that it was made with, or name another output"
         )
         raise SchemaError(msg)
 

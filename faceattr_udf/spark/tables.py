@@ -217,6 +217,12 @@ class Tables:
         if not self.check(ref, schema):
             self._write(self.spark.createDataFrame([], schema), ref)
 
+    def rewrite(self, ref: TableRef, frame: DataFrame) -> None:
+        """Replaces all rows and the columns of a table in one commit; `frame` may be computed from the table."""
+        writer = frame.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
+        save = writer.saveAsTable if ref.format == "table" else writer.save
+        save(ref.location)
+
     def append(self, ref: TableRef, frame: DataFrame) -> None:
         """Appends rows to a table; the columns must be the table's."""
         check_columns(str(ref), frame.schema, self.read(ref).schema)

@@ -132,7 +132,7 @@ def test_output_tables_of_another_version(
     assert enrich.main(["--images", str(images), "--output", str(output)]) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
     assert "years is not expected" in sentence
-    assert sentence.endswith("migrate the table or name another output")
+    assert sentence.endswith("use the configuration that it was made with, or name another output")
     assert [path.name for path in output.iterdir()] == ["faces"]
     assert sail_engine.read(output / "faces").count() == 1
 
