@@ -5,10 +5,12 @@
 #   PHOTOS=folder       run the demo on your own photographs
 #   PYTHON=python3.12   the interpreter that makes the virtual environment
 #   VENV=folder         where that environment lives
+#   DIST=folder         where `make package` leaves its two files
 
 VENV ?= .venv
 ENGINE ?= sail
 PHOTOS ?=
+DIST ?= dist
 
 # The first interpreter that really starts and is new enough: a pyenv shim may be on the PATH and lead nowhere.
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
@@ -75,18 +77,25 @@ lint: $(STAMP)
 # What spark-submit takes (README: "Every night"), built from scratch and without the 7 GB of `make install`:
 # the code with its weights, and an environment for executors, which need neither torch nor the cluster's own PySpark.
 package: PACKED := .cache/executors
+# A quarter of the environment that no executor loads: tests, headers, the installer, Flight, and what OpenVINO has for
+# other devices and for models in other formats than its own (which is the one that is left in again).
+package: LEFT_OUT := */tests/* */include/* */site-packages/pip/* */site-packages/setuptools/* */pyarrow/_flight.* \
+    */pyarrow/*arrow*flight* */openvino/libs/*_intel_[gn]pu_plugin.* */openvino/libs/cache.json \
+    */openvino/libs/*_frontend.*
+package: LEFT_IN := */openvino/libs/*_ir_frontend.*
 package:
 	@$(CHECK_PYTHON)
-	@rm -rf build dist $(PACKED)
+	@rm -rf build $(PACKED) $(DIST)/faceattr_*
 	$(PYTHON) -m venv $(PACKED)
 	$(PACKED)/bin/python -m pip install --quiet --require-hashes --only-binary :all: --requirement requirements.lock
 	@# A wheel is a zip with the package at its root, which is what --py-files asks for.
-	$(PACKED)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
-	$(PACKED)/bin/python -m pip install --quiet --no-deps dist/faceattr_udf-*.whl
-	@mv dist/faceattr_udf-*.whl dist/faceattr_udf.zip
-	$(PACKED)/bin/venv-pack --quiet --prefix $(PACKED) --output dist/faceattr_env.tar.gz
+	$(PACKED)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(DIST) .
+	$(PACKED)/bin/python -m pip install --quiet --no-deps $(DIST)/faceattr_udf-*.whl
+	@mv $(DIST)/faceattr_udf-*.whl $(DIST)/faceattr_udf.zip
+	$(PACKED)/bin/venv-pack --quiet --prefix $(PACKED) --output $(DIST)/faceattr_env.tar.gz \
+	    $(foreach pattern,$(LEFT_OUT),--exclude '$(pattern)') --include '$(LEFT_IN)'
 	@rm -rf build $(PACKED)
-	@ls -lh dist
+	@ls -lh $(DIST)
 
 # Two files, for any platform and Python: what everything here runs with, and the part of it that executors get, in the
 # same versions. Versions that are locked stay where pyproject.toml still agrees.

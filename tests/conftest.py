@@ -1,6 +1,7 @@
-"""Sessions of both engines, started once and only when a test asks for them."""
+"""Sessions of every engine, started once and only when a test asks for them."""
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import fakes
 import pytest
 from pyspark import cloudpickle
 from pyspark.sql import DataFrame, SparkSession
+from spark_servers import connect_server
 
 from faceattr_udf.config import Config
 from faceattr_udf.spark.session import start
@@ -17,24 +19,24 @@ from faceattr_udf.spark.session import start
 # Workers of other processes cannot import the tests' modules.
 cloudpickle.register_pickle_by_value(fakes)
 
+# Two cores are busy with tests; a parallel collector would only take turns with them. Nothing runs long enough to earn
+# back what the second compiler costs.
+JAVA_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+
 SPARK_SETTINGS = {
-    # Two workers, so that what must not depend on one process does not.
-    "engine.name": "spark",
-    "engine.master": "local[2]",
     # Tiny tables: every further shuffle or snapshot partition is a task that only costs time.
-    "engine.settings.spark.sql.shuffle.partitions": "2",
-    "engine.settings.spark.databricks.delta.snapshotPartitions": "1",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "1",
     # Re-planning at run time pays for large data only.
-    "engine.settings.spark.sql.adaptive.enabled": "false",
-    # Two cores are busy with tests; a parallel collector would only take turns with them.
-    "engine.settings.spark.driver.extraJavaOptions": "-XX:+UseSerialGC",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.driver.extraJavaOptions": JAVA_OPTIONS,
+    "spark.executor.extraJavaOptions": JAVA_OPTIONS,
     # Nobody looks at the pages, and their ports may be taken.
-    "engine.settings.spark.ui.enabled": "false",
+    "spark.ui.enabled": "false",
     # Row by row beats compiling Java for a handful of rows.
-    "engine.settings.spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.wholeStage": "false",
     # Delta's own statistics of every commit cost more than the commits here.
-    "engine.settings.spark.databricks.delta.checkpointInterval": "1000",
-    "engine.settings.spark.sql.warehouse.dir": "",
+    "spark.databricks.delta.checkpointInterval": "1000",
 }
 
 
@@ -53,11 +55,11 @@ class Engine:
         return self.session.createDataFrame(rows, schema)
 
     def select(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Makes functions.* build this engine's columns: both engines live in this process, and a variable decides."""
-        if self.name == "sail":
-            monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
-        else:
+        """Makes functions.* build this engine's columns: all engines live in this process, and a variable decides."""
+        if self.name == "spark":
             monkeypatch.delenv("SPARK_CONNECT_MODE_ENABLED", raising=False)
+        else:
+            monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
 
     def read(self, table: str | Path) -> DataFrame:
         return self.session.read.format("delta").load(str(table))
@@ -70,11 +72,10 @@ def sail_engine() -> Engine:
 
 @pytest.fixture(scope="session")
 def spark_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    settings = {
-        **SPARK_SETTINGS,
-        "engine.settings.spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
-    }
-    pairs = tuple(f"{key}={value}" for key, value in settings.items())
+    settings = SPARK_SETTINGS | {"spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse"))}
+    # Two workers, so that what must not depend on one process does not.
+    pairs = ("engine.name=spark", "engine.master=local[2]")
+    pairs += tuple(f"engine.settings.{key}={value}" for key, value in settings.items())
     connected = os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)
     session = start(Config.load(None, pairs))
     yield Engine("spark", session, pairs)
@@ -83,7 +84,27 @@ def spark_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         os.environ["SPARK_CONNECT_MODE_ENABLED"] = connected
 
 
-@pytest.fixture(params=["sail", pytest.param("spark", marks=pytest.mark.spark)])
+@pytest.fixture(scope="session")
+def connect_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """Apache Spark's own Connect server, in a process of its own whose Python workers have the package."""
+    workers = {"PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with connect_server(tmp_path_factory.mktemp("connect"), SPARK_SETTINGS, workers) as remote:
+        pairs = ("engine.name=connect", f"engine.remote={remote}")
+        session = start(Config.load(None, pairs))
+        yield Engine("connect", session, pairs)
+        session.stop()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Gives a test that asks for `engine` each in turn; the Connect server only where the test is marked for it."""
+    if "engine" in metafunc.fixturenames:
+        names: list[Any] = ["sail", pytest.param("spark", marks=pytest.mark.spark)]
+        if metafunc.definition.get_closest_marker("connect"):
+            names.append(pytest.param("connect", marks=pytest.mark.spark))
+        metafunc.parametrize("engine", names, indirect=True)
+
+
+@pytest.fixture
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """Each engine in turn."""
     found: Engine = request.getfixturevalue(f"{request.param}_engine")

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any, Final, cast
 
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from faceattr_udf.config import Config, server_address
@@ -17,13 +18,14 @@ _DELTA: Final = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
+_UTC: Final = {"spark.sql.session.timeZone": "UTC"}
 _SMALL: Final = {
     # The tables that are shuffled hold keys and rows of text, never images: Spark's 200 shuffle partitions and Delta's
     # 50 snapshot partitions are mostly the overhead of starting tasks. Adaptive execution still splits large ones.
     "spark.sql.shuffle.partitions": "8",
     "spark.databricks.delta.snapshotPartitions": "2",
-    "spark.ui.showConsoleProgress": "false",  # the job reports its own progress on the same stream
 }
+_QUIET: Final = {"spark.ui.showConsoleProgress": "false"}  # the job reports its own progress on the same stream
 
 _CONNECT_SECONDS: Final = 10
 
@@ -51,11 +53,21 @@ def start(config: Config | None = None) -> SparkSession:
         case "spark":
             session = _start_spark(config)
         case "connect":
-            session = _connect(str(config.engine.remote), config)
+            # A server that runs takes settings of its SQL engine, for this client's session, and no others.
+            sql = {key: value for key, value in _spark_settings(config).items() if key.startswith("spark.sql.")}
+            session = _connect(str(config.engine.remote), config, _SMALL, sql)
     return session
 
 
-def _connect(remote: str, config: Config) -> SparkSession:
+def _connect(remote: str, config: Config, unless_given: dict[str, str], always: dict[str, str]) -> SparkSession:
+    """Connects to a server, or finds the connection.
+
+    Args:
+        remote: The server.
+        config: `engine.settings` have the last word in this client's session.
+        unless_given: Settings that hold where the server has not been told otherwise.
+        always: Settings of this client's session.
+    """
     try:
         # The client's own builder: SparkSession.builder.remote refuses while this process also has a JVM session.
         from pyspark.sql.connect.session import SparkSession as ConnectSession  # noqa: PLC0415
@@ -70,16 +82,30 @@ def _connect(remote: str, config: Config) -> SparkSession:
             # Not getOrCreate, which finds the process's last session whatever server that has.
             session = cast("SparkSession", ConnectSession.builder.remote(remote).create())
             _connected[remote] = session
-        session.conf.set("spark.sql.session.timeZone", "UTC")
-        for key, value in config.engine.settings.items():
+            given = session.conf.getAll
+            for key in unless_given.keys() - given.keys():
+                session.conf.set(key, unless_given[key])
+        for key, value in always.items():
             session.conf.set(key, value)
     except Exception as error:  # the client wraps gRPC's failures in several unrelated types
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         server = server_address(remote)
-        reason = redacted(reason.replace(remote, server))
+        reason = _first_line(error).replace(remote, server)
         msg = f"the Spark Connect server {server} cannot be used ({reason}); start it or correct engine.remote"
         raise EngineError(msg) from error
+    for key, value in config.engine.settings.items():
+        try:
+            session.conf.set(key, value)
+        except PySparkException as error:
+            msg = (
+                f"the Spark Connect server {server_address(remote)} does not take engine.settings {key!r} "
+                f"({_first_line(error)}); give it to the server at its start and leave it out here"
+            )
+            raise EngineError(msg) from error
     return session
+
+
+def _first_line(error: Exception) -> str:
+    return redacted(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
 
 
 def _wait_for(remote: str) -> None:
@@ -117,7 +143,7 @@ def _start_sail(config: Config) -> SparkSession:
             _sail["server"] = server  # it stops when collected
             _sail["remote"] = f"sc://{host}:{port}"
         remote = str(_sail["remote"])
-    return _connect(remote, config)
+    return _connect(remote, config, {}, _UTC)
 
 
 def _start_spark(config: Config) -> SparkSession:
@@ -144,15 +170,17 @@ def _start_spark(config: Config) -> SparkSession:
         settings = {
             **_DELTA,
             **_SMALL,
+            **_QUIET,
             "spark.jars.packages": f"io.delta:delta-spark_{minor}_2.13:{delta}",
             **settings,
             **config.engine.settings,
         }
     else:
-        from pyspark import SparkConf  # noqa: PLC0415
+        from pyspark import SparkConf, SparkContext  # noqa: PLC0415
 
+        SparkContext._ensure_initialized()  # before that, SparkConf() does not know the command line
         given = dict(SparkConf().getAll())
-        settings = {key: value for key, value in {**_DELTA, **_SMALL, **settings}.items() if key not in given}
+        settings = {key: value for key, value in {**_DELTA, **_SMALL, **_QUIET, **settings}.items() if key not in given}
         settings |= {key: value for key, value in config.engine.settings.items() if key not in given}
     for key, value in settings.items():
         builder = builder.config(key, value)
@@ -160,7 +188,7 @@ def _start_spark(config: Config) -> SparkSession:
         session = builder.getOrCreate()
         session.sparkContext.setLogLevel("ERROR")
     except Exception as error:  # py4j and the launcher raise several unrelated types
-        reason = redacted(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
+        reason = _first_line(error)
         msg = f"engine spark cannot start ({reason}); it needs Java 17 or 21 and, at first, the network for Delta's jar"
         raise EngineError(msg) from error
     return session
@@ -168,7 +196,7 @@ def _start_spark(config: Config) -> SparkSession:
 
 def _spark_settings(config: Config) -> dict[str, str]:
     return {
-        "spark.sql.session.timeZone": "UTC",
+        **_UTC,
         "spark.redaction.regex": SPARK_REDACTION,
         # Arrow batches are counted in rows by default, and 10,000 photographs in one batch are gigabytes.
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(config.enrich.max_batch_rows),

@@ -2,7 +2,8 @@
 
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -154,12 +155,13 @@ class Tables:
         if ref.format == "delta":
             self.check_writable(ref)
         try:
-            frame = (
-                self.spark.read.table(ref.location)
-                if ref.format == "table"
-                else self.spark.read.format(ref.format).load(ref.location)
-            )
-            return frame if frame.columns else None
+            with self._delta_known():
+                frame = (
+                    self.spark.read.table(ref.location)
+                    if ref.format == "table"
+                    else self.spark.read.format(ref.format).load(ref.location)
+                )
+                return frame if frame.columns else None
         except AnalysisException as error:
             text = str(error).lower()
             if any(
@@ -213,6 +215,7 @@ class Tables:
 
         Raises:
             SchemaError: It exists with other columns.
+            EngineError: The engine has not been given Delta.
         """
         if not self.check(ref, schema):
             self._write(self.spark.createDataFrame([], schema), ref)
@@ -230,10 +233,24 @@ class Tables:
 
     def _write(self, frame: DataFrame, ref: TableRef) -> None:
         writer = frame.write.format("delta").mode("append")
-        if ref.format == "table":
-            writer.saveAsTable(ref.location)
-        else:
-            writer.save(ref.location)
+        with self._delta_known():
+            if ref.format == "table":
+                writer.saveAsTable(ref.location)
+            else:
+                writer.save(ref.location)
+
+    @contextmanager
+    def _delta_known(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # py4j and the Connect client raise unrelated types
+            if "DATA_SOURCE_NOT_FOUND" not in str(error):
+                raise
+            msg = (
+                f"engine {self._engine} does not know Delta; give Spark its jar at its start: "
+                "--packages io.delta:delta-spark_..., as in conf/nightly.toml"
+            )
+            raise EngineError(msg) from error
 
     def merge(
         self,

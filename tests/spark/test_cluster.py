@@ -1,26 +1,32 @@
-"""Apache Spark beyond one process: two executors, a Connect server, and spark-submit from outside the repository."""
+"""A standalone cluster of separate processes: the night that the README documents, while parts of the cluster die."""
 
+import json
 import os
+import re
+import shlex
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyspark
 import pytest
+from cells import cells
+from conftest import SPARK_SETTINGS, Engine
 from fakes import inferred, loads, parents
 from shared_data import needs_shared, photographs
+from spark_servers import HOME, Cluster, Node, Server, conf, environment, running, standalone
+
+from jobs import enrich
 
 pytestmark = pytest.mark.spark
 
 ROOT = Path(__file__).parents[2]
-DELTA = "io.delta:delta-spark_4.2_2.13:4.4.0"
 
 ON_TWO_EXECUTORS = """
 import sys
@@ -38,33 +44,34 @@ configure_logging()
 cloudpickle.register_pickle_by_value(fakes)
 folder = Path(sys.argv[1])
 images, output, seen = (str(folder / name) for name in ("images", "out", "seen"))
-config = Config.load(
-    None,
-    [
-        "engine.name=spark",
-        "engine.master=local-cluster[2,1,1024]",
-        "engine.settings.spark.sql.shuffle.partitions=2",
-        "engine.settings.spark.databricks.delta.snapshotPartitions=1",
-        "engine.settings.spark.ui.enabled=false",
-    ],
-)
+config = Config.load(None, sys.argv[2:])
 for _ in range(2):
     run = enrich(start(config), config, images, output, provider=fakes.provider(Path(seen)))
     print(run.n_images, run.n_inferred, run.n_faces, sorted(run.counts.items()))
 """
 
 
-def test_two_executors_share_the_work_and_infer_every_image_once(tmp_path: Path) -> None:
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with standalone(tmp_path / "cluster") as started:
+        yield started
+
+
+def test_two_executors_share_the_work_and_infer_every_image_once(cluster: Cluster, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
     contents = [f"{index % 4}|{index}".encode() for index in range(60)]
     for part in range(2):
         rows = [{"image_id": f"{i:03}", "content": contents[i]} for i in range(part, 60, 2)]
         pq.write_table(pa.Table.from_pylist(rows), images / f"{part}.parquet")
-    paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
+    settings = {**SPARK_SETTINGS, "spark.executorEnv.PYTHONPATH": str(ROOT)}
     finished = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", ON_TWO_EXECUTORS, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": paths},
+        [
+            *(sys.executable, "-c", ON_TWO_EXECUTORS, str(tmp_path)),
+            *("engine.name=spark", f"engine.master={cluster.url}"),
+            *(f"engine.settings.{key}={value}" for key, value in settings.items()),
+        ],
+        env=environment(PYTHONPATH=os.pathsep.join([str(ROOT / "tests"), str(ROOT)])),
         capture_output=True,
         text=True,
         check=False,
@@ -135,129 +142,160 @@ def test_every_task_uses_the_gpu_that_spark_gives_it(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make package` gives to --py-files."""
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A driver's interpreter with every dependency and without this package, which must come from what is submitted."""
+    place = tmp_path_factory.mktemp("bare")
+    venv.create(place, with_pip=False, symlinks=True)
+    (packages,) = place.glob("lib/python*/site-packages")
+    # A folder that a .pth file names is searched, but the .pth file of the editable installation in it is not read.
+    (packages / "dependencies.pth").write_text(str(Path(pyspark.__file__).parents[1]) + "\n")
+    python = place / "bin" / "python"
+    command = [str(python), "-c", "import openvino, faceattr_udf"]
+    refused = subprocess.run(command, capture_output=True, text=True, cwd=place, env=environment(), check=False)  # noqa: S603
+    assert "No module named 'faceattr_udf'" in refused.stderr
+    return python
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make package` leaves."""
     folder, sources = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("sources")
     # From a copy: setuptools leaves a folder `build` beside the sources, and packs what it finds there the next time.
     for name in ("faceattr_udf", "jobs"):
         shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
-        shutil.copy(ROOT / name, sources)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(sources)]
-    subprocess.run(command, check=True, cwd=folder)  # noqa: S603
-    (wheel,) = folder.glob("faceattr_udf-*.whl")
-    return wheel.rename(folder / "faceattr_udf.zip")
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(path, sources)
+    command = ["make", "--no-print-directory", "package", f"PYTHON={sys.executable}", f"DIST={folder}"]
+    # A make that runs these tests must not hand its own variables down.
+    variables = {name: value for name, value in environment().items() if not name.startswith("MAKE")}
+    subprocess.run(command, check=True, cwd=sources, env=variables)  # noqa: S603
+    assert (folder / "faceattr_env.tar.gz").stat().st_size < 300e6  # torch alone is several times that
+    return folder
+
+
+def documented_command(places: dict[str, str]) -> list[str]:
+    """The README's command for every night, with this machine's places instead of the README's."""
+    (block,) = re.findall(r"^    spark-submit \\\n(?:    .*\n)+", (ROOT / "README.md").read_text(), re.MULTILINE)
+    words = shlex.split(block.replace("\\\n", " "))
+    for theirs, ours in places.items():
+        assert any(theirs in word for word in words), f"the README's command does not say {theirs}"
+        words = [word.replace(theirs, ours) for word in words]
+    return words
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter with every dependency and without this package, as the executors of a cluster have it."""
-    folder = tmp_path_factory.mktemp("executors")
-    venv.create(folder, with_pip=False, symlinks=True)
-    (packages,) = folder.glob("lib/python*/site-packages")
-    # A folder that a .pth file names is searched, but the .pth file of the editable installation in it is not read.
-    (packages / "dependencies.pth").write_text(str(Path(pyspark.__file__).parents[1]) + "\n")
-    interpreter = folder / "bin" / "python"
-    without = subprocess.run([interpreter, "-c", "import faceattr_udf"], capture_output=True, cwd=folder, check=False)  # noqa: S603
-    assert without.returncode != 0
-    return interpreter
-
-
-HOME = Path(pyspark.__file__).parent
-SUBMIT = [str(HOME / "bin" / "spark-submit"), "--master", "local[2]", "--packages", DELTA]
-NO_PAGES = ["--conf", "spark.ui.enabled=false"]
-
-
-def _environment() -> dict[str, str]:
-    """Nothing that this process has told itself about Spark."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYSPARK_", "SPARK_"))}
-    return environment | {"SPARK_HOME": str(HOME)}
-
-
-def _write_photographs(folder: Path, count: int) -> None:
-    folder.mkdir()
-    rows = [{"image_id": path.name, "content": path.read_bytes()} for path in photographs()[:count]]
-    pq.write_table(pa.Table.from_pylist([*rows, {"image_id": "nothing", "content": None}]), folder / "part.parquet")
-
-
-def _faces(folder: Path) -> pa.Table:
-    return pa.concat_tables(pq.read_table(path) for path in (folder / "faces").glob("*.parquet"))
-
-
-def _submit(package: Path, python: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [*SUBMIT, *NO_PAGES, "--py-files", str(package), "--conf", f"spark.pyspark.python={python}"]
-    command += [str(ROOT / "jobs" / "enrich.py"), "--config", str(ROOT / "conf" / "nightly.toml"), *arguments]
-    return subprocess.run(  # noqa: S603
-        command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False
-    )
-
-
-@needs_shared
-def test_spark_submit_needs_the_package_and_nothing_of_the_repository(
-    package: Path, python: Path, tmp_path: Path
-) -> None:
-    _write_photographs(tmp_path / "images", 4)
-    finished = _submit(package, python, tmp_path, "--images", "images", "--output", "out")
-    assert finished.returncode == 0, finished.stderr
-    # spark-submit sends the driver's stderr to stdout.
-    (summary,) = (line for line in finished.stdout.splitlines() if line.startswith("5 images in "))
-    assert "1 missing" in summary
-    faces = _faces(tmp_path / "out")
-    assert len(faces) >= 4
-    assert None not in faces["emotion"].to_pylist()
-
-    wrong = _submit(package, python, tmp_path, "--images", "images", "--output", "other", "--set", "enrich.waves=3")
-    assert wrong.returncode == 2
-    assert "enrich: configuration: unknown key enrich.waves = 3" in wrong.stdout
-    assert not (tmp_path / "other").exists()
-
-
-@pytest.fixture(scope="module")
-def connect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Spark Connect server in a process of its own; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = {
-        "spark.connect.grpc.binding.port": str(port),
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.sql.shuffle.partitions": "2",
-        "spark.databricks.delta.snapshotPartitions": "1",
+def places(dist: Path, bare_python: Path) -> dict[str, str]:
+    """What the README's command names, and where it is here."""
+    return {
+        "spark-submit": str(HOME / "bin" / "spark-submit"),
+        "dist/": f"{dist}/",
+        ".venv/bin/python": str(bare_python),
+        "jobs/enrich.py": str(ROOT / "jobs" / "enrich.py"),
+        "conf/nightly.toml": str(ROOT / "conf" / "nightly.toml"),
     }
-    folder = tmp_path_factory.mktemp("server")
-    command = [*SUBMIT, *NO_PAGES, *(word for key, value in settings.items() for word in ("--conf", f"{key}={value}"))]
-    command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
-    with (folder / "log").open("w") as log:
-        environment = _environment() | {"PYSPARK_PYTHON": sys.executable}  # whose workers have the package
-        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)  # noqa: S603
-    try:
-        for _ in range(240):
-            if server.poll() is not None:
-                break
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.5)
-        assert server.poll() is None, (folder / "log").read_text()
-        yield f"sc://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
+
+
+def write_photographs(folder: Path, copies: int) -> None:
+    """Every photograph so many times, each with a content of its own, and two rows without a photograph."""
+    folder.mkdir()
+    for copy in range(copies):
+        # What follows the end of a JPEG is not looked at.
+        rows = [
+            {"image_id": f"{copy}/{path.name}", "content": path.read_bytes() + bytes([copy])} for path in photographs()
+        ]
+        rows += [{"image_id": f"{copy}/null", "content": None}, {"image_id": f"{copy}/text", "content": b"no image"}]
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{copy}.parquet")
+
+
+def kill_busy_worker(night: Server, node: Node) -> str:
+    """SIGKILL for a Python worker in the midst of its work; the command that it ran as."""
+    seen: dict[int, float] = {}
+    killed: list[str] = []
+
+    def kill() -> bool:
+        worker = node.busy_worker(seen)
+        if worker is not None:
+            killed.append(worker.cmdline()[0])
+            worker.kill()
+        return worker is not None
+
+    night.until(kill, "a Python worker works")
+    return killed[0]
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """What the driver's event log says of one kind."""
+    (log,) = folder.glob("app-*")
+    found = [json.loads(line) for line in log.read_text().splitlines()]
+    return [event for event in found if event["Event"] == f"SparkListener{kind}"]
 
 
 @needs_shared
-def test_a_night_through_a_connect_server(connect_server: str, tmp_path: Path) -> None:
-    _write_photographs(tmp_path / "images", 3)
-    command = [sys.executable, "-m", "jobs.enrich", "--images", str(tmp_path / "images")]
-    command += ["--output", str(tmp_path / "out"), "--set", "engine.name=connect"]
-    command += ["--set", f"engine.remote={connect_server}"]
-    first, second = (
-        subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False)  # noqa: S603
-        for _ in range(2)
+def test_a_night_that_loses_a_python_worker_and_a_whole_node_is_complete(
+    cluster: Cluster, places: dict[str, str], sail_engine: Engine, tmp_path: Path
+) -> None:
+    images, output, calm, log = (tmp_path / name for name in ("images", "out", "calm", "events"))
+    write_photographs(images, 3)
+    log.mkdir()
+    # Waves small enough that nodes die between commits, and a photograph at a time: which ones would go through a
+    # network together depends on the engine, and the last bits of its sums depend on that.
+    night = ["--set", "enrich.wave_images=60", "--set", "enrich.partitions=4", "--set", "enrich.max_batch_rows=1"]
+    settings = {
+        **SPARK_SETTINGS,
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": log.as_uri(),
+        "spark.eventLog.compress": "false",
+        "spark.eventLog.rolling.enabled": "false",
+    }
+    here = {"spark://HOST:7077": cluster.url, "s3a://BUCKET/images": str(images), "s3a://BUCKET/enriched": str(output)}
+    submit, *words = documented_command(places | here)
+    command = [submit, *conf(settings), *words, *night]
+    with running(command, tmp_path / "elsewhere", environment()) as submitted:
+        assert kill_busy_worker(submitted, cluster.nodes[0]) == "./environment/bin/python"
+        commits = output / "image_results" / "_delta_log"
+        submitted.until(lambda: len(list(commits.glob("*.json"))) > 1, "the first wave is committed")
+        seen: dict[int, float] = {}
+        submitted.until(lambda: cluster.nodes[1].busy_worker(seen) is not None, "the other node works")
+        cluster.nodes[1].server.kill()
+        assert submitted.process.wait(300) == 0, submitted.log.read_text()
+        # spark-submit sends the driver's stderr to stdout.
+        assert f"{3 * 57} images in " in submitted.log.read_text()
+    ends = [str(event["Task End Reason"]) for event in events(log, "TaskEnd")]
+    assert any("Python worker exited unexpectedly" in end for end in ends)
+    assert any("ExecutorLostFailure" in end for end in ends)
+    # The command line has the last word over conf/nightly.toml.
+    (started,) = events(log, "EnvironmentUpdate")
+    key = "spark.sql.shuffle.partitions"
+    assert started["Spark Properties"][key] == SPARK_SETTINGS[key]
+
+    plain = ["--config", str(ROOT / "conf" / "nightly.toml"), "--set", "engine.name=sail", *night]
+    assert enrich.main(["--images", str(images), "--output", str(calm), *plain]) == 0
+    for name in ("faces", "image_results", "runs"):
+        written, expected = (cells(sail_engine.read(folder / name), "engine") for folder in (output, calm))
+        assert len(expected) == {"faces": len(expected), "image_results": 3 * 57, "runs": 1}[name]
+        assert written == expected
+
+
+@pytest.mark.parametrize(
+    ("without", "override", "sentence"),
+    [
+        (0, "enrich.waves=3", "enrich: configuration: unknown key enrich.waves = 3"),
+        (2, "enrich.partitions=1", "enrich: engine spark does not know Delta; give Spark its jar at its start"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_and_exit_code_2(
+    places: dict[str, str], tmp_path: Path, without: int, override: str, sentence: str
+) -> None:
+    images, output = tmp_path / "images.parquet", tmp_path / "out"
+    pq.write_table(pa.table({"image_id": ["a"], "content": [b"no image"]}), images)
+    here = {"spark://HOST:7077": "local[1]", "s3a://BUCKET/images": str(images), "s3a://BUCKET/enriched": str(output)}
+    submit, *words = documented_command(places | here)
+    packages = words.index("--packages")
+    command = [submit, *conf(SPARK_SETTINGS), *words[:packages], *words[packages + without :], "--set", override]
+    finished = subprocess.run(  # noqa: S603
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
     )
-    assert first.returncode == 0, first.stderr
-    assert first.stdout.startswith("4 images in ")
-    assert len(_faces(tmp_path / "out")) >= 3
-    assert second.returncode == 0, second.stderr
-    assert "nothing new" in second.stdout
+    assert finished.returncode == 2, finished.stderr
+    assert sentence in finished.stdout
+    assert not list(output.glob("*/_delta_log"))

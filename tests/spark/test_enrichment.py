@@ -1,4 +1,4 @@
-"""The night on both engines: what it writes, and what survives being killed."""
+"""The night on every engine: what it writes, and what survives being killed."""
 
 import shutil
 from collections.abc import Callable
@@ -110,6 +110,7 @@ def test_empty_table(place: Place) -> None:
     assert place.tables() == ([], [])
 
 
+@pytest.mark.connect
 def test_every_image_gets_one_row_and_every_face_one(place: Place) -> None:
     place.write(PICTURES)
     run = place.run(TWO_WAVES)
@@ -150,6 +151,7 @@ def test_every_image_gets_one_row_and_every_face_one(place: Place) -> None:
     assert not (place.folder / "out" / "_staging").exists()
 
 
+@pytest.mark.connect
 def test_second_run_infers_nothing(place: Place) -> None:
     place.write(PICTURES)
     place.run()
@@ -283,6 +285,7 @@ def test_a_store_that_cannot_be_tidied_does_not_fail_the_night(sail_engine: Engi
     assert warning["folder"] == "nowhere://bucket/out/_staging"
 
 
+@pytest.mark.connect
 def test_images_that_left_are_deleted_when_asked(place: Place) -> None:
     place.write(PICTURES)
     place.run()
@@ -367,6 +370,7 @@ def test_plain_parquet_gives_the_same_as_delta(engine: Engine, tmp_path: Path) -
     assert places[0].tables() == places[1].tables()
 
 
+@pytest.mark.connect
 def test_tables_of_the_catalogue(engine: Engine, tmp_path: Path) -> None:
     database = f"night_{engine.name}"
     names = {name: f"{database}.{name}" for name in ("faces", "image_results", "runs")}

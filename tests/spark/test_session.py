@@ -1,28 +1,58 @@
 """Sessions of every engine from one configuration."""
 
 import pytest
-from conftest import Engine
+from conftest import SPARK_SETTINGS, Engine
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
+from faceattr_udf.errors import EngineError
 from faceattr_udf.spark import session
 from faceattr_udf.spark.session import start
 
 
+@pytest.mark.connect
 def test_the_clock_is_utc_on_every_engine(engine: Engine) -> None:
     assert engine.session.conf.get("spark.sql.session.timeZone") == "UTC"
 
 
+@pytest.mark.connect
 def test_a_second_start_finds_the_session_of_the_first(engine: Engine) -> None:
     assert start(engine.config()) is engine.session
 
 
 @pytest.mark.spark
-def test_arrow_batches_of_spark_are_bounded_by_the_configuration(spark_engine: Engine) -> None:
-    config, conf = spark_engine.config(), spark_engine.session.conf
-    assert conf.get("spark.sql.execution.arrow.maxRecordsPerBatch") == str(config.enrich.max_batch_rows)
-    assert conf.get("spark.sql.execution.arrow.maxBytesPerBatch") == str(config.enrich.max_batch_bytes)
-    assert conf.get("spark.sql.parquet.columnarReaderBatchSize") == str(config.enrich.max_batch_rows)
+@pytest.mark.parametrize("name", ["spark_engine", "connect_engine"])
+def test_arrow_batches_of_spark_are_bounded_by_the_configuration(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine: Engine = request.getfixturevalue(name)
+    engine.select(monkeypatch)
+    for overrides in (["enrich.max_batch_rows=7", "enrich.max_batch_bytes=1000"], []):
+        config = engine.config(*overrides)
+        conf = start(config).conf
+        assert conf.get("spark.sql.execution.arrow.maxRecordsPerBatch") == str(config.enrich.max_batch_rows)
+        assert conf.get("spark.sql.execution.arrow.maxBytesPerBatch") == str(config.enrich.max_batch_bytes)
+        assert conf.get("spark.sql.parquet.columnarReaderBatchSize") == str(config.enrich.max_batch_rows)
+
+
+@pytest.mark.spark
+def test_a_connect_server_keeps_what_it_was_told_and_takes_what_the_user_says(
+    connect_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect_engine.select(monkeypatch)
+    key = "spark.sql.shuffle.partitions"
+    assert connect_engine.session.conf.get(key) == SPARK_SETTINGS[key]
+    assert start(connect_engine.config(f"engine.settings.{key}=3")).conf.get(key) == "3"
+    start(connect_engine.config(f"engine.settings.{key}={SPARK_SETTINGS[key]}"))
+
+
+@pytest.mark.spark
+def test_a_setting_that_a_connect_server_only_takes_at_its_start_is_named(
+    connect_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect_engine.select(monkeypatch)
+    with pytest.raises(EngineError, match=r"does not take engine\.settings 'spark\.speculation' .*at its start"):
+        start(connect_engine.config("engine.settings.spark.speculation=false"))
 
 
 def test_a_connect_server_is_used_through_its_address(sail_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +62,7 @@ def test_a_connect_server_is_used_through_its_address(sail_engine: Engine, monke
     config = Config.load(None, ["engine.name=connect", f"engine.remote={remote}"])
     connected = start(config)
     assert connected is not sail_engine.session
+    assert connected.conf.get("spark.sql.shuffle.partitions") == "8"  # it was not told any other
     assert connected.range(3).agg(F.sum("id")).collect()[0][0] == 3
     assert start(config) is connected
 

@@ -1,4 +1,4 @@
-"""Every table operation on both engines."""
+"""Every table operation on every engine."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -29,9 +29,10 @@ def ref(tmp_path: Path) -> TableRef:
 @pytest.fixture
 def schema(engine: Engine) -> StructType:
     """With a name that needs quotes where the engine allows one; Delta on Spark refuses blanks."""
-    return KEY_VALUE if engine.name == "spark" else StructType([KEY, StructField("odd`na me", LongType())])
+    return KEY_VALUE if engine.name != "sail" else StructType([KEY, StructField("odd`na me", LongType())])
 
 
+@pytest.mark.connect
 def test_what_is_not_there_is_not_found_and_not_read(tables: Tables, ref: TableRef) -> None:
     assert tables.find(ref) is None
     with pytest.raises(TableNotFoundError, match=r"does not exist"):
@@ -44,6 +45,7 @@ def test_a_folder_that_is_no_table_is_not_found(tables: Tables, tmp_path: Path) 
     assert tables.find(TableRef(str(tmp_path / "t"), "delta")) is None
 
 
+@pytest.mark.connect
 def test_ensure_makes_an_empty_table_once(tables: Tables, ref: TableRef, schema: StructType) -> None:
     assert not tables.check(ref, schema)
     tables.ensure(ref, schema)
@@ -52,6 +54,7 @@ def test_ensure_makes_an_empty_table_once(tables: Tables, ref: TableRef, schema:
     assert tables.read(ref).collect() == []
 
 
+@pytest.mark.connect
 def test_merge_updates_inserts_and_deletes_in_one_commit(tables: Tables, ref: TableRef, schema: StructType) -> None:
     spark, value = tables.spark, schema.fieldNames()[1]
     tables.ensure(ref, schema)
@@ -77,6 +80,7 @@ def test_hostile_text_stays_text(tables: Tables, ref: TableRef, schema: StructTy
     assert {row[0] for row in tables.read(ref).collect()} == {*keys[1:], "other"}
 
 
+@pytest.mark.connect
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
@@ -93,6 +97,7 @@ def test_a_table_of_other_columns_is_refused(tables: Tables, ref: TableRef, chan
         tables.append(ref, tables.spark.createDataFrame([], changed))
 
 
+@pytest.mark.connect
 def test_a_table_of_the_catalogue(engine: Engine, tables: Tables) -> None:
     spark = tables.spark
     spark.sql("CREATE DATABASE IF NOT EXISTS shop")

@@ -1,4 +1,4 @@
-"""The product in anybody's pipeline, on both engines."""
+"""The product in anybody's pipeline, on every engine."""
 
 from pathlib import Path
 
@@ -32,6 +32,7 @@ def test_no_images_give_no_rows_with_all_columns(engine: Engine, tmp_path: Path)
     assert faces.columns == ["photo", "number", "config_id", "model_version", *face_struct(config.output).fieldNames()]
 
 
+@pytest.mark.connect
 def test_one_row_per_image_and_one_per_face(engine: Engine, images: DataFrame, tmp_path: Path) -> None:
     config = engine.config()
     results = images.transform(analyze_images(config, provider(tmp_path / "seen")))

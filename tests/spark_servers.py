@@ -1,0 +1,172 @@
+"""Apache Spark as processes of its own, from the installed pyspark: a standalone cluster, and a Connect server."""
+
+import importlib.metadata
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+import pyspark
+
+HOME = Path(pyspark.__file__).parent
+ADDRESS = "127.0.0.1"
+DELTA_SETTINGS = {
+    "spark.jars.packages": f"io.delta:delta-spark_4.2_2.13:{importlib.metadata.version('delta-spark')}",
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Nothing that this process has told itself about Spark, and no way to this repository."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYSPARK_", "SPARK_", "PYTHON"))}
+    return kept | {"SPARK_HOME": str(HOME), "SPARK_LOCAL_IP": ADDRESS} | more
+
+
+def conf(settings: Mapping[str, str]) -> list[str]:
+    """Settings as spark-submit takes them."""
+    return [word for key, value in settings.items() for word in ("--conf", f"{key}={value}")]
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+@dataclass
+class Server:
+    """A process that leads a session, and the file that takes what it prints."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def kill(self) -> None:
+        """SIGKILL for it and for all it has started, those that have lost their parent included."""
+        mine = [process for process in psutil.process_iter() if _session(process.pid) == self.process.pid]
+        for process in mine:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
+        psutil.wait_procs(mine, timeout=10)
+
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
+        """Waits for a condition; fails with the log when the process ends before it or time runs out."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if self.process.poll() is not None or time.monotonic() > end:
+                msg = f"{what}: did not happen\n{self.log.read_text()}"
+                raise AssertionError(msg)
+            time.sleep(0.02)
+
+
+@contextmanager
+def running(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> Iterator[Server]:
+    """A process in a folder of its own; whatever happens, nothing of it is left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log"
+    with log.open("wb") as file:
+        server = Server(
+            subprocess.Popen(  # noqa: S603
+                command, cwd=folder, env=variables, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            ),
+            log,
+        )
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((ADDRESS, 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((ADDRESS, port)) == 0
+
+
+@contextmanager
+def connect_server(folder: Path, settings: Mapping[str, str], variables: Mapping[str, str]) -> Iterator[str]:
+    """A Spark Connect server on two cores; its address."""
+    port = _free_port()
+    command = [str(HOME / "bin" / "spark-submit"), "--master", "local[2]"]
+    command += conf({**DELTA_SETTINGS, **settings, "spark.connect.grpc.binding.port": str(port)})
+    command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
+    with running(command, folder, environment(**variables)) as server:
+        server.until(lambda: _listens(port), "the Connect server listens")
+        yield f"sc://{ADDRESS}:{port}"
+
+
+@dataclass
+class Node:
+    """A Spark worker, which starts an executor, which starts Python workers."""
+
+    server: Server
+
+    def busy_worker(self, seen: dict[int, float]) -> psutil.Process | None:
+        """A Python worker that has worked for a third of a second since it was first looked at.
+
+        Args:
+            seen: Pid -> CPU seconds when first looked at; this adds to it.
+        """
+        try:
+            for worker in self._python_workers():
+                # Children may do the work for it.
+                times = [process.cpu_times() for process in [worker, *worker.children(recursive=True)]]
+                seconds = sum(time.user + time.system for time in times)
+                if seconds - seen.setdefault(worker.pid, seconds) > 0.3:
+                    return worker
+        except psutil.NoSuchProcess:  # it ended while it was looked at
+            pass
+        return None
+
+    def _python_workers(self) -> list[psutil.Process]:
+        """What Spark's Python daemons have forked."""
+        below = psutil.Process(self.server.process.pid).children(recursive=True)
+        python = {process.pid: process for process in below if "pyspark.daemon" in process.cmdline()}
+        daemons = [process for process in python.values() if process.ppid() not in python]
+        return [worker for daemon in daemons for worker in daemon.children()]
+
+
+@dataclass
+class Cluster:
+    """A standalone cluster."""
+
+    url: str
+    nodes: list[Node]
+
+
+@contextmanager
+def standalone(folder: Path) -> Iterator[Cluster]:
+    """A master and two workers of one core each."""
+    port = _free_port()
+    # The master's REST interface has a fixed port, which may be taken.
+    variables = {"SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false", "SPARK_DAEMON_MEMORY": "256m"}
+    spark_class = [str(HOME / "bin" / "spark-class")]
+    anywhere = ["--host", ADDRESS, "--webui-port", "0"]
+    master_command = [*spark_class, "org.apache.spark.deploy.master.Master", *anywhere, "--port", str(port)]
+    url = f"spark://{ADDRESS}:{port}"
+    with ExitStack() as stack:
+        master = stack.enter_context(running(master_command, folder / "master", environment(**variables)))
+        master.until(lambda: _listens(port), "the master listens")
+        nodes = []
+        for number in range(2):
+            # Killed, a node leaves its unpacked environments.
+            files = stack.enter_context(TemporaryDirectory(prefix=f"node_{number}_"))
+            command = [*spark_class, "org.apache.spark.deploy.worker.Worker", *anywhere, "--work-dir", files]
+            command += ["--cores", "1", "--memory", "2g", url]
+            own = environment(**variables, SPARK_LOCAL_DIRS=files)
+            nodes.append(Node(stack.enter_context(running(command, folder / f"worker_{number}", own))))
+        master.until(lambda: master.log.read_text().count("Registering worker") == 2, "both workers register")
+        yield Cluster(url, nodes)
