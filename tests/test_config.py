@@ -143,7 +143,9 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "enrich.max_batch_bytes": (7, False),
     "enrich.max_batch_pixels": (7, False),
     "enrich.partitions": (7, False),
+    "enrich.wave_retries": (7, False),
     "runtime.threads": (7, False),
+    "runtime.lease_seconds": (7, False),
 }
 
 

@@ -1,0 +1,166 @@
+"""The real jobs in processes of their own, killed at any moment; what they leave is right after the next run."""
+
+import random
+import time
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kill_nights import POINTS, SETTINGS, WAVE, Night, kill, make, read, write_images
+from process_groups import ROOT, Job
+from shared_data import SHARED, needs_shared
+
+from faceattr_udf.config import Config
+from faceattr_udf.spark.session import start
+
+ENGINES = ["sail", pytest.param("spark", marks=pytest.mark.spark)]
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Night, Night]:
+    """Yesterday and the calm night after it; other engines go on from the same tables."""
+    return make(tmp_path_factory.mktemp("nights"), "sail", images=36)
+
+
+@pytest.mark.parametrize(
+    ("engine", "kills", "seconds"), [("sail", 5, 8.0), pytest.param("spark", 2, 30.0, marks=pytest.mark.spark)]
+)
+def test_a_night_killed_again_and_again_equals_a_calm_one(
+    nights: tuple[Night, Night], tmp_path: Path, engine: str, kills: int, seconds: float
+) -> None:
+    yesterday, calm = nights
+    night = yesterday.copy(tmp_path / "night")
+    night.engine = engine
+    chance = random.Random(7)  # noqa: S311
+    how = [kill(night, chance, seconds) for _ in range(kills)]
+    assert night.job(die="faces:1").wait() != 0
+    assert night.job().wait() == 0, how
+    assert night.wrongs(calm) == []
+    assert max(night.repeated()) <= WAVE
+    assert night.job().wait() == 0
+    assert night.lines("seen", night.attempts) == []
+
+
+def test_the_comparison_sees_what_a_kill_could_do(nights: tuple[Night, Night], tmp_path: Path) -> None:
+    yesterday, calm = nights
+    night = yesterday.copy(tmp_path / "night")
+    assert night.wrongs(yesterday) == [] or "rows of" in str(night.wrongs(yesterday))
+    found = night.wrongs(calm)
+    assert [text.split(":")[0] for text in found[:2]] == ["faces", "image_results"]
+    killed = night.job(die="staged:2")
+    assert killed.wait() != 0
+    assert "_staging is left" in night.wrongs(calm)
+    assert "_lease is left" in night.wrongs(calm)
+    assert any("running" in text for text in night.wrongs(calm))
+    assert set(POINTS) >= set(night.lines("passed", 1))
+
+
+@pytest.mark.spark
+def test_a_night_survives_the_death_of_a_worker(nights: tuple[Night, Night], tmp_path: Path) -> None:
+    yesterday, calm = nights
+    night = yesterday.copy(tmp_path / "night")
+    night.engine, night.slow = "spark", 0.5
+    job = night.job()
+    while job.running and not job.kill("worker"):
+        time.sleep(0.01)
+    assert job.wait() == 0, job.text()
+    assert night.wrongs(calm) == []
+    assert 0 < max(night.repeated()) <= WAVE
+
+
+@pytest.mark.spark
+def test_a_dead_engine_is_told_in_one_sentence(nights: tuple[Night, Night], tmp_path: Path) -> None:
+    yesterday, _ = nights
+    night = yesterday.copy(tmp_path / "night")
+    night.engine = "spark"
+    job = night.job(settings=("enrich.wave_retries=1",))
+    while job.running and "staged" not in night.lines("passed", 1):
+        time.sleep(0.01)
+    assert job.kill("jvm")
+    assert job.wait() == 2, job.text()
+    assert "enrich: the engine failed (" in job.text()
+    assert "run it again and it continues" in job.text()
+
+
+def _rounded(rows: list[dict[str, Any]]) -> list[str]:
+    """With what batches of another size do to the last digits rounded away."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, float):
+            return round(value, 2)
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        return value
+
+    return [str(plain(row)) for row in rows]
+
+
+@needs_shared
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_job_with_the_real_cascade_killed_while_it_infers(tmp_path: Path, engine: str) -> None:
+    photos = sorted((SHARED / "photos").glob("maks*.jpg"))[:6]
+    rows = [
+        {"image_id": path.name, "content": path.read_bytes(), "content_sha256": sha256(path.read_bytes()).hexdigest()}
+        for path in photos
+    ]
+    write_images([row | {"path": None} for row in rows], tmp_path / "images")
+
+    def job(out: str, name: str) -> Job:
+        arguments = ["-m", "jobs.enrich", "--images", str(tmp_path / "images"), "--output", str(tmp_path / out)]
+        for setting in (*SETTINGS[engine if out == "killed" else "sail"], "enrich.wave_images=2"):
+            arguments += ["--set", setting]
+        return Job(arguments, tmp_path / "logs" / name)
+
+    assert job("calm", "calm").wait() == 0
+    for waves in (1, 2):
+        killed = job("killed", f"killed_{waves}")
+        while killed.running and not list((tmp_path / "killed" / "_staging").glob(f"*/wave_{waves - 1}")):
+            time.sleep(0.01)
+        killed.kill()
+    assert job("killed", "last").wait() == 0
+    for name in ("faces", "image_results"):
+        found, right = (read(tmp_path / out / name) for out in ("killed", "calm"))
+        assert _rounded(found) == _rounded(right)
+    assert len(found) == len(photos)
+    states = start(Config()).read.format("delta").load(str(tmp_path / "killed" / "runs")).orderBy("started_at")
+    assert [row.state for row in states.collect()] == ["interrupted", "interrupted", "completed"]
+
+
+def _ingest(folder: Path, engine: str, form: str, attempt: int) -> Job:
+    arguments = [str(ROOT / "tests" / "robustness" / "night_process.py"), "ingest", "--seen", "/dev/null"]
+    arguments += ["--passed", "/dev/null", "--", "--input", str(folder / "photos"), "--images", str(folder / "images")]
+    arguments += ["--format", form]
+    for setting in SETTINGS[engine]:
+        arguments += ["--set", setting]
+    return Job(arguments, folder / f"log_{attempt}")
+
+
+@pytest.mark.parametrize(
+    ("engine", "form", "kills"),
+    [("sail", "delta", 4), ("sail", "parquet", 2), pytest.param("spark", "delta", 1, marks=pytest.mark.spark)],
+)
+def test_an_ingestion_killed_at_any_moment(tmp_path: Path, engine: str, form: str, kills: int) -> None:
+    photos, images = tmp_path / "photos", tmp_path / "images"
+    photos.mkdir()
+    chance = random.Random(3)  # noqa: S311
+    seen = 0
+    for attempt in range(kills):
+        for index in range(40):
+            # Every time some pictures are new and others changed.
+            if index % kills <= attempt:
+                (photos / f"{index}.jpg").write_bytes(chance.randbytes(400))
+        job = _ingest(tmp_path, engine, form, attempt)
+        # Its first file is the sign that it writes; the process takes most of its time to start.
+        while job.running and not list(images.glob("**/*.parquet"))[seen:]:
+            time.sleep(0.002)
+        job.kill()
+        seen = len(list(images.glob("**/*.parquet"))) + chance.randint(0, 2)
+    last = _ingest(tmp_path, engine, form, kills)
+    assert last.wait() == 0, last.text()
+    rows = start(Config()).read.format(form).load(str(images)).collect()
+    assert sorted((row.image_id, bytes(row.content)) for row in rows) == sorted(
+        (path.name, path.read_bytes()) for path in photos.iterdir()
+    )
+    assert all(row.content_sha256 == sha256(row.content).hexdigest() for row in rows)
+    assert not [path for path in images.glob("_*") if path.name != "_delta_log"]
