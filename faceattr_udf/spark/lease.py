@@ -1,13 +1,11 @@
 """The lease on a folder: one job at a time writes there, and one that was killed does not stand in the way."""
 
 import contextlib
-import json
 import os
 import socket
 import threading
 import time
 import uuid
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +13,7 @@ from typing import Final, Self
 
 import structlog
 from pyarrow import fs
+from pydantic import BaseModel, ConfigDict, Field
 
 from faceattr_udf.errors import BusyError, EngineError
 from faceattr_udf.spark.tables import file_system, join, local_path
@@ -34,18 +33,22 @@ def _machine() -> str | None:
         return None
 
 
-def _born(pid: int) -> int | None:
-    """When a process started; None when it does not run, which includes one that is dead and not yet reaped."""
+def _state(pid: int) -> tuple[str, int] | None:
+    """The state of a process and when it started; None where the system does not say."""
     try:
         # The name before the last parenthesis may hold blanks and parentheses itself.
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in {"Z", "X"} else int(fields[19])
+    return fields[0], int(fields[19])
 
 
-@dataclass(frozen=True)
-class Claim:
+def _born() -> int | None:
+    state = _state(os.getpid())
+    return state[1] if state else None
+
+
+class Claim(BaseModel):
     """Who claims a folder; written once.
 
     Attributes:
@@ -59,19 +62,31 @@ class Claim:
         claim_id: Unique; among writers that start together the smallest goes first.
     """
 
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
     writer: str
-    since: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}")
-    host: str = field(default_factory=socket.gethostname)
-    machine: str | None = field(default_factory=_machine)
-    pid: int = field(default_factory=os.getpid)
-    born: int | None = field(default_factory=lambda: _born(os.getpid()))
-    claim_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}")
+    since: str = Field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}")
+    host: str = Field(default_factory=socket.gethostname)
+    machine: str | None = Field(default_factory=_machine)
+    pid: int = Field(default_factory=os.getpid, gt=0, lt=2**31)
+    born: int | None = Field(default_factory=_born)
+    claim_id: str = Field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}")
 
     def alive(self) -> bool | None:
         """Whether the process runs; None where this machine cannot know."""
         if self.machine is None or self.machine != _machine():
             return None
-        return _born(self.pid) == self.born
+        try:
+            os.kill(self.pid, 0)  # which only asks
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass  # another user's, and so there may be no looking at it
+        state = _state(self.pid)
+        if state is None:
+            return None
+        # A dead one that nobody has asked for yet still has its number.
+        return state[0] not in {"Z", "X"} and state[1] == self.born
 
     def __str__(self) -> str:
         return f"{self.writer} (process {self.pid} on {self.host}, since {self.since} UTC)"
@@ -93,7 +108,7 @@ class Lease:
     def __init__(self, folder: str, writer: str, seconds: float) -> None:
         self._place = folder
         self._folder = join(folder, "_lease")
-        self._mine = Claim(writer)
+        self._mine = Claim(writer=writer)
         self._seconds = seconds
         self._seen: dict[str, tuple[bytes | None, float]] = {}
         self._claimed = False
@@ -205,7 +220,7 @@ class Lease:
         for attempt in range(1, _BEATS + 1):
             try:
                 self._system.create_dir(self._root, recursive=True)
-                self._write(unfinished, json.dumps(asdict(self._mine)).encode())
+                self._write(unfinished, self._mine.model_dump_json().encode())
                 break
             except FileNotFoundError:  # another writer has just removed the empty folder
                 if attempt == _BEATS:
@@ -260,6 +275,6 @@ class Lease:
 
 def _parse(text: bytes) -> Claim | None:
     try:
-        return Claim(**json.loads(text))
-    except (ValueError, TypeError):
+        return Claim.model_validate_json(text)
+    except ValueError:
         return None

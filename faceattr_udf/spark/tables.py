@@ -25,7 +25,7 @@ _CONFLICT = re.compile(
     r"DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|Concurrent\w+Exception"
     r"|Failed to commit transaction"  # the embedded engine's words
 )
-_COMMIT_TRIES = 8
+_COMMIT_TRIES = 10
 _LONGEST_WAIT = 10.0
 
 log = structlog.get_logger(__name__)
@@ -239,7 +239,9 @@ class Tables:
         self._write(frame, ref)
 
     def replace(self, ref: TableRef, frame: DataFrame, key: str, values: Sequence[str]) -> None:
-        """Replaces all rows with certain keys in one commit, without a join: the rows may be large.
+        """Replaces all rows with certain keys without a join, because the rows may be large.
+
+        It is one commit, except in a catalogue table of the embedded engine.
 
         Args:
             ref: The table.
@@ -247,6 +249,11 @@ class Tables:
             key: A column of text.
             values: The keys whose rows go.
         """
+        if ref.format == "table" and self._engine == "sail":
+            # Its saveAsTable replaces the whole table, whatever the condition.
+            self.delete(ref, self.spark.createDataFrame([(value,) for value in values], f"{quoted(key)} string"), key)
+            self.append(ref, frame)
+            return
         self._write(frame, ref, f"{quoted(key)} IN ({', '.join(map(literal, values))})")
 
     def _write(self, frame: DataFrame, ref: TableRef, replaced: str | None = None) -> None:

@@ -211,10 +211,11 @@ def kill(night: Night, chance: random.Random, seconds: float) -> str | None:
     until = time.monotonic() + chance.uniform(0.3, seconds)
     while job.running and time.monotonic() < until:
         time.sleep(0.005)
-    # A worker is there only while images are inferred.
-    while job.running and not job.kill(who) and who in {"worker", "jvm"}:
-        time.sleep(0.02)
-    if not job.running:
+    killed = False
+    while job.running and not killed:  # a worker is there only while images are inferred
+        killed = job.kill(who)
+        time.sleep(0.01)
+    if not killed:
         return None
     code = job.wait()
     if who == "worker":
@@ -222,20 +223,25 @@ def kill(night: Night, chance: random.Random, seconds: float) -> str | None:
     return who
 
 
-def rounds(folder: Path, engine: str, kills: int, seed: int, per_round: int = 8) -> Figures:
-    """Kills nights until there have been enough kills."""
+def rounds(folder: Path, engine: str, kills: int, seed: int, minutes: float, per_round: int = 8) -> Figures:
+    """Kills nights until there have been enough kills, or no time is left to begin another round."""
     chance, figures = random.Random(seed), Figures()  # noqa: S311
+    until = time.monotonic() + 60 * minutes
     yesterday, calm = make(folder, engine)
     started = time.monotonic()
     _calmly(yesterday.copy(folder / "measured"))
     seconds = time.monotonic() - started
-    while sum(figures.kills.values()) < kills:
+    while sum(figures.kills.values()) < kills and time.monotonic() < until:
         night = yesterday.copy(folder / f"round_{figures.rounds}")
         for _ in range(min(per_round, kills - sum(figures.kills.values()))):
             how = kill(night, chance, seconds)
             if how is None:
                 break
             figures.kills[how] += 1
+            if "not survived" in how:
+                figures.wrong.append(how)
+            if how == "worker" or time.monotonic() > until:
+                break  # whoever survives has done it all
         _calmly(night)
         figures.rounds += 1
         wrong = night.wrongs(calm)
@@ -285,13 +291,16 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--engine", choices=list(SETTINGS), default="sail")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=60.0, help="after them only the round at work is finished")
     parser.add_argument("--json", type=Path, metavar="FILE", required=True)
     parser.add_argument(
         "--folder", type=Path, help="where the nights are; the default is one that is removed at the end"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        figures = rounds(options.folder or Path(temporary), options.engine, options.kills, options.seed)
+        figures = rounds(
+            options.folder or Path(temporary), options.engine, options.kills, options.seed, options.minutes
+        )
     _add(options.json, options.engine, options.seed, figures)
     return 1 if figures.wrong else 0
 

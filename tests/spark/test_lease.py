@@ -1,12 +1,10 @@
 """Who may write to a folder; no engine is needed for it."""
 
-import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,14 +18,14 @@ def leave(folder: Path, claim: Claim, beat: str | None = "7") -> Path:
     """What a writer has in its folder."""
     (folder / "_lease").mkdir(parents=True, exist_ok=True)
     file = folder / "_lease" / f"{claim.claim_id}.json"
-    file.write_text(json.dumps(vars(claim)))
+    file.write_text(claim.model_dump_json())
     if beat:
         file.with_suffix(".beat").write_text(beat)
     return file
 
 
 def elsewhere() -> Claim:
-    return replace(Claim("run far away"), machine="another boot pid:[1]")
+    return Claim(writer="run far away", machine="another boot pid:[1]")
 
 
 def dead_process() -> int:
@@ -63,9 +61,9 @@ def test_it_is_given_back_when_the_job_fails_or_is_interrupted(tmp_path: Path) -
 
 @pytest.mark.parametrize("beat", ["7", None])
 def test_a_killed_process_of_this_machine_does_not_hold_it(tmp_path: Path, beat: str | None) -> None:
-    leave(tmp_path, replace(Claim("run killed"), pid=dead_process()), beat)
+    leave(tmp_path, Claim(writer="run killed", pid=dead_process()), beat)
     # A process that has the number of the dead one is another one.
-    leave(tmp_path, replace(Claim("run older"), pid=os.getppid(), born=1), beat)
+    leave(tmp_path, Claim(writer="run older", pid=os.getppid(), born=1), beat)
     with structlog.testing.capture_logs() as logs, Lease(str(tmp_path), "run", 100_000):
         assert len(list((tmp_path / "_lease").glob("*.json"))) == 1
     assert [line["event"] for line in logs] == ["a writer was killed; its lease is over"] * 2
@@ -74,7 +72,7 @@ def test_a_killed_process_of_this_machine_does_not_hold_it(tmp_path: Path, beat:
 def test_a_process_that_is_dead_and_not_reaped_does_not_hold_it(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    leave(tmp_path, replace(Claim("run killed"), pid=process.pid, born=int(stat[19])))
+    leave(tmp_path, Claim(writer="run killed", pid=process.pid, born=int(stat[19])))
     with pytest.raises(BusyError):
         Lease(str(tmp_path), "run", 60).__enter__()
     process.kill()
@@ -85,7 +83,7 @@ def test_a_process_that_is_dead_and_not_reaped_does_not_hold_it(tmp_path: Path) 
     process.wait()
 
 
-@pytest.mark.parametrize("claim", [elsewhere(), replace(Claim("run of a system without /proc"), machine=None)])
+@pytest.mark.parametrize("claim", [elsewhere(), Claim(writer="run of a system without /proc", machine=None)])
 def test_one_of_another_machine_counts_as_dead_when_its_heart_stands_still(tmp_path: Path, claim: Claim) -> None:
     leave(tmp_path, claim)
     started = time.monotonic()
@@ -105,7 +103,7 @@ def test_one_of_another_machine_that_lives_is_waited_for_only_until_its_heart_be
     assert len(list((tmp_path / "_lease").glob("*.json"))) == 1
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', '{"writer": "x", "pid": -1}'])
 def test_a_claim_that_cannot_be_read_counts_as_another_machines(tmp_path: Path, text: str) -> None:
     (tmp_path / "_lease").mkdir()
     (tmp_path / "_lease" / "0.json").write_text(text)
