@@ -173,6 +173,7 @@ class Lease:
             rivals = self._rivals()
             if not rivals and self._claimed:
                 self._pulse()
+                self._tidy()
                 return
             if not rivals:
                 self._claim()
@@ -221,12 +222,21 @@ class Lease:
             try:
                 self._system.create_dir(self._root, recursive=True)
                 self._write(unfinished, self._mine.model_dump_json().encode())
-                break
-            except FileNotFoundError:  # another writer has just removed the empty folder
+                self._system.move(unfinished, self._file(self._mine.claim_id))
+                self._claimed = True
+                return
+            except FileNotFoundError:  # a holder has just removed the empty folder, or what is not finished
                 if attempt == _BEATS:
                     raise
-        self._claimed = True
-        self._system.move(unfinished, self._file(self._mine.claim_id))
+
+    def _tidy(self) -> None:
+        """Removes what writers that were killed have left and that is no claim."""
+        for info in self._system.get_file_info(fs.FileSelector(self._root)):
+            if info.base_name.startswith("_") or info.extension == "beat":
+                claim_id = info.base_name.removesuffix(".beat")
+                if claim_id != self._mine.claim_id:
+                    with contextlib.suppress(OSError):
+                        self._system.delete_file(info.path)
 
     def _withdraw(self) -> None:
         if self._claimed:

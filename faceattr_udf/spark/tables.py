@@ -23,7 +23,8 @@ from faceattr_udf.spark.schemas import check_columns
 _NAME = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*){0,2}$")
 _CONFLICT = re.compile(
     r"DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|Concurrent\w+Exception"
-    r"|Failed to commit transaction"  # the embedded engine's words
+    # The embedded engine's words; the second when it reads the log while another writes it.
+    r"|Failed to commit transaction|Missing commit file"
 )
 _COMMIT_TRIES = 10
 _LONGEST_WAIT = 10.0
@@ -278,8 +279,9 @@ class Tables:
                     raise
                 if attempt == _COMMIT_TRIES:
                     msg = (
-                        f"table {ref} is changed by others so often that {_COMMIT_TRIES} commits failed; what was "
-                        "committed stays, run this again when the other writer has ended"
+                        f"table {ref} is changed by others so often that {_COMMIT_TRIES} commits failed "
+                        f"({str(error).strip().splitlines()[0]}); what was committed stays, run this again when the "
+                        "other writer has ended"
                     )
                     raise BusyError(msg) from error
                 # By chance, so that two writers do not meet again and again.

@@ -67,9 +67,8 @@ def main() -> int:
     parser.add_argument("--die", metavar="POINT:N", help="SIGKILL to the process group at the Nth passing of a point")
     parser.add_argument("--slow", type=float, default=0.0, metavar="SECONDS", help="per batch")
     parser.add_argument("--real", action="store_true", help="the product's own analyzer")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER)
-    options = parser.parse_args()
-    arguments = options.arguments[1:]
+    end = sys.argv.index("--")
+    options, arguments = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     point, _, nth = (options.die or "").partition(":")
     passed: list[str] = []
 

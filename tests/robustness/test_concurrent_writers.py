@@ -28,7 +28,7 @@ def test_of_two_runs_that_start_together_one_is_refused(
 ) -> None:
     yesterday, calm = nights
     night = yesterday.copy(tmp_path / "night")
-    night.engine, night.slow = engine, 2.0
+    night.engine, night.slow = engine, 1.0
     jobs = [night.job(), night.job()]
     codes = [job.wait() for job in jobs]
     assert sorted(codes) == [0, 2], [job.text() for job in jobs]
@@ -80,7 +80,7 @@ def test_pictures_that_change_while_a_run_is_at_work(tmp_path: Path, engine: str
         return Job([*arguments, str(tmp_path / name / "images")], tmp_path / f"log_{name}")
 
     assert ingest("night").wait() == 0
-    night = Night(tmp_path / "night", engine, 0.4)
+    night = Night(tmp_path / "night", engine, 1.0)
     job = night.job()
     _until(job, lambda: bool(night.lines("seen", 1)))
     # Of the pictures still to come 20 takes the content that 21 had, and 21 another; one goes on, one is new.
@@ -95,9 +95,7 @@ def test_pictures_that_change_while_a_run_is_at_work(tmp_path: Path, engine: str
     assert ingest("calm").wait() == 0
     calm = Night(tmp_path / "calm", "sail", 0.0)
     assert calm.job().wait() == 0
-    wrong = [text for text in night.wrongs(calm) if not text.startswith(("states", "2 rows"))]
-    # The pictures were ingested under one folder, so their paths are equal too.
-    assert wrong == []
+    assert night.wrongs(calm) == []
 
 
 @pytest.mark.spark
@@ -118,5 +116,5 @@ def test_compaction_during_a_run(nights: tuple[Night, Night], tmp_path: Path, sp
                 ):  # the run's commit came first: compaction may lose, the run not
                     raise
     assert job.wait() == 0, job.text()
-    assert compacted > 4
+    assert compacted > 0
     assert night.wrongs(calm) == []

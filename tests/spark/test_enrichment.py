@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -267,18 +268,19 @@ def test_killed_before_any_table_is_there(place: Place) -> None:
 
 
 def test_a_picture_that_changes_while_a_run_is_at_work_gives_its_faces_to_nobody(place: Place) -> None:
-    place.write([image("a", content(2)), image("b", content(2))])
+    place.write([image("a", content(2)), image("b", content(2)), image("c", content(3))])
 
     def change(point: str) -> None:
         if point == "planned":
-            place.write([image("a", content(1, "new")), image("b", content(2))])
+            place.write([image("a", content(1, "new")), image("b", content(2)), image("c", content(1, "newer"))])
 
     run = place.run(checkpoint=change)
     assert run.n_inferred == 1
-    assert statuses(place) == {"a": "missing", "b": "ok"}
-    assert [row["image_id"] for row in place.table("faces")] == ["b", "b"]
-    assert place.run().n_images == 1
-    assert [row["image_id"] for row in place.table("faces")] == ["a", "b", "b"]
+    # The rows are of the contents that they name, a's too; of what c was nobody has a copy.
+    assert statuses(place) == {"a": "ok", "b": "ok", "c": "missing"}
+    assert [row["image_id"] for row in place.table("faces")] == ["a", "a", "b", "b"]
+    assert place.run().n_images == 2
+    assert [row["image_id"] for row in place.table("faces")] == ["a", "b", "b", "c"]
 
 
 def test_an_output_that_another_run_has_taken_over_is_left_alone(place: Place) -> None:
@@ -322,7 +324,7 @@ def test_a_wave_is_tried_again_when_the_engine_fails(
 ) -> None:
     place.write(PICTURES)
     real, failed, waited = Wave.run, [], []
-    monkeypatch.setattr("faceattr_udf.spark.enrichment.time.sleep", waited.append)
+    monkeypatch.setattr("faceattr_udf.spark.enrichment.time", SimpleNamespace(sleep=waited.append))
 
     def run(wave: Wave, *arguments: Any) -> Any:
         if len(failed) < failures:

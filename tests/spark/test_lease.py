@@ -111,6 +111,15 @@ def test_a_claim_that_cannot_be_read_counts_as_another_machines(tmp_path: Path, 
         assert not (tmp_path / "_lease" / "0.json").exists()
 
 
+def test_what_is_no_claim_is_no_obstacle_and_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "_lease").mkdir()
+    for name in ("_20260101-x.json", "20260101-x.beat"):
+        (tmp_path / "_lease" / name).write_text("{")
+    with Lease(str(tmp_path), "run", 100_000):
+        assert len(list((tmp_path / "_lease").iterdir())) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_whoever_stood_still_until_another_took_it_notices(tmp_path: Path) -> None:
     with Lease(str(tmp_path), "run", 60) as lease:
         lease.check()
@@ -129,7 +138,7 @@ def test_the_heart_beats(tmp_path: Path) -> None:
 
 
 def test_of_many_that_start_together_exactly_one_gets_it(tmp_path: Path) -> None:
-    for attempt in range(20):
+    for attempt in range(8):
         together, done = threading.Barrier(6), threading.Barrier(6)
         outcomes: list[str] = []
 
