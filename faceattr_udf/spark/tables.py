@@ -255,7 +255,9 @@ class Tables:
             self.delete(ref, self.spark.createDataFrame([(value,) for value in values], f"{quoted(key)} string"), key)
             self.append(ref, frame)
             return
-        self._write(frame, ref, f"{quoted(key)} IN ({', '.join(map(literal, values))})")
+        # The embedded engine would take rows away for which a condition is null.
+        condition = f"{quoted(key)} IS NOT NULL AND {quoted(key)} IN ({', '.join(map(literal, values))})"
+        self._write(frame, ref, condition)
 
     def _write(self, frame: DataFrame, ref: TableRef, replaced: str | None = None) -> None:
         writer = frame.write.format("delta").mode("overwrite" if replaced else "append")
