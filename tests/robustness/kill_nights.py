@@ -35,7 +35,7 @@ from process_groups import Job  # noqa: E402
 from faceattr_udf.config import Config  # noqa: E402
 from faceattr_udf.spark.session import start  # noqa: E402
 
-WAVE = 6
+WAVE_IMAGES = {"sail": 6, "spark": 15}  # the other engine takes seconds for a commit
 POINTS = {"leased": 1, "created": 1, "tidied": 1, "begun": 1, "planned": 1, "staged": 3, "faces": 3, "results": 3}
 LAST_POINTS = {"deleted": 1, "ended": 1}
 """Passed only by a run that reaches its end."""
@@ -50,6 +50,7 @@ SETTINGS = {
         "engine.settings.spark.databricks.delta.snapshotPartitions=1",
         "engine.settings.spark.driver.extraJavaOptions=-XX:+UseSerialGC",
         "engine.settings.spark.sql.codegen.wholeStage=false",
+        "engine.settings.spark.sql.adaptive.enabled=false",
     ],
 }
 
@@ -105,6 +106,10 @@ class Night:
     earlier: int = 0
 
     @property
+    def wave_images(self) -> int:
+        return WAVE_IMAGES[self.engine]
+
+    @property
     def out(self) -> Path:
         return self.folder / "out"
 
@@ -116,7 +121,7 @@ class Night:
         arguments += ["--slow", str(self.slow), *(["--die", die] if die else []), *(["--real"] if real else [])]
         arguments += ["--", "--images", str(self.folder / "images"), "--output", str(self.out)]
         scratch = [f"engine.settings.spark.local.dir={self.folder / 'scratch'}"] if self.engine == "spark" else []
-        settings = (f"enrich.wave_images={WAVE}", "enrich.delete_missing=true", *settings)
+        settings = (f"enrich.wave_images={self.wave_images}", "enrich.delete_missing=true", *settings)
         for setting in (*SETTINGS[self.engine], *scratch, *settings):
             arguments += ["--set", setting]
         return Job(arguments, self._trace("log"))
@@ -255,7 +260,7 @@ def rounds(folder: Path, engine: str, kills: int, seed: int, minutes: float, per
         figures.rounds += 1
         wrong = night.wrongs(calm)
         repeated = max(night.repeated())
-        if repeated > WAVE:
+        if repeated > night.wave_images:
             wrong.append(f"{repeated} contents were inferred again after one kill")
         figures.wrong += [f"round {figures.rounds}: {text}" for text in wrong]
         figures.most_repeated = max(figures.most_repeated, repeated)
@@ -280,7 +285,7 @@ def _add(path: Path, engine: str, seed: int, figures: Figures) -> None:
     whole.setdefault("engine", engine)
     whole["date"] = f"{datetime.now(UTC):%Y-%m-%d}"
     whole["machine"] = _machine()
-    whole["wave_images"] = WAVE
+    whole["wave_images"] = WAVE_IMAGES[engine]
     pieces = whole.setdefault("pieces", [])
     pieces.append({"seed": seed, **{name: getattr(figures, name) for name in figures.__dataclass_fields__}})
     totals: Counter[str] = Counter()

@@ -3,20 +3,24 @@
 import os
 import random
 import time
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
 import pytest
-from kill_nights import POINTS, SETTINGS, WAVE, Night, kill, make, read, write_images
+from kill_nights import POINTS, SETTINGS, Night, kill, make, read, write_images
 from process_groups import ROOT, Job
 from shared_data import SHARED, needs_shared
 
 from faceattr_udf.config import Config
 from faceattr_udf.spark.session import start
 
-ENGINES = ["sail", pytest.param("spark", marks=pytest.mark.spark)]
+
+def _until(job: Job, holds: Callable[[], bool]) -> None:
+    while job.running and not holds():
+        time.sleep(0.002)
 
 
 @pytest.fixture(scope="module")
@@ -25,29 +29,41 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Night, Night]:
     return make(tmp_path_factory.mktemp("nights"), "sail", images=36)
 
 
-@pytest.mark.parametrize(
-    ("engine", "points", "moments", "seconds"),
-    [
-        ("sail", ["created:1", "staged:1", "faces:1", "results:1"], 3, 3.0),
-        pytest.param("spark", ["faces:1"], 1, 20.0, marks=pytest.mark.spark),
-    ],
-)
-def test_a_night_killed_again_and_again_equals_a_calm_one(
-    nights: tuple[Night, Night], tmp_path: Path, engine: str, points: list[str], moments: int, seconds: float
-) -> None:
+def test_a_night_killed_again_and_again_equals_a_calm_one(nights: tuple[Night, Night], tmp_path: Path) -> None:
     yesterday, calm = nights
     night = yesterday.copy(tmp_path / "night")
-    night.engine = engine
-    for point in points:
+    for point in ("created:1", "staged:1", "faces:1", "results:1"):
         assert night.job(die=point).wait() == -SIGKILL
     chance = random.Random(7)  # noqa: S311
-    how = [kill(night, chance, seconds) for _ in range(moments)]
+    how = [kill(night, chance, seconds=3.0) for _ in range(3)]
     assert night.job().wait() == 0, how
     assert night.wrongs(calm) == []
-    assert max(night.repeated()) <= WAVE
-    if engine == "sail":
-        assert night.job().wait() == 0
-        assert night.lines("seen", night.attempts) == []
+    assert max(night.repeated()) <= night.wave_images
+    assert night.job().wait() == 0
+    assert night.lines("seen", night.attempts) == []
+
+
+@pytest.mark.spark
+def test_a_night_on_spark_whose_processes_die_one_by_one(nights: tuple[Night, Night], tmp_path: Path) -> None:
+    yesterday, calm = nights
+    night = yesterday.copy(tmp_path / "night")
+    night.engine, night.slow = "spark", 0.5
+    # All of it, between the two commits of a wave.
+    assert night.job(die="faces:1").wait() == -SIGKILL
+    # The JVM alone: the job ends with a sentence.
+    job = night.job(settings=("enrich.wave_retries=1",))
+    _until(job, lambda: "staged" in night.lines("passed", 2))
+    assert job.kill("jvm")
+    assert job.wait() == 2, job.text()
+    assert "enrich: the engine failed (" in job.text()
+    assert "run it again and it continues" in job.text()
+    # A Python worker while it infers: the night survives.
+    job = night.job()
+    _until(job, lambda: bool(night.lines("seen", 3)))
+    os.kill(int(night.lines("seen", 3)[0].split()[1]), SIGKILL)
+    assert job.wait() == 0, job.text()
+    assert night.wrongs(calm) == []
+    assert 0 < max(night.repeated()) <= 2 * night.wave_images  # the second run's wave, and the task of the dead worker
 
 
 def test_the_comparison_sees_what_a_kill_could_do(nights: tuple[Night, Night], tmp_path: Path) -> None:
@@ -64,34 +80,6 @@ def test_the_comparison_sees_what_a_kill_could_do(nights: tuple[Night, Night], t
     assert set(POINTS) >= set(night.lines("passed", 1))
 
 
-@pytest.mark.spark
-def test_a_night_survives_the_death_of_a_worker(nights: tuple[Night, Night], tmp_path: Path) -> None:
-    yesterday, calm = nights
-    night = yesterday.copy(tmp_path / "night")
-    night.engine, night.slow = "spark", 0.5
-    job = night.job()
-    while job.running and not night.lines("seen", 1):
-        time.sleep(0.01)
-    os.kill(int(night.lines("seen", 1)[0].split()[1]), SIGKILL)
-    assert job.wait() == 0, job.text()
-    assert night.wrongs(calm) == []
-    assert 0 < max(night.repeated()) <= WAVE
-
-
-@pytest.mark.spark
-def test_a_dead_engine_is_told_in_one_sentence(nights: tuple[Night, Night], tmp_path: Path) -> None:
-    yesterday, _ = nights
-    night = yesterday.copy(tmp_path / "night")
-    night.engine = "spark"
-    job = night.job(settings=("enrich.wave_retries=1",))
-    while job.running and "staged" not in night.lines("passed", 1):
-        time.sleep(0.01)
-    assert job.kill("jvm")
-    assert job.wait() == 2, job.text()
-    assert "enrich: the engine failed (" in job.text()
-    assert "run it again and it continues" in job.text()
-
-
 def _near(value: Any) -> Any:
     """Equal but for what batches of another size do to the last digits."""
     if isinstance(value, float):
@@ -102,8 +90,7 @@ def _near(value: Any) -> Any:
 
 
 @needs_shared
-@pytest.mark.parametrize("engine", ENGINES)
-def test_the_job_with_the_real_cascade_killed_while_it_infers(tmp_path: Path, engine: str) -> None:
+def test_the_job_with_the_real_cascade_killed_while_it_infers(tmp_path: Path) -> None:
     photos = sorted((SHARED / "photos").glob("maks*.jpg"))[:6]
     rows = [
         {"image_id": path.name, "content": path.read_bytes(), "content_sha256": sha256(path.read_bytes()).hexdigest()}
@@ -113,15 +100,13 @@ def test_the_job_with_the_real_cascade_killed_while_it_infers(tmp_path: Path, en
 
     def job(out: str, name: str) -> Job:
         arguments = ["-m", "jobs.enrich", "--images", str(tmp_path / "images"), "--output", str(tmp_path / out)]
-        for setting in (*SETTINGS[engine if out == "killed" else "sail"], "enrich.wave_images=2"):
-            arguments += ["--set", setting]
-        return Job(arguments, tmp_path / "logs" / name)
+        return Job([*arguments, "--set", "enrich.wave_images=2"], tmp_path / "logs" / name)
 
     assert job("calm", "calm").wait() == 0
     for waves in (1, 2):
         killed = job("killed", f"killed_{waves}")
-        while killed.running and not list((tmp_path / "killed" / "_staging").glob(f"*/wave_{waves - 1}")):
-            time.sleep(0.01)
+        staging = tmp_path / "killed" / "_staging"
+        _until(killed, lambda: bool(list(staging.glob(f"*/wave_{waves - 1}"))))  # noqa: B023
         killed.kill()
     assert job("killed", "last").wait() == 0
     for name in ("faces", "image_results"):
@@ -161,8 +146,7 @@ def test_an_ingestion_killed_at_any_moment(tmp_path: Path, engine: str, form: st
                 (photos / f"{index}.jpg").write_bytes(chance.randbytes(400))
         job = _ingest(tmp_path, engine, form, attempt)
         # Its first file is the sign that it writes; the process takes most of its time to start.
-        while job.running and _parquet_files(images) <= seen:
-            time.sleep(0.002)
+        _until(job, lambda: _parquet_files(images) > seen)  # noqa: B023
         job.kill()
         seen = _parquet_files(images) + chance.randint(0, 2)
     last = _ingest(tmp_path, engine, form, kills)
