@@ -124,6 +124,7 @@ class EnrichConfig(_Section):
     max_batch_bytes: int = Field(default=64 * 2**20, ge=1)
     max_batch_pixels: int = Field(default=12_000_000, ge=1)
     partitions: int = Field(default=0, ge=0)
+    wave_retries: int = Field(default=2, ge=0)
 
 
 class MaintainConfig(_Section):
@@ -135,12 +136,13 @@ class MaintainConfig(_Section):
 
 
 class RuntimeConfig(_Section):
-    """The resources of one Python worker."""
+    """The resources of one Python worker, and when a silent job counts as dead."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=0, ge=0)
     isolated: bool = True
     batch_seconds: float = Field(default=300.0, gt=0)
+    lease_seconds: int = Field(default=60, ge=1)
 
 
 class Config(_Section):

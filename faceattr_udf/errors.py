@@ -33,6 +33,10 @@ class EngineError(FaceattrError):
     """The configured engine is not installed, not reachable, or lacks the operation."""
 
 
+class BusyError(FaceattrError):
+    """Another writer is at work in the same place."""
+
+
 class ImageError(FaceattrError):
     """Bytes that do not become an image.
 

@@ -19,7 +19,7 @@ from faceattr_udf.spark.session import start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; 0 on success, 2 when the configuration or a table is wrong."""
+    """Runs the job; 0 on success, 2 when the configuration or a table is wrong, or another run is at work there."""
     parser = argparse.ArgumentParser(
         prog="jobs.enrich", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -47,6 +47,8 @@ def _summarise(run: Run, outputs: Outputs) -> None:
         print(f"{run.n_duplicate_rows} rows of {run.images} left out, because others have the same image_id")
     if run.n_deleted_images:
         print(f"{run.n_deleted_images} images deleted, because they have left {run.images}")
+    if run.n_retries:
+        print(f"{run.n_retries} times the engine failed and a step was taken again")
     print(f"faces          {outputs.faces}")
     print(f"image_results  {outputs.image_results}")
     print(f"runs           {outputs.runs} (run_id {run.run_id})")

@@ -17,7 +17,7 @@ from faceattr_udf.spark.session import start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job; 0 on success, 2 when the configuration, the folder or the table is wrong."""
+    """Runs the job; 0 on success, 2 when the configuration, folder or table is wrong, or another one writes to it."""
     parser = argparse.ArgumentParser(
         prog="jobs.ingest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -153,6 +153,8 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "runtime.threads": (7, False),
     "runtime.isolated": (False, False),
     "runtime.batch_seconds": (5.5, False),
+    "enrich.wave_retries": (7, False),
+    "runtime.lease_seconds": (7, False),
 }
 
 

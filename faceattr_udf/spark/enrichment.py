@@ -1,19 +1,24 @@
 """The night: images that have no result yet are inferred wave by wave and committed, each wave as a whole.
 
 Two tables cannot commit together, so the order does it: a wave's faces are committed before its image_results. Killed
-in between, its images are still pending and the next run replaces their faces.
+in between, its images are still pending and the next run replaces their faces. One run at a time holds the lease on an
+output, so whatever another has left there is of a run that died.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final, TypeVar
 
 import structlog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
+from faceattr_udf.errors import BusyError, EngineError
 from faceattr_udf.spark.images import ImagesTable
+from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.migrations import require_current
 from faceattr_udf.spark.pacing import Pace
 from faceattr_udf.spark.preflight import check_models
@@ -24,6 +29,11 @@ from faceattr_udf.spark.staging import Staging
 from faceattr_udf.spark.tables import TableRef, Tables, absolute, input_ref, output_ref
 from faceattr_udf.spark.udf import DEFAULT_PROVIDER, AnalyzerProvider
 from faceattr_udf.spark.waves import Wave
+
+_ENGINES: Final = {"pyspark", "py4j", "grpc", "delta"}
+_LONGEST_WAIT: Final = 60
+
+_T = TypeVar("_T")
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +79,7 @@ def enrich(
 ) -> Run:
     """Gives every image of a table its rows in image_results and faces.
 
-    One run at a time may write to an output.
+    One run at a time writes to an output: a second one is refused while the first is alive.
 
     Args:
         spark: A session of `config.engine`.
@@ -77,13 +87,17 @@ def enrich(
         images: The images table: a path, a URI, or a catalogue name.
         output: The folder of the output tables and of the staging area.
         provider: Where analyzers come from.
-        checkpoint: Called with "planned", "staged", "faces", "results", "deleted" as the run passes these points.
+        checkpoint: Called as the run passes a point between two commits: "leased", "created", "tidied", "begun",
+            "planned", for every wave "staged", "faces" and "results", then "deleted" and "ended".
 
     Returns:
         The run, as its row in the runs table says.
 
     Raises:
-        FaceattrError: Something the user can correct; nothing has been written then.
+        BusyError: Another run is writing to the output, or has taken it over because this one stood still.
+        EngineError: The engine failed more often than `enrich.wave_retries` allows; what was committed stays, and the
+            next run continues.
+        FaceattrError: Something else the user can correct; nothing has been written then.
     """
     tables = Tables(spark, config.engine.name)
     source = input_ref(images, config)
@@ -99,10 +113,13 @@ def enrich(
         tables.check(ref, schema)
     run = Run(images, config, provider.model_version(config))
     check_models(spark, config, provider)  # what does not load shall stop the run here, before tables are made
-    for ref, schema in shapes.items():
-        tables.ensure(ref, schema)
-    night = _Night(tables, table, outputs, run, provider=provider, checkpoint=checkpoint)
-    return night.run()
+    with Lease(outputs.folder, f"run {run.run_id}", config.runtime.lease_seconds) as lease:
+        checkpoint("leased")
+        for ref, schema in shapes.items():
+            tables.ensure(ref, schema)
+        checkpoint("created")
+        night = _Night(tables, table, outputs, run, lease, provider=provider, checkpoint=checkpoint)
+        return night.run()
 
 
 class _Night:
@@ -112,6 +129,7 @@ class _Night:
         images: ImagesTable,
         outputs: Outputs,
         run: Run,
+        lease: Lease,
         *,
         provider: AnalyzerProvider,
         checkpoint: Callable[[str], None],
@@ -122,6 +140,7 @@ class _Night:
         self._outputs = outputs
         self._provider = provider
         self._run = run
+        self._lease = lease
         self._checkpoint = checkpoint
         self._runs = RunsTable(tables, outputs.runs)
         self._staging = Staging(tables.spark, outputs.folder, run.run_id)
@@ -132,19 +151,51 @@ class _Night:
         if interrupted:
             self._log.warning("earlier runs were interrupted; their images are done again", runs=interrupted)
         self._staging.clear()
+        self._checkpoint("tidied")
         self._runs.begin(self._run)
+        self._checkpoint("begun")
         try:
-            self._count_duplicates()
+            self._tried(self._count_duplicates)
             self._waves()
             if self._config.enrich.delete_missing:
-                self._delete_missing()
-        except Exception:
-            self._runs.end(self._run, "failed")
-            self._staging.clear()
-            raise
-        self._runs.end(self._run, "completed")
+                self._tried(self._delete_missing)
+            self._lease.check()
+            self._runs.end(self._run, "completed")
+        except Exception as error:
+            self._fail()
+            if not _engine_failed(error):
+                raise
+            self._log.exception("the engine failed")
+            msg = f"the engine failed ({_reason(error)}); what was committed stays, run it again and it continues"
+            raise EngineError(msg) from error
+        self._checkpoint("ended")
         self._staging.clear()
         return self._run
+
+    def _fail(self) -> None:
+        try:
+            self._lease.check()
+        except BusyError:
+            return  # the output is another's now, who has marked this run as interrupted and removed what it staged
+        try:
+            self._runs.end(self._run, "failed")
+        except Exception as error:  # the engine itself may be what has failed, and that is told already
+            self._log.warning("the end of the run cannot be recorded", reason=_reason(error))
+        self._staging.clear()
+
+    def _tried(self, step: Callable[[], _T]) -> _T:
+        """Takes a step that may be repeated, and repeats it when the engine fails, as `enrich.wave_retries` allows."""
+        for attempt in range(self._config.enrich.wave_retries):
+            try:
+                return step()
+            except Exception as error:
+                if not _engine_failed(error):
+                    raise
+                seconds = min(2**attempt, _LONGEST_WAIT)
+                self._run.n_retries += 1
+                self._log.warning("the engine failed; once more", seconds=seconds, reason=_reason(error))
+                time.sleep(seconds)
+        return step()
 
     def _count_duplicates(self) -> None:
         counts = (
@@ -176,8 +227,8 @@ class _Night:
         return keys.join(done, same, "left_anti").orderBy("image_id")
 
     def _waves(self) -> None:
-        pending = self._staging.write("pending", self._pending())
-        total = pending.count()
+        pending = self._tried(lambda: self._staging.write("pending", self._pending()))
+        total = self._tried(pending.count)
         self._checkpoint("planned")
         self._log.info("planned", pending=total)
         progress = Progress(total)
@@ -186,7 +237,8 @@ class _Night:
         while True:
             started = progress.seconds
             wave = left.orderBy("image_id").limit(pace.images)
-            bounds = wave.agg(F.min("image_id").alias("first"), F.max("image_id").alias("last")).first()
+            ends = wave.agg(F.min("image_id").alias("first"), F.max("image_id").alias("last"))
+            bounds = self._tried(ends.first)
             if bounds is None or bounds["first"] is None:
                 return
             images, faces = self._wave(f"wave_{number}", left, bounds["first"], bounds["last"])
@@ -208,27 +260,29 @@ class _Night:
             self._run.model_version,
             datetime.now(UTC),
         )
-        outcome, n_inferred = wave.run(
-            left.where(F.col("image_id") <= last),
-            left,
-            self._tables.read(self._outputs.image_results),
-            self._tables.read(self._outputs.faces),
+        faces, results = self._outputs.faces, self._outputs.image_results
+        pending = left.where(F.col("image_id") <= last)
+        outcome, n_inferred = self._tried(
+            lambda: wave.run(pending, left, self._tables.read(results), self._tables.read(faces))
         )
         self._checkpoint("staged")
         between = ("image_id", first, last)
-        self._tables.merge(self._outputs.faces, outcome.faces, ["image_id", "face_index"], "_delete", between)
+        self._lease.check()
+        self._tried(lambda: self._tables.merge(faces, outcome.faces, ["image_id", "face_index"], "_delete", between))
         self._checkpoint("faces")
-        self._tables.merge(self._outputs.image_results, outcome.results, ["image_id"], None, between)
+        self._lease.check()
+        self._tried(lambda: self._tables.merge(results, outcome.results, ["image_id"], None, between))
         self._checkpoint("results")
-        images, faces = 0, 0
-        for row in outcome.results.groupBy("status").agg(F.count(F.lit(1)), F.sum("n_faces")).collect():
+        n_images, n_faces = 0, 0
+        counts = outcome.results.groupBy("status").agg(F.count(F.lit(1)), F.sum("n_faces"))
+        for row in self._tried(counts.collect):
             status, count, found = row
             self._run.counts[status] = self._run.counts.get(status, 0) + count
-            images, faces = images + count, faces + found
-        self._run.n_faces += faces
+            n_images, n_faces = n_images + count, n_faces + found
+        self._run.n_faces += n_faces
         self._run.n_inferred += n_inferred
         self._staging.remove(name)
-        return images, faces
+        return n_images, n_faces
 
     def _delete_missing(self) -> None:
         """Deletes the rows of images that have left the table.
@@ -240,7 +294,17 @@ class _Night:
         gone = self._staging.write("gone", known.join(self._images.ids(), "image_id", "left_anti"))
         self._run.n_deleted_images = gone.count()
         if self._run.n_deleted_images:
+            self._lease.check()
             self._tables.delete(self._outputs.image_results, gone, "image_id")
             self._checkpoint("deleted")
             self._tables.delete(self._outputs.faces, gone, "image_id")
             self._log.info("deleted images that have left the table", images=self._run.n_deleted_images)
+
+
+def _engine_failed(error: Exception) -> bool:
+    """Whether an error is the engine's, which may pass, and not this program's."""
+    return isinstance(error, OSError) or bool(_ENGINES & {kind.__module__.split(".")[0] for kind in type(error).mro()})
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

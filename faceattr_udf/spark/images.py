@@ -120,18 +120,22 @@ class ImagesTable:
         """The content of images that their image_id tells apart.
 
         Args:
-            wanted: Few rows (image_id).
+            wanted: Few rows (image_id, content_sha256).
             first: The smallest image_id in `wanted`; with it the engine skips files and row groups.
             last: The largest.
 
         Returns:
-            image_id, content. The join is with the few on the broadcast side, so content is never shuffled.
+            image_id, content; nothing for an image that is not there any more or has another content since `wanted`
+            was made. The join is with the few on the broadcast side, so content is never shuffled.
         """
         columns = self.config.input.columns
         own = F.col(columns.image_id)
         near = self.frame.where((own >= first) & (own <= last))
-        images = near.select(own.alias("image_id"), F.col(columns.content).alias("content"))
-        return F.broadcast(wanted.select("image_id")).join(images, "image_id", "inner")
+        images = near.select(
+            own.alias("image_id"), self._hash().alias("content_sha256"), F.col(columns.content).alias("content")
+        )
+        few = F.broadcast(wanted.select("image_id", "content_sha256"))
+        return few.join(images, ["image_id", "content_sha256"], "inner").select("image_id", "content")
 
     def contents_by_hash(self, wanted: DataFrame, first: str, last: str) -> DataFrame:
         """The content of images that only image_id and hash together tell apart: duplicates and rows without an id.

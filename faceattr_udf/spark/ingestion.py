@@ -12,13 +12,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import structlog
 from pyarrow import fs
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import TableNotFoundError
+from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.links import LeadsOutsideError, open_inside
 from faceattr_udf.spark.schemas import IMAGES, arrow_type
-from faceattr_udf.spark.tables import TableRef, Tables, absolute, file_system, join, local_path, output_ref
+from faceattr_udf.spark.tables import (
+    TableRef,
+    Tables,
+    absolute,
+    file_system,
+    holds_data,
+    join,
+    local_path,
+    output_ref,
+)
 
 SUFFIXES: Final = frozenset(
     {".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".icns", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"}
@@ -28,6 +38,7 @@ SUFFIXES: Final = frozenset(
 
 _FILE_BYTES: Final = 128 * 2**20
 _ROW_GROUP_BYTES: Final = 16 * 2**20  # the least that a reader holds in memory, and skips when it looks for few images
+_REPLACED_TOGETHER: Final = 200  # the embedded engine's time for a condition grows with the square of its keys
 _SCHEMA: Final = pa.schema([pa.field(column.name, arrow_type(column.dataType)) for column in IMAGES])
 
 log = structlog.get_logger(__name__)
@@ -65,6 +76,9 @@ def ingest(
 ) -> Ingestion:
     """Adds the pictures of a folder, recursively, to an images table.
 
+    One ingestion at a time writes to a table. Killed, it has added some of the pictures or none; the next one adds the
+    others and removes what is left of its work.
+
     Args:
         spark: A session of `config.engine`.
         config: The configuration.
@@ -76,6 +90,7 @@ def ingest(
         What was done.
 
     Raises:
+        BusyError: Another ingestion is writing to the table.
         FaceattrError: The folder is missing, or the table has other columns; nothing has been written then.
     """
     root = Path(folder)
@@ -86,31 +101,45 @@ def ingest(
     ref = output_ref(images, ".") if "." in images and "/" not in images else TableRef(absolute(images), "delta")
     if ref.format == "delta" and _is_parquet(ref.location, form):
         ref = TableRef(ref.location, "parquet")
-    exists = tables.check(ref, IMAGES)
+    tables.check(ref, IMAGES)
     done = Ingestion(ref)
-    known: dict[str, str] = {}
-    if exists:
-        rows = tables.read(ref).select("image_id", "content_sha256").toArrow()
-        known = {str(row["image_id"]): str(row["content_sha256"]) for row in rows.to_pylist()}
-    writer = _ParquetTable(ref.location, done) if ref.format == "parquet" else _DeltaTable(tables, ref, done)
-    batch: list[dict[str, Any]] = []
-    held = 0
-    for row in _rows(root, known, done):
-        batch.append(row)
-        held += row["size"]
-        if held >= _FILE_BYTES:
+    place = _place(tables, ref)
+    with Lease(place, "jobs.ingest", config.runtime.lease_seconds) as lease:
+        writer = _ParquetTable(place, done) if ref.format == "parquet" else _DeltaTable(tables, ref, place, done)
+        writer.tidy()
+        exists = tables.check(ref, IMAGES)
+        known: dict[str, str] = {}
+        if exists:
+            rows = tables.read(ref).select("image_id", "content_sha256").toArrow()
+            known = {str(row["image_id"]): str(row["content_sha256"]) for row in rows.to_pylist()}
+        batch: list[dict[str, Any]] = []
+        held = 0
+        for row in _rows(root, known, done):
+            batch.append(row)
+            held += row["size"]
+            if held >= _FILE_BYTES:
+                lease.check()
+                writer.write(batch, known)
+                batch, held = [], 0
+        if batch or not exists:
+            lease.check()
             writer.write(batch, known)
-            batch, held = [], 0
-    if batch or not exists:
-        writer.write(batch, known)
     return done
+
+
+def _place(tables: Tables, ref: TableRef) -> str:
+    """The folder of the staged files and of the lease."""
+    if ref.format == "table":
+        warehouse = tables.spark.conf.get("spark.sql.warehouse.dir", "spark-warehouse") or "spark-warehouse"
+        return join(warehouse, "_ingest", ref.location)
+    return ref.location
 
 
 def _is_parquet(location: str, form: str) -> bool:
     path = local_path(location)
-    if path is None or not path.exists() or not any(path.iterdir()):
-        return form == "parquet"
-    return not (path / "_delta_log").is_dir()
+    if path is not None and (path / "_delta_log").is_dir():
+        return False
+    return form == "parquet" if path is None or not holds_data(path) else True
 
 
 def _rows(root: Path, known: dict[str, str], done: Ingestion) -> Iterator[dict[str, Any]]:
@@ -190,6 +219,13 @@ class _ParquetTable:
         self._location = location
         self._done = done
 
+    def tidy(self) -> None:
+        """Removes the files that a killed ingestion had not finished."""
+        system, folder = file_system(self._location)
+        for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
+            if info.base_name.startswith("_") and info.extension == "parquet":
+                system.delete_file(info.path)
+
     def write(self, rows: list[dict[str, Any]], known: dict[str, str]) -> None:
         changed = {row["image_id"]: row for row in rows if row["image_id"] in known}
         new = [row for row in rows if row["image_id"] not in known]
@@ -218,34 +254,34 @@ class _ParquetTable:
 class _DeltaTable:
     """A Delta table; rows reach it through staged files, so that no message between client and server holds images."""
 
-    def __init__(self, tables: Tables, ref: TableRef, done: Ingestion) -> None:
+    def __init__(self, tables: Tables, ref: TableRef, place: str, done: Ingestion) -> None:
         self._tables = tables
         self._ref = ref
+        self._staging = join(place, "_ingest")
         self._done = done
+
+    def tidy(self) -> None:
+        """Removes what a killed ingestion had staged."""
+        system, name = file_system(self._staging)
+        if system.get_file_info(name).type == fs.FileType.Directory:
+            system.delete_dir(name)
 
     def write(self, rows: list[dict[str, Any]], known: dict[str, str]) -> None:
         self._tables.ensure(self._ref, IMAGES)
-        changed = [row["image_id"] for row in rows if row["image_id"] in known]
-        if rows:
-            staged = self._stage()
-            _write_file(staged, rows)
-            frame = self._tables.spark.read.schema(IMAGES).parquet(staged)
-            if changed:
-                # Killed after this, the images are missing until the next ingestion finds them new.
-                old = self._tables.spark.createDataFrame([(image_id,) for image_id in changed], "image_id string")
-                self._tables.delete(self._ref, old, "image_id")
-            self._tables.append(self._ref, frame)
-            self._unstage(staged)
-        self._done.new += len(rows) - len(changed)
+        changed = [row for row in rows if row["image_id"] in known]
+        new = [row for row in rows if row["image_id"] not in known]
+        for first in range(0, len(changed), _REPLACED_TOGETHER):
+            # In one commit, so that a run that reads meanwhile finds either the old picture or the new one.
+            some = changed[first : first + _REPLACED_TOGETHER]
+            self._tables.replace(self._ref, self._staged(some), "image_id", [row["image_id"] for row in some])
+        if new:
+            self._tables.append(self._ref, self._staged(new))
+        self.tidy()
+        self._done.new += len(new)
         self._done.changed += len(changed)
         self._done.bytes_written += sum(row["size"] for row in rows)
 
-    def _stage(self) -> str:
-        if self._ref.format == "table":
-            warehouse = self._tables.spark.conf.get("spark.sql.warehouse.dir", "spark-warehouse") or "spark-warehouse"
-            return join(warehouse, "_ingest", f"{uuid.uuid4().hex}.parquet")
-        return join(self._ref.location, "_ingest", f"{uuid.uuid4().hex}.parquet")
-
-    def _unstage(self, staged: str) -> None:
-        system, name = file_system(staged)
-        system.delete_dir(name.rpartition("/")[0])
+    def _staged(self, rows: list[dict[str, Any]]) -> DataFrame:
+        file = join(self._staging, f"{uuid.uuid4().hex}.parquet")
+        _write_file(file, rows)
+        return self._tables.spark.read.schema(IMAGES).parquet(file)

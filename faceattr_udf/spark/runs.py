@@ -29,6 +29,7 @@ class Run:
         n_inferred: Images whose content went through the models; equal content only once.
         n_duplicate_rows: Rows of the images table that were left out because another has the same image_id.
         n_deleted_images: Images whose rows were deleted because they have left the images table.
+        n_retries: How often the engine failed and a step was taken again; the table does not hold it.
         images_per_second: Images over seconds, over the whole run.
         finished_at: UTC; None while running.
     """
@@ -44,6 +45,7 @@ class Run:
     n_inferred: int = 0
     n_duplicate_rows: int = 0
     n_deleted_images: int = 0
+    n_retries: int = 0
     images_per_second: float = 0.0
     finished_at: datetime | None = None
 

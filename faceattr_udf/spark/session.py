@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -166,7 +167,7 @@ def _start_spark(config: Config) -> SparkSession:
             # Its worker processes are started with Spark's own scripts.
             os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
         minor = ".".join(pyspark.__version__.split(".")[:2])
-        builder = builder.master(master)
+        builder = builder.master(_with_retries(master))
         settings = {
             **_DELTA,
             **_SMALL,
@@ -192,6 +193,17 @@ def _start_spark(config: Config) -> SparkSession:
         msg = f"engine spark cannot start ({reason}); it needs Java 17 or 21 and, at first, the network for Delta's jar"
         raise EngineError(msg) from error
     return session
+
+
+def _with_retries(master: str) -> str:
+    """Lets a local master try a task four times, as clusters do: it is otherwise the end of the job when a worker dies.
+
+    >>> _with_retries("local[*]"), _with_retries("local"), _with_retries("local[2,1]"), _with_retries("spark://host:7077")
+    ('local[*,4]', 'local[1,4]', 'local[2,1]', 'spark://host:7077')
+    """
+    if master == "local":
+        return "local[1,4]"
+    return re.sub(r"^local\[([^,\]]+)\]$", r"local[\1,4]", master)
 
 
 def _spark_settings(config: Config) -> dict[str, str]:

@@ -1,24 +1,36 @@
 """The only reads, writes and merges of tables: Delta by path or catalogue name, and plain Parquet as input."""
 
+import random
 import re
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
+import structlog
 from pyarrow import fs
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from faceattr_udf.config import Config
-from faceattr_udf.errors import EngineError, TableNotFoundError
+from faceattr_udf.errors import BusyError, EngineError, TableNotFoundError
 from faceattr_udf.spark.schemas import check_columns
 
 _NAME = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*){0,2}$")
+_CONFLICT = re.compile(
+    r"DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|Concurrent\w+Exception"
+    # The embedded engine's words; the second when it reads the log while another writes it.
+    r"|Failed to commit transaction|Missing commit file"
+)
+_COMMIT_TRIES = 10
+_LONGEST_WAIT = 10.0
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,11 @@ def local_path(location: str) -> Path | None:
     if parts.scheme == "file":
         return Path(unquote(parts.path))
     return None if "://" in location else Path(location)
+
+
+def holds_data(path: Path) -> bool:
+    """Whether a path is a file or a folder with something that engines read: not what a killed job has left."""
+    return path.is_file() or (path.is_dir() and any(not entry.name.startswith(("_", ".")) for entry in path.iterdir()))
 
 
 def file_system(location: str) -> tuple[fs.FileSystem, str]:
@@ -150,7 +167,7 @@ class Tables:
             EngineError: The table is there but the engine cannot read it.
         """
         path = local_path(ref.location) if ref.format != "table" else None
-        if path is not None and not (path / "_delta_log" if ref.format == "delta" else path).exists():
+        if path is not None and not ((path / "_delta_log").exists() if ref.format == "delta" else holds_data(path)):
             return None
         if ref.format == "delta":
             self.check_writable(ref)
@@ -231,13 +248,58 @@ class Tables:
         check_columns(str(ref), frame.schema, self.read(ref).schema)
         self._write(frame, ref)
 
-    def _write(self, frame: DataFrame, ref: TableRef) -> None:
-        writer = frame.write.format("delta").mode("append")
+    def replace(self, ref: TableRef, frame: DataFrame, key: str, values: Sequence[str]) -> None:
+        """Replaces all rows with certain keys without a join, because the rows may be large.
+
+        It is one commit, except in a catalogue table of the embedded engine.
+
+        Args:
+            ref: The table.
+            frame: Rows with the table's columns and with keys of `values` only.
+            key: A column of text.
+            values: The keys whose rows go.
+        """
+        if ref.format == "table" and self._engine == "sail":
+            # Its saveAsTable replaces the whole table, whatever the condition.
+            self.delete(ref, self.spark.createDataFrame([(value,) for value in values], f"{quoted(key)} string"), key)
+            self.append(ref, frame)
+            return
+        # The embedded engine would take rows away for which a condition is null.
+        condition = f"{quoted(key)} IS NOT NULL AND {quoted(key)} IN ({', '.join(map(literal, values))})"
+        self._write(frame, ref, condition)
+
+    def _write(self, frame: DataFrame, ref: TableRef, replaced: str | None = None) -> None:
+        writer = frame.write.format("delta").mode("overwrite" if replaced else "append")
+        if replaced:
+            writer = writer.option("replaceWhere", replaced)
+        save = writer.saveAsTable if ref.format == "table" else writer.save
         with self._delta_known():
-            if ref.format == "table":
-                writer.saveAsTable(ref.location)
-            else:
-                writer.save(ref.location)
+            self._commit(ref, lambda: save(ref.location))
+
+    def _commit(self, ref: TableRef, act: Callable[[], object]) -> None:
+        """Commits, and commits again when another writer's commit came in between, which Delta then refuses.
+
+        Raises:
+            BusyError: Another one came in between every time.
+        """
+        for attempt in range(1, _COMMIT_TRIES + 1):
+            try:
+                act()
+                return
+            except Exception as error:
+                if not _CONFLICT.search(str(error)):
+                    raise
+                if attempt == _COMMIT_TRIES:
+                    msg = (
+                        f"table {ref} is changed by others so often that {_COMMIT_TRIES} commits failed "
+                        f"({str(error).strip().splitlines()[0]}); what was committed stays, run this again when the "
+                        "other writer has ended"
+                    )
+                    raise BusyError(msg) from error
+                # By chance, so that two writers do not meet again and again.
+                seconds = min(0.2 * 2**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1.0)  # noqa: S311
+                log.info("another writer's commit came first; once more", table=str(ref), seconds=round(seconds, 2))
+                time.sleep(seconds)
 
     @contextmanager
     def _delta_known(self) -> Iterator[None]:
@@ -293,7 +355,8 @@ class Tables:
         view = f"faceattr_merge_{uuid.uuid4().hex}"
         source.createOrReplaceTempView(view)
         try:
-            self.spark.sql(f"MERGE INTO {ref.sql} t USING {view} s ON {on} {actions}").collect()  # quoted
+            statement = f"MERGE INTO {ref.sql} t USING {view} s ON {on} {actions}"  # quoted
+            self._commit(ref, lambda: self.spark.sql(statement).collect())
         finally:
             self.spark.catalog.dropTempView(view)
 

@@ -105,7 +105,8 @@ class Wave:
     def _analyse(self, plan: DataFrame) -> tuple[DataFrame, int]:
         """Infers every content once.
 
-        A row may claim a hash and have no content; then the next row with that hash is tried, hence rounds.
+        A row may claim a hash and have no content, or another content or none since the run began; then the next row
+        with that hash is tried, hence rounds.
         """
         shape = StructType([StructField("image_id", StringType()), *result_struct(self.config.output)])
         spark = plan.sparkSession
@@ -125,11 +126,9 @@ class Wave:
             written = self.staging.write(f"{self.name}/analysed_{number}", reduce(DataFrame.unionByName, parts))
             found = written.join(sources.select("image_id", "content_sha256"), "image_id")
             analysed = analysed.unionByName(found)
-            counts = found.agg(
-                F.count_if(F.col("status") != "missing").alias("there"), F.count(F.lit(1)).alias("tried")
-            ).first()
-            n_inferred += counts.there if counts else 0
-            if counts is None or counts.there == counts.tried:
+            n_found = found.where("status <> 'missing'").count()
+            n_inferred += n_found
+            if n_found == sources.count():
                 return analysed, n_inferred
             settled = analysed.where("status <> 'missing'").select("content_sha256")
             todo = todo.join(settled, "content_sha256", "left_anti").join(sources, "image_id", "left_anti")

@@ -5,16 +5,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import structlog
 from conftest import Engine
 from fakes import content, inferred, provider
+from pyspark.errors import PySparkException
 
+from faceattr_udf.errors import BusyError, EngineError
 from faceattr_udf.spark.enrichment import enrich
 from faceattr_udf.spark.runs import Run
 from faceattr_udf.spark.staging import Staging
+from faceattr_udf.spark.waves import Wave
 
 SCHEMA = "image_id string, content binary, content_sha256 string, path string, captured_at timestamp, subject_id int"
 NIGHT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -232,7 +236,10 @@ def calm(yesterday: Callable[[Engine], Place], tmp_path_factory: pytest.TempPath
     return place_of
 
 
-@pytest.mark.parametrize("point", ["planned", "staged", "faces", "results"])
+POINTS = ["leased", "created", "tidied", "begun", "planned", "staged", "faces", "results", "ended"]
+
+
+@pytest.mark.parametrize("point", POINTS)
 def test_killed_and_run_again_equals_undisturbed(
     engine: Engine,
     tmp_path: Path,
@@ -241,13 +248,101 @@ def test_killed_and_run_again_equals_undisturbed(
     calm: Callable[[Engine], Place],
 ) -> None:
     killed = yesterday(engine).copy(tmp_path / "killed")
+    nth = 2 if point in {"staged", "faces", "results"} else 1
     with pytest.raises(Killed):
-        killed.run(TWO_WAVES, "detector.min_face_size=40", checkpoint=killed_at(point, 1 if point == "planned" else 2))
+        killed.run(TWO_WAVES, "detector.min_face_size=40", checkpoint=killed_at(point, nth))
     killed.run(TWO_WAVES, "detector.min_face_size=40")
     assert killed.tables() == calm(engine).tables()
     assert not (killed.folder / "out" / "_staging").exists()
     states = [row.state for row in engine.read(killed.folder / "out" / "runs").orderBy("started_at").collect()]
-    assert states == ["completed", "interrupted", "completed"]
+    # Without a row nothing tells of it, and with its end recorded it was complete.
+    of_the_killed = [] if point in {"leased", "created", "tidied"} else ["interrupted"]
+    assert states == ["completed", *(["completed"] if point == "ended" else of_the_killed), "completed"]
+
+
+def test_killed_before_any_table_is_there(place: Place) -> None:
+    place.write(PICTURES)
+    for name in ("faces", "runs"):
+        (place.folder / "out" / name / "_delta_log").mkdir(parents=True)
+    place.run()
+    assert len(place.table("image_results")) == len(PICTURES)
+    assert len(place.table("faces")) == 9
+
+
+def test_a_picture_that_changes_while_a_run_is_at_work_gives_its_faces_to_nobody(place: Place) -> None:
+    place.write([image("a", content(2)), image("b", content(2)), image("c", content(3))])
+
+    def change(point: str) -> None:
+        if point == "planned":
+            place.write([image("a", content(1, "new")), image("b", content(2)), image("c", content(1, "newer"))])
+
+    run = place.run(checkpoint=change)
+    assert run.n_inferred == 1
+    # The rows are of the contents that they name, a's too; of what c was nobody has a copy.
+    assert statuses(place) == {"a": "ok", "b": "ok", "c": "missing"}
+    assert [row["image_id"] for row in place.table("faces")] == ["a", "a", "b", "b"]
+    assert place.run().n_images == 2
+    assert [row["image_id"] for row in place.table("faces")] == ["a", "b", "b", "c"]
+
+
+def test_an_output_that_another_run_has_taken_over_is_left_alone(place: Place) -> None:
+    place.write(PICTURES)
+    place.run()
+    before = place.tables()
+
+    def take_over(point: str) -> None:
+        if point == "staged":
+            for file in (place.folder / "out" / "_lease").iterdir():
+                file.unlink()
+
+    with pytest.raises(BusyError, match="has passed to another writer"):
+        place.run("detector.min_face_size=40", checkpoint=take_over)
+    assert place.tables() == before
+    assert (place.folder / "out" / "_staging").exists()  # the other's may be among it
+    states = [row.state for row in place.engine.read(place.folder / "out" / "runs").orderBy("started_at").collect()]
+    assert states == ["completed", "running"]  # the other one marks it
+
+
+def test_a_second_run_is_refused_before_it_has_touched_anything(place: Place) -> None:
+    place.write(PICTURES)
+
+    def again(point: str) -> None:
+        if point == "planned":
+            with pytest.raises(BusyError, match="out is being written by run "):
+                place.run()
+
+    place.run(checkpoint=again)
+    assert len(place.table("image_results")) == len(PICTURES)
+    assert place.engine.read(place.folder / "out" / "runs").count() == 1
+
+
+class EngineGone(PySparkException):
+    """Stands for a worker that the system has killed."""
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+def test_a_wave_is_tried_again_when_the_engine_fails(
+    place: Place, failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write(PICTURES)
+    real, failed, waited = Wave.run, [], []
+    monkeypatch.setattr("faceattr_udf.spark.enrichment.time", SimpleNamespace(sleep=waited.append))
+
+    def run(wave: Wave, *arguments: Any) -> Any:
+        if len(failed) < failures:
+            failed.append(wave.name)
+            raise EngineGone("a worker is gone\nand much more")
+        return real(wave, *arguments)
+
+    monkeypatch.setattr(Wave, "run", run)
+    if failures > 2:
+        with pytest.raises(EngineError, match=r"the engine failed \(a worker is gone\); what was committed stays"):
+            place.run()
+        assert [row.state for row in place.engine.read(place.folder / "out" / "runs").collect()] == ["failed"]
+        assert not (place.folder / "out" / "_staging").exists()
+    assert place.run().n_retries == (0 if failures > 2 else 2)
+    assert waited == [1, 2]
+    assert len(place.table("faces")) == 9
 
 
 def test_no_faces_from_a_donor_whose_faces_are_newer_than_its_row(place: Place) -> None:

@@ -7,8 +7,9 @@ from typing import Any, Literal
 import pytest
 from conftest import Engine
 
-from faceattr_udf.errors import SchemaError, TableNotFoundError
+from faceattr_udf.errors import BusyError, SchemaError, TableNotFoundError
 from faceattr_udf.spark.ingestion import Ingestion, ingest
+from faceattr_udf.spark.lease import Lease
 
 Form = Literal["delta", "parquet"]
 
@@ -119,3 +120,34 @@ def test_an_existing_table_keeps_its_format(engine: Engine, tmp_path: Path) -> N
     asked_for_delta = ingest(engine.session, engine.config(), str(place.photos), str(place.images), "delta")
     assert asked_for_delta.table.format == "parquet"
     assert set(place.rows()) == {"a.jpg", "b.jpg"}
+
+
+def test_what_a_killed_ingestion_has_left_is_removed(place: Place) -> None:
+    place.put("a.jpg", b"one")
+    place.ingest()
+    left = place.images / ("_ingest" if place.form == "delta" else "") / "_part-1.parquet"
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"half a file")
+    assert place.ingest().unchanged == 1
+    assert not left.exists()
+    assert set(place.rows()) == {"a.jpg"}
+
+
+def test_one_that_was_killed_before_it_had_made_the_table(place: Place) -> None:
+    place.put("a.jpg", b"one")
+    (place.images / "_lease").mkdir(parents=True)
+    (place.images / "_part-1.parquet").write_bytes(b"half a file")
+    if place.form == "delta":
+        (place.images / "_delta_log").mkdir()
+    place.ingest()
+    assert set(place.rows()) == {"a.jpg"}
+
+
+def test_a_second_ingestion_is_refused_while_the_first_writes(place: Place) -> None:
+    place.put("a.jpg", b"one")
+    with (
+        Lease(str(place.images), "jobs.ingest", 60),
+        pytest.raises(BusyError, match=r"is being written by jobs\.ingest"),
+    ):
+        place.ingest()
+    assert place.ingest().new == 1

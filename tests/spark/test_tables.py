@@ -1,5 +1,8 @@
 """Every table operation on every engine."""
 
+import threading
+import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -8,7 +11,7 @@ from conftest import Engine
 from pyspark.sql.types import IntegerType, LongType, StringType, StructField, StructType
 
 from faceattr_udf.config import Config
-from faceattr_udf.errors import EngineError, SchemaError, TableNotFoundError
+from faceattr_udf.errors import BusyError, EngineError, SchemaError, TableNotFoundError
 from faceattr_udf.spark.tables import TableRef, Tables, absolute, input_ref, output_ref
 
 KEY = StructField("key", StringType())
@@ -142,3 +145,63 @@ def test_where_tables_are(tmp_path: Path) -> None:
     assert output_ref("faces", "s3://bucket/out/") == TableRef("s3://bucket/out/faces", "delta")
     assert output_ref("faces", "out") == TableRef(absolute("out/faces"), "delta")
     assert output_ref("shop.faces", "out") == TableRef("shop.faces", "table")
+
+
+def test_replace_changes_the_rows_with_these_keys_in_one_commit(tables: Tables, ref: TableRef) -> None:
+    spark = tables.spark
+    tables.ensure(ref, KEY_VALUE)
+    tables.append(ref, spark.createDataFrame([("a", 1), ("it's \\ b", 2), (INJECTION, 3), (None, 4)], KEY_VALUE))
+    commits = len(list(Path(ref.location, "_delta_log").glob("*.json")))
+    keys = ["it's \\ b", INJECTION, *(f"none {index}" for index in range(500))]
+    tables.replace(ref, spark.createDataFrame([("it's \\ b", 20)], KEY_VALUE), "key", keys)
+    assert {tuple(row) for row in tables.read(ref).collect()} == {("a", 1), ("it's \\ b", 20), (None, 4)}
+    assert len(list(Path(ref.location, "_delta_log").glob("*.json"))) == commits + 1
+
+
+def test_replace_in_a_table_of_the_catalogue_keeps_the_other_rows(engine: Engine, tables: Tables) -> None:
+    spark = tables.spark
+    spark.sql("CREATE DATABASE IF NOT EXISTS market")
+    ref = TableRef(f"market.stalls_{engine.name}", "table")
+    try:
+        tables.ensure(ref, KEY_VALUE)
+        tables.append(ref, spark.createDataFrame([("a", 1), ("b", 2), ("c", 3)], KEY_VALUE))
+        tables.replace(ref, spark.createDataFrame([("b", 20)], KEY_VALUE), "key", ["b", "c"])
+        assert sorted(map(tuple, tables.read(ref).collect())) == [("a", 1), ("b", 20)]
+    finally:
+        spark.sql(f"DROP TABLE IF EXISTS {ref.sql}")
+
+
+def test_writers_that_meet_at_one_table_lose_and_double_nothing(tables: Tables, ref: TableRef) -> None:
+    tables.ensure(ref, KEY_VALUE)
+    together = threading.Barrier(2, timeout=60)
+
+    def merge(writer: int) -> None:
+        for index in range(4):
+            rows = [("shared", index), (f"{writer} {index}", index)]
+            together.wait()
+            tables.merge(ref, tables.spark.createDataFrame(rows, KEY_VALUE), ["key"])
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(merge, writer) for writer in range(2)]:
+            done.result()
+    keys = sorted(row.key for row in tables.read(ref).collect())
+    assert keys == sorted(["shared", *(f"{writer} {index}" for writer in range(2) for index in range(4))])
+
+
+def test_a_commit_that_always_comes_second_ends_with_one_sentence(
+    ref: TableRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("faceattr_udf.spark.tables.time", types.SimpleNamespace(sleep=waited.append))
+
+    def second(_: str) -> None:
+        raise RuntimeError("[DELTA_CONCURRENT_APPEND] files were added")
+
+    session = types.SimpleNamespace(sql=second, catalog=types.SimpleNamespace(dropTempView=lambda _: None))
+    frame = types.SimpleNamespace(columns=["key"], createOrReplaceTempView=lambda _: None)
+    with pytest.raises(
+        BusyError, match=r"t is changed by others so often that 10 commits failed \(\[DELTA_CONC.*\); what"
+    ):
+        Tables(session, "sail").merge(ref, frame, ["key"])  # type: ignore[arg-type]
+    assert len(waited) == 9
+    assert max(waited) <= 10

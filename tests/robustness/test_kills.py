@@ -1,0 +1,159 @@
+"""The real jobs in processes of their own, killed at any moment; what they leave is right after the next run."""
+
+import os
+import random
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from signal import SIGKILL
+from typing import Any
+
+import pytest
+from kill_nights import POINTS, SETTINGS, Night, kill, make, read, write_images
+from process_groups import ROOT, Job
+from shared_data import SHARED, needs_shared
+
+from faceattr_udf.config import Config
+from faceattr_udf.spark.session import start
+
+
+def _until(job: Job, holds: Callable[[], bool]) -> None:
+    while job.running and not holds():
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Night, Night]:
+    """Yesterday and the calm night after it; other engines go on from the same tables."""
+    return make(tmp_path_factory.mktemp("nights"), "sail", images=36)
+
+
+def test_a_night_killed_again_and_again_equals_a_calm_one(nights: tuple[Night, Night], tmp_path: Path) -> None:
+    yesterday, calm = nights
+    night = yesterday.copy(tmp_path / "night")
+    for point in ("created:1", "staged:1", "faces:1", "results:1"):
+        assert night.job(die=point).wait() == -SIGKILL
+    chance = random.Random(7)  # noqa: S311
+    how = [kill(night, chance, seconds=3.0) for _ in range(3)]
+    assert night.job().wait() == 0, how
+    assert night.wrongs(calm) == []
+    assert max(night.repeated()) <= night.wave_images
+    assert night.job().wait() == 0
+    assert night.lines("seen", night.attempts) == []
+
+
+@pytest.mark.spark
+def test_a_night_on_spark_whose_processes_die_one_by_one(nights: tuple[Night, Night], tmp_path: Path) -> None:
+    yesterday, calm = nights
+    night = yesterday.copy(tmp_path / "night")
+    night.engine, night.slow = "spark", 0.5
+    # All of it, between the two commits of a wave.
+    assert night.job(die="faces:1").wait() == -SIGKILL
+    # The JVM alone: the job ends with a sentence.
+    job = night.job(settings=("enrich.wave_retries=1",))
+    _until(job, lambda: "staged" in night.lines("passed", 2))
+    assert job.kill("jvm")
+    assert job.wait() == 2, job.text()
+    assert "enrich: the engine failed (" in job.text()
+    assert "run it again and it continues" in job.text()
+    # A Python worker while it infers: the night survives.
+    job = night.job()
+    _until(job, lambda: bool(night.lines("seen", 3)))
+    os.kill(int(night.lines("seen", 3)[0].split()[1]), SIGKILL)
+    assert job.wait() == 0, job.text()
+    assert night.wrongs(calm) == []
+    assert 0 < max(night.repeated()) <= 2 * night.wave_images  # the second run's wave, and the task of the dead worker
+
+
+def test_the_comparison_sees_what_a_kill_could_do(nights: tuple[Night, Night], tmp_path: Path) -> None:
+    yesterday, calm = nights
+    night = yesterday.copy(tmp_path / "night")
+    assert night.wrongs(yesterday) == []
+    found = night.wrongs(calm)
+    assert [text.split(":")[0] for text in found[:2]] == ["faces", "image_results"]
+    killed = night.job(die="staged:2")
+    assert killed.wait() != 0
+    assert "_staging is left" in night.wrongs(calm)
+    assert "_lease is left" in night.wrongs(calm)
+    assert any("running" in text for text in night.wrongs(calm))
+    assert set(POINTS) >= set(night.lines("passed", 1))
+
+
+def _near(value: Any) -> Any:
+    """Equal but for what batches of another size do to the last digits."""
+    if isinstance(value, float):
+        return pytest.approx(value, rel=1e-3, abs=1e-3)
+    if isinstance(value, dict):
+        return {key: _near(inner) for key, inner in value.items()}
+    return [_near(inner) for inner in value] if isinstance(value, list) else value
+
+
+@needs_shared
+def test_the_job_with_the_real_cascade_killed_while_it_infers(tmp_path: Path) -> None:
+    photos = sorted((SHARED / "photos").glob("maks*.jpg"))[:6]
+    rows = [
+        {"image_id": path.name, "content": path.read_bytes(), "content_sha256": sha256(path.read_bytes()).hexdigest()}
+        for path in photos
+    ]
+    write_images([row | {"path": None} for row in rows], tmp_path / "images")
+
+    def job(out: str, name: str) -> Job:
+        arguments = ["-m", "jobs.enrich", "--images", str(tmp_path / "images"), "--output", str(tmp_path / out)]
+        return Job([*arguments, "--set", "enrich.wave_images=2"], tmp_path / "logs" / name)
+
+    assert job("calm", "calm").wait() == 0
+    for waves in (1, 2):
+        killed = job("killed", f"killed_{waves}")
+        staging = tmp_path / "killed" / "_staging"
+        _until(killed, lambda: bool(list(staging.glob(f"*/wave_{waves - 1}"))))  # noqa: B023
+        killed.kill()
+    assert job("killed", "last").wait() == 0
+    for name in ("faces", "image_results"):
+        found, right = (read(tmp_path / out / name) for out in ("killed", "calm"))
+        assert found == _near(right)
+    assert len(found) == len(photos)
+    states = start(Config()).read.format("delta").load(str(tmp_path / "killed" / "runs")).orderBy("started_at")
+    assert [row.state for row in states.collect()] == ["interrupted", "interrupted", "completed"]
+
+
+def _ingest(folder: Path, engine: str, form: str, attempt: int) -> Job:
+    arguments = [str(ROOT / "tests" / "robustness" / "night_process.py"), "ingest", "--seen", "/dev/null"]
+    arguments += ["--passed", "/dev/null", "--", "--input", str(folder / "photos"), "--images", str(folder / "images")]
+    arguments += ["--format", form]
+    for setting in SETTINGS[engine]:
+        arguments += ["--set", setting]
+    return Job(arguments, folder / f"log_{attempt}")
+
+
+def _parquet_files(folder: Path) -> int:
+    return sum(name.endswith(".parquet") for _, _, names in os.walk(folder) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("engine", "form", "kills"),
+    [("sail", "delta", 4), ("sail", "parquet", 2), pytest.param("spark", "delta", 1, marks=pytest.mark.spark)],
+)
+def test_an_ingestion_killed_at_any_moment(tmp_path: Path, engine: str, form: str, kills: int) -> None:
+    photos, images = tmp_path / "photos", tmp_path / "images"
+    photos.mkdir()
+    chance = random.Random(3)  # noqa: S311
+    seen = 0
+    for attempt in range(kills):
+        for index in range(40):
+            # Every time some pictures are new and others changed.
+            if index % kills <= attempt:
+                (photos / f"{index}.jpg").write_bytes(chance.randbytes(400))
+        job = _ingest(tmp_path, engine, form, attempt)
+        # Its first file is the sign that it writes; the process takes most of its time to start.
+        _until(job, lambda: _parquet_files(images) > seen)  # noqa: B023
+        job.kill()
+        seen = _parquet_files(images) + chance.randint(0, 2)
+    last = _ingest(tmp_path, engine, form, kills)
+    assert last.wait() == 0, last.text()
+    rows = start(Config()).read.format(form).load(str(images)).collect()
+    assert sorted((row.image_id, bytes(row.content)) for row in rows) == sorted(
+        (path.name, path.read_bytes()) for path in photos.iterdir()
+    )
+    assert all(row.content_sha256 == sha256(row.content).hexdigest() for row in rows)
+    assert not [path for path in images.glob("_*") if path.name != "_delta_log"]

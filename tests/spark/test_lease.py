@@ -1,0 +1,169 @@
+"""Who may write to a folder; no engine is needed for it."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import structlog
+
+from faceattr_udf.errors import BusyError
+from faceattr_udf.spark.lease import Claim, Lease
+
+
+def leave(folder: Path, claim: Claim, beat: str | None = "7") -> Path:
+    """What a writer has in its folder."""
+    (folder / "_lease").mkdir(parents=True, exist_ok=True)
+    file = folder / "_lease" / f"{claim.claim_id}.json"
+    file.write_text(claim.model_dump_json())
+    if beat:
+        file.with_suffix(".beat").write_text(beat)
+    return file
+
+
+def elsewhere() -> Claim:
+    return Claim(writer="run far away", machine="another boot pid:[1]")
+
+
+def dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_one_holds_it_and_leaves_nothing(tmp_path: Path) -> None:
+    with Lease(str(tmp_path / "out"), "run 1", 60) as lease:
+        lease.check()
+        assert len(list((tmp_path / "out" / "_lease").glob("*.json"))) == 1
+    assert list((tmp_path / "out").iterdir()) == []
+    with Lease(str(tmp_path / "out"), "run 2", 60):
+        pass
+
+
+def test_a_second_one_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
+    with Lease(str(tmp_path), "run 1", 60) as first:
+        with pytest.raises(BusyError, match=rf"is being written by run 1 \(process {os.getpid()} on .* UTC\); wait"):
+            Lease(str(tmp_path), "run 2", 60).__enter__()
+        first.check()
+    with Lease(str(tmp_path), "run 3", 60):
+        pass
+
+
+def test_it_is_given_back_when_the_job_fails_or_is_interrupted(tmp_path: Path) -> None:
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error), Lease(str(tmp_path), "run", 60):
+            raise error
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("beat", ["7", None])
+def test_a_killed_process_of_this_machine_does_not_hold_it(tmp_path: Path, beat: str | None) -> None:
+    leave(tmp_path, Claim(writer="run killed", pid=dead_process()), beat)
+    # A process that has the number of the dead one is another one.
+    leave(tmp_path, Claim(writer="run older", pid=os.getppid(), born=1), beat)
+    with structlog.testing.capture_logs() as logs, Lease(str(tmp_path), "run", 100_000):
+        assert len(list((tmp_path / "_lease").glob("*.json"))) == 1
+    assert [line["event"] for line in logs] == ["a writer was killed; its lease is over"] * 2
+
+
+def test_a_process_that_is_dead_and_not_reaped_does_not_hold_it(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    leave(tmp_path, Claim(writer="run killed", pid=process.pid, born=int(stat[19])))
+    with pytest.raises(BusyError):
+        Lease(str(tmp_path), "run", 60).__enter__()
+    process.kill()
+    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        pass
+    with Lease(str(tmp_path), "run", 100_000):
+        pass
+    process.wait()
+
+
+@pytest.mark.parametrize("claim", [elsewhere(), Claim(writer="run of a system without /proc", machine=None)])
+def test_one_of_another_machine_counts_as_dead_when_its_heart_stands_still(tmp_path: Path, claim: Claim) -> None:
+    leave(tmp_path, claim)
+    started = time.monotonic()
+    with Lease(str(tmp_path), "run", 0.8):
+        assert time.monotonic() - started > 0.8
+        assert len(list((tmp_path / "_lease").glob("*.json"))) == 1
+
+
+def test_one_of_another_machine_that_lives_is_waited_for_only_until_its_heart_beats(tmp_path: Path) -> None:
+    file = leave(tmp_path, elsewhere()).with_suffix(".beat")
+    timer = threading.Timer(0.5, lambda: file.write_text("8"))
+    timer.start()
+    with pytest.raises(BusyError, match="run far away"):
+        Lease(str(tmp_path), "run", 100_000).__enter__()
+    timer.join()
+    assert file.exists()
+    assert len(list((tmp_path / "_lease").glob("*.json"))) == 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', '{"writer": "x", "pid": -1}'])
+def test_a_claim_that_cannot_be_read_counts_as_another_machines(tmp_path: Path, text: str) -> None:
+    (tmp_path / "_lease").mkdir()
+    (tmp_path / "_lease" / "0.json").write_text(text)
+    with Lease(str(tmp_path), "run", 0.5):
+        assert not (tmp_path / "_lease" / "0.json").exists()
+
+
+def test_what_is_no_claim_is_no_obstacle_and_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "_lease").mkdir()
+    for name in ("_20260101-x.json", "20260101-x.beat"):
+        (tmp_path / "_lease" / name).write_text("{")
+    with Lease(str(tmp_path), "run", 100_000):
+        assert len(list((tmp_path / "_lease").iterdir())) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whoever_stood_still_until_another_took_it_notices(tmp_path: Path) -> None:
+    with Lease(str(tmp_path), "run", 60) as lease:
+        lease.check()
+        for file in (tmp_path / "_lease").iterdir():
+            file.unlink()
+        with pytest.raises(BusyError, match=r"has passed to another writer .*lease_seconds"):
+            lease.check()
+
+
+def test_the_heart_beats(tmp_path: Path) -> None:
+    with Lease(str(tmp_path), "run", 0.3):
+        (file,) = (tmp_path / "_lease").glob("*.beat")
+        first = file.read_text()
+        while file.read_text() in {first, ""}:
+            pass
+
+
+def test_of_many_that_start_together_exactly_one_gets_it(tmp_path: Path) -> None:
+    for attempt in range(8):
+        together, done = threading.Barrier(6), threading.Barrier(6)
+        outcomes: list[str] = []
+
+        def contend(folder: str, together: threading.Barrier, done: threading.Barrier, outcomes: list[str]) -> None:
+            together.wait()
+            try:
+                with Lease(folder, "run", 60):
+                    outcomes.append("held")
+                    done.wait()
+            except BusyError:
+                outcomes.append("refused")
+                done.wait()
+
+        arguments = (str(tmp_path / str(attempt)), together, done, outcomes)
+        threads = [threading.Thread(target=contend, args=arguments) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(outcomes) == ["held"] + ["refused"] * 5
+
+
+def test_a_store_that_cannot_be_reached_gives_no_lease_and_says_so() -> None:
+    with structlog.testing.capture_logs() as logs, Lease("nowhere://bucket/out", "run", 60) as lease:
+        lease.check()
+    (warning,) = logs
+    assert warning["event"] == "no lease: see to it that one job at a time writes there"
+    assert warning["folder"] == "nowhere://bucket/out"
