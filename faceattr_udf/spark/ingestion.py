@@ -1,8 +1,9 @@
 """A folder of pictures becomes an images table; what is already there unchanged is not written again."""
 
 import os
+import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +30,12 @@ _FILE_BYTES: Final = 128 * 2**20
 _ROW_GROUP_BYTES: Final = 16 * 2**20  # the least that a reader holds in memory, and skips when it looks for few images
 _SCHEMA: Final = pa.schema([pa.field(column.name, arrow_type(column.dataType)) for column in IMAGES])
 
+Known = Mapping[str, tuple[str | None, int | None]]
+"""image_id -> content_sha256 and size of the rows that a table has."""
+
+_SPECIAL: Final = "not a regular file"
+_CHANGED: Final = "changed while it was read"
+
 log = structlog.get_logger(__name__)
 
 
@@ -42,6 +49,7 @@ class Ingestion:
         new: Rows added.
         changed: Rows whose content was replaced.
         unchanged: Rows left as they were.
+        too_large: Rows, of those new and changed, without content, because the file is larger than images.max_bytes.
         refused: Files that were not taken, and why.
         bytes_written: Of content.
     """
@@ -50,6 +58,7 @@ class Ingestion:
     new: int = 0
     changed: int = 0
     unchanged: int = 0
+    too_large: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     bytes_written: int = 0
 
@@ -63,6 +72,9 @@ def ingest(
     spark: SparkSession, config: Config, folder: str, images: str, form: Literal["delta", "parquet"] = "delta"
 ) -> Ingestion:
     """Adds the pictures of a folder, recursively, to an images table.
+
+    Of a file larger than `images.max_bytes` the row has the size and no content, so that jobs.enrich reports it as
+    too_large; it is never read. What is not a regular file, cannot be read, or changes meanwhile is refused.
 
     Args:
         spark: A session of `config.engine`.
@@ -87,16 +99,16 @@ def ingest(
         ref = TableRef(ref.location, "parquet")
     exists = tables.check(ref, IMAGES)
     done = Ingestion(ref)
-    known: dict[str, str] = {}
+    known: Known = {}
     if exists:
-        rows = tables.read(ref).select("image_id", "content_sha256").toArrow()
-        known = {str(row["image_id"]): str(row["content_sha256"]) for row in rows.to_pylist()}
+        rows = tables.read(ref).select("image_id", "content_sha256", "size").toArrow()
+        known = {str(row["image_id"]): (row["content_sha256"], row["size"]) for row in rows.to_pylist()}
     writer = _ParquetTable(ref.location, done) if ref.format == "parquet" else _DeltaTable(tables, ref, done)
     batch: list[dict[str, Any]] = []
     held = 0
-    for row in _rows(root, known, done):
+    for row in _rows(root, known, config.images.max_bytes, done):
         batch.append(row)
-        held += row["size"]
+        held += _held(row)
         if held >= _FILE_BYTES:
             writer.write(batch, known)
             batch, held = [], 0
@@ -112,25 +124,67 @@ def _is_parquet(location: str, form: str) -> bool:
     return not (path / "_delta_log").is_dir()
 
 
-def _rows(root: Path, known: dict[str, str], done: Ingestion) -> Iterator[dict[str, Any]]:
+def _rows(root: Path, known: Known, max_bytes: int, done: Ingestion) -> Iterator[dict[str, Any]]:
     """The rows that are new or changed, by rising image_id."""
     for image_id, path in sorted(_files(root, done)):
         try:
-            content = path.read_bytes()
+            content, size = _read(path, max_bytes)
+        except _RefusedError as error:
+            done.refuse(image_id, str(error))
+            continue
         except OSError as error:
             done.refuse(image_id, error.strerror or "unreadable")
             continue
-        digest = sha256(content).hexdigest()
-        if known.get(image_id) == digest:
+        digest = None if content is None else sha256(content).hexdigest()
+        if known.get(image_id) == (digest, size):
             done.unchanged += 1
             continue
+        if content is None:
+            done.too_large += 1
+            log.warning("file taken without its content", path=image_id, size=size, max_bytes=max_bytes)
         yield {
             "image_id": image_id,
             "content": content,
             "content_sha256": digest,
             "path": str(path.absolute()),
-            "size": len(content),
+            "size": size,
         }
+
+
+class _RefusedError(Exception):
+    """A file that is not taken; the message says why."""
+
+
+def _read(path: Path, max_bytes: int) -> tuple[bytes | None, int]:
+    """Returns a file's content, None where it has more than `max_bytes`, and its size in bytes.
+
+    Raises:
+        _RefusedError: It is not a regular file, or changed while it was read.
+        OSError: It cannot be read.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a device may do something
+        raise _RefusedError(_SPECIAL)
+    # Another program may put a pipe in its place meanwhile: opening it must not wait for a writer.
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        before = os.fstat(file.fileno())
+        if not stat.S_ISREG(before.st_mode):
+            raise _RefusedError(_SPECIAL)
+        if before.st_size > max_bytes:
+            return None, before.st_size
+        content = file.read(before.st_size + 1)
+        after = os.fstat(file.fileno())
+    # Half of an upload would be stored as a damaged picture; the next run finds all of it.
+    if (len(content), after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise _RefusedError(_CHANGED)
+    return content, before.st_size
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has neither the flag nor such pipes
+
+
+def _held(row: Mapping[str, Any]) -> int:
+    return len(row["content"] or b"")
 
 
 def _files(root: Path, done: Ingestion) -> Iterator[tuple[str, Path]]:
@@ -172,7 +226,7 @@ def _write_file(location: str, rows: Iterable[dict[str, Any]]) -> None:
         held = 0
         for row in rows:
             group.append(row)
-            held += row["size"]
+            held += _held(row)
             if held >= _ROW_GROUP_BYTES:
                 writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
                 group, held = [], 0
@@ -188,7 +242,7 @@ class _ParquetTable:
         self._location = location
         self._done = done
 
-    def write(self, rows: list[dict[str, Any]], known: dict[str, str]) -> None:
+    def write(self, rows: list[dict[str, Any]], known: Known) -> None:
         changed = {row["image_id"]: row for row in rows if row["image_id"] in known}
         new = [row for row in rows if row["image_id"] not in known]
         if changed:
@@ -197,7 +251,7 @@ class _ParquetTable:
             _write_file(join(self._location, f"part-{uuid.uuid4().hex}.parquet"), new)
         self._done.new += len(new)
         self._done.changed += len(changed)
-        self._done.bytes_written += sum(row["size"] for row in rows)
+        self._done.bytes_written += sum(map(_held, rows))
 
     def _replace(self, changed: dict[str, dict[str, Any]]) -> None:
         system, folder = file_system(self._location)
@@ -208,8 +262,10 @@ class _ParquetTable:
             if changed.keys().isdisjoint(ids):
                 continue
             with system.open_input_file(info.path) as source:
-                batches = pq.ParquetFile(source).iter_batches(batch_size=64)
-                rows = (changed.get(row["image_id"], row) for batch in batches for row in batch.to_pylist())
+                file = pq.ParquetFile(source)
+                # Row groups are bounded in bytes; so many rows of the largest pictures would not be.
+                groups = (file.read_row_group(number) for number in range(file.num_row_groups))
+                rows = (changed.get(row["image_id"], row) for group in groups for row in group.to_pylist())
                 _write_file(join(self._location, info.base_name), rows)
 
 
@@ -221,7 +277,7 @@ class _DeltaTable:
         self._ref = ref
         self._done = done
 
-    def write(self, rows: list[dict[str, Any]], known: dict[str, str]) -> None:
+    def write(self, rows: list[dict[str, Any]], known: Known) -> None:
         self._tables.ensure(self._ref, IMAGES)
         changed = [row["image_id"] for row in rows if row["image_id"] in known]
         if rows:
@@ -236,7 +292,7 @@ class _DeltaTable:
             self._unstage(staged)
         self._done.new += len(rows) - len(changed)
         self._done.changed += len(changed)
-        self._done.bytes_written += sum(row["size"] for row in rows)
+        self._done.bytes_written += sum(map(_held, rows))
 
     def _stage(self) -> str:
         if self._ref.format == "table":
