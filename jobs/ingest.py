@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{done.new} new, {done.changed} changed, {done.unchanged} unchanged images; "
         f"{done.bytes_written / 2**20:.1f} MiB written to {done.table} ({done.table.format})"
     )
+    if done.too_large:
+        print(f"{done.too_large} of them without content: larger than images.max_bytes = {config.images.max_bytes}")
     for reason, count in sorted(done.refused.items()):
         print(f"{count} files refused: {reason}")
     return 0

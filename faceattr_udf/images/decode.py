@@ -1,7 +1,11 @@
 """Encoded bytes -> upright RGB pixels; whatever is wrong with the bytes becomes an `ImageError` with a status."""
 
+import contextlib
+import ctypes
 import io
+import logging
 import re
+import warnings
 from typing import Final
 
 import cv2
@@ -18,8 +22,24 @@ UInt8Array = npt.NDArray[np.uint8]
 # Plugins register themselves in Pillow's globals: once, while the module is imported, never while threads decode.
 Image.init()
 
+
+def _silence_libraries() -> None:
+    """What they say about a damaged file, its result says, too; lines on stderr for each of them would fill a disk."""
+    # Last in line: whoever asks for these warnings, or handles this log, still gets them.
+    warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    # libtiff prints by itself. Where it is a part of Pillow, as on Windows, it cannot be reached and goes on printing.
+    with contextlib.suppress(AttributeError, OSError):
+        pillow = ctypes.CDLL(Image.core.__file__)
+        pillow.TIFFSetErrorHandler(None)
+        pillow.TIFFSetWarningHandler(None)
+
+
+_silence_libraries()
+
 _REFUSED: Final = {
     "EPS",  # runs Ghostscript, an external program, on the bytes
+    "BLP",  # a game's textures, with JPEGs in them that nothing here would have looked at
     "IPTC",  # opens whatever is wrapped in it with every plugin, EPS too
     "BUFR",  # this one and those below are only recognised: Pillow has no decoder for them, or only on one system
     "GRIB",
@@ -39,6 +59,10 @@ _SIGNATURES: Final = re.compile(
     re.DOTALL,
 )
 _PNG_HEADER: Final = re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR(.{4})(.{4})", re.DOTALL)
+_JPEG_2000_HEADER: Final = re.compile(rb"ihdr(.{4})(.{4})|\xff\x4f\xff\x51.{4}(.{4})(.{4})", re.DOTALL)
+
+_MOST_SCANS: Final = 100
+_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 
 # EXIF orientation -> (rows and columns swapped, then flipped left to right, then flipped top to bottom).
 _UPRIGHT: Final = {
@@ -107,6 +131,7 @@ def decode_image(content: bytes | None, limits: ImagesConfig) -> UInt8Array:
         msg = f"{len(content)} bytes are more than images.max_bytes = {limits.max_bytes}"
         raise ImageError(ImageStatus.TOO_LARGE, msg)
     try:
+        _check_scans(content)
         for width, height in _parts_of_an_icon(content):
             _check_pixels(width, height, limits)
         with _open(content) as image:
@@ -147,10 +172,33 @@ def _unidentified(content: bytes) -> ImageError:
 
 
 def _parts_of_an_icon(content: bytes) -> list[tuple[int, int]]:
-    """Sizes of the PNGs in an icon: Pillow decodes them while opening, whatever the icon's directory says."""
+    """Sizes of the pictures in an icon: Pillow decodes them whatever the icon's directory says."""
     if not content.startswith((b"\0\0\1\0", b"icns")):
         return []
-    return [(int.from_bytes(width), int.from_bytes(height)) for width, height in _PNG_HEADER.findall(content)]
+    sizes = [*_PNG_HEADER.findall(content)]
+    if content.startswith(b"icns"):
+        sizes += [(b or c, a or d) for a, b, c, d in _JPEG_2000_HEADER.findall(content)]
+    return [(int.from_bytes(width), int.from_bytes(height)) for width, height in sizes]
+
+
+def _check_scans(content: bytes) -> None:
+    """Refuses a JPEG that goes over its blocks again and again: a file of one megabyte could do so for an hour.
+
+    Encoders make about ten scans, and those that try everything some dozens.
+    """
+    if not content.startswith(b"\xff\xd8") or content.count(b"\xff\xda") <= _MOST_SCANS:
+        return
+    # Metadata and what follows the picture may have those two bytes by chance: now as the decoder sees it.
+    scans, position = 0, 2
+    while marker := _JPEG_MARKER.search(content, position):
+        kind, start = marker.group()[1], marker.end()
+        if kind == 0xD9:
+            return
+        scans += kind == 0xDA
+        if scans > _MOST_SCANS:
+            msg = f"a JPEG of more than {_MOST_SCANS} scans, as only a harmful one has, is not decoded"
+            raise ImageError(ImageStatus.CORRUPT, msg)
+        position = start + max(2, int.from_bytes(content[start : start + 2]))
 
 
 def _check_pixels(width: int, height: int, limits: ImagesConfig) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
-from pyspark.sql.types import BinaryType, BooleanType, StringType, StructField
+from pyspark.sql.types import BinaryType, BooleanType, LongType, StringType, StructField
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import SchemaError
@@ -14,7 +14,7 @@ from faceattr_udf.spark.schemas import IMAGE_RESULTS, face_struct, require_colum
 NULL_ID: Final = "null-image-id:"
 """Rows without an image_id get this and the hash of their content, so that they do not disappear."""
 
-_OWN: Final = {"image_id", "content_sha256", "consented", "copies", "by_content"}
+_OWN: Final = {"image_id", "content_sha256", "consented", "copies", "by_content", "bytes_left_out"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,10 @@ class ImagesTable:
         made = F.concat(F.lit(NULL_ID), F.coalesce(content_hash, F.lit("missing")))
         return F.coalesce(F.col(self.config.input.columns.image_id), made)
 
+    def _bytes_left_out(self, content_hash: Column) -> Column:
+        size = [field for field in self.frame.schema if field.name == "size" and isinstance(field.dataType, LongType)]
+        return F.when(content_hash.isNull(), F.col("size")) if size else F.lit(None).cast("long")
+
     def ids(self) -> DataFrame:
         """One row (image_id) per row of the table, without reading content except of rows without an id."""
         own = F.col(self.config.input.columns.image_id)
@@ -74,10 +78,11 @@ class ImagesTable:
         return named.unionByName(nameless)
 
     def keys(self) -> DataFrame:
-        """One row per image: image_id, content_sha256, consented, copies, by_content, and the pass-through columns.
+        """One row per image: its image_id and content_sha256, what is said below, and the pass-through columns.
 
         Of rows with the same image_id the one with the smallest hash counts; where any of them lacks consent, none has
-        it. `copies` says how many they were. `by_content` marks images that are not told apart by their image_id.
+        it (`consented`). `copies` says how many they were. `by_content` marks images that are not told apart by their
+        image_id. `bytes_left_out` is the size of a file whose content jobs.ingest did not take.
         """
         columns = self.config.input.columns
         own = F.col(columns.image_id)
@@ -92,6 +97,7 @@ class ImagesTable:
                 content_hash.alias("content_sha256"),
                 consented.alias("consented"),
                 own.isNull().alias("by_content"),
+                self._bytes_left_out(content_hash).alias("bytes_left_out"),
                 *passed,
             )
 

@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -41,6 +41,11 @@ _ROW_GROUP_BYTES: Final = 16 * 2**20  # the least that a reader holds in memory,
 _REPLACED_TOGETHER: Final = 200  # the embedded engine's time for a condition grows with the square of its keys
 _SCHEMA: Final = pa.schema([pa.field(column.name, arrow_type(column.dataType)) for column in IMAGES])
 
+Known = Mapping[str, tuple[str | None, int | None]]
+"""image_id -> content_sha256 and size of the rows that a table has."""
+
+_CHANGED: Final = "changed while it was read"
+
 log = structlog.get_logger(__name__)
 
 
@@ -54,6 +59,7 @@ class Ingestion:
         new: Rows added.
         changed: Rows whose content was replaced.
         unchanged: Rows left as they were.
+        too_large: Rows, of those new and changed, without content, because the file is larger than images.max_bytes.
         refused: Files that were not taken, and why.
         bytes_written: Of content.
     """
@@ -62,6 +68,7 @@ class Ingestion:
     new: int = 0
     changed: int = 0
     unchanged: int = 0
+    too_large: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     bytes_written: int = 0
 
@@ -75,6 +82,9 @@ def ingest(
     spark: SparkSession, config: Config, folder: str, images: str, form: Literal["delta", "parquet"] = "delta"
 ) -> Ingestion:
     """Adds the pictures of a folder, recursively, to an images table.
+
+    Of a file larger than `images.max_bytes` the row has the size and no content, so that jobs.enrich reports it as
+    too_large; it is never read. What is not a regular file, cannot be read, or changes meanwhile is refused.
 
     One ingestion at a time writes to a table. Killed, it has added some of the pictures or none; the next one adds the
     others and removes what is left of its work.
@@ -108,15 +118,15 @@ def ingest(
         writer = _ParquetTable(place, done) if ref.format == "parquet" else _DeltaTable(tables, ref, place, done)
         writer.tidy()
         exists = tables.check(ref, IMAGES)
-        known: dict[str, str] = {}
+        known: Known = {}
         if exists:
-            rows = tables.read(ref).select("image_id", "content_sha256").toArrow()
-            known = {str(row["image_id"]): str(row["content_sha256"]) for row in rows.to_pylist()}
+            rows = tables.read(ref).select("image_id", "content_sha256", "size").toArrow()
+            known = {str(row["image_id"]): (row["content_sha256"], row["size"]) for row in rows.to_pylist()}
         batch: list[dict[str, Any]] = []
         held = 0
-        for row in _rows(root, known, done):
+        for row in _rows(root, known, config.images.max_bytes, done):
             batch.append(row)
-            held += row["size"]
+            held += _held(row)
             if held >= _FILE_BYTES:
                 lease.check()
                 writer.write(batch, known)
@@ -142,29 +152,62 @@ def _is_parquet(location: str, form: str) -> bool:
     return form == "parquet" if path is None or not holds_data(path) else True
 
 
-def _rows(root: Path, known: dict[str, str], done: Ingestion) -> Iterator[dict[str, Any]]:
+def _rows(root: Path, known: Known, max_bytes: int, done: Ingestion) -> Iterator[dict[str, Any]]:
     """The rows that are new or changed, by rising image_id."""
     for image_id, path in sorted(_files(root, done)):
         try:
-            with open_inside(root, path) as file:
-                content = file.read()
+            content, size = _read(root, path, max_bytes)
         except LeadsOutsideError:
             done.refuse(image_id, "symbolic link out of the folder")
+            continue
+        except _RefusedError as error:
+            done.refuse(image_id, str(error))
             continue
         except OSError as error:
             done.refuse(image_id, error.strerror or "unreadable")
             continue
-        digest = sha256(content).hexdigest()
-        if known.get(image_id) == digest:
+        digest = None if content is None else sha256(content).hexdigest()
+        if known.get(image_id) == (digest, size):
             done.unchanged += 1
             continue
+        if content is None:
+            done.too_large += 1
+            log.warning("file taken without its content", path=image_id, size=size, max_bytes=max_bytes)
         yield {
             "image_id": image_id,
             "content": content,
             "content_sha256": digest,
             "path": str(path.absolute()),
-            "size": len(content),
+            "size": size,
         }
+
+
+class _RefusedError(Exception):
+    """A file that is not taken; the message says why."""
+
+
+def _read(root: Path, path: Path, max_bytes: int) -> tuple[bytes | None, int]:
+    """Returns a file's content, None where it has more than `max_bytes`, and its size in bytes.
+
+    Raises:
+        LeadsOutsideError: A link leads out of `root`.
+        _RefusedError: It changed while it was read.
+        OSError: It is not a regular file, or cannot be read.
+    """
+    with open_inside(root, path) as file:
+        before = os.fstat(file.fileno())
+        if before.st_size > max_bytes:
+            return None, before.st_size
+        content = file.read(before.st_size + 1)
+        after = os.fstat(file.fileno())
+    # Half of an upload would be stored as a damaged picture; the next run finds all of it.
+    if (len(content), after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise _RefusedError(_CHANGED)
+    return content, before.st_size
+
+
+def _held(row: Mapping[str, Any]) -> int:
+    return len(row["content"] or b"")
 
 
 def _files(root: Path, done: Ingestion) -> Iterator[tuple[str, Path]]:
@@ -203,7 +246,7 @@ def _write_file(location: str, rows: Iterable[dict[str, Any]]) -> None:
         held = 0
         for row in rows:
             group.append(row)
-            held += row["size"]
+            held += _held(row)
             if held >= _ROW_GROUP_BYTES:
                 writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
                 group, held = [], 0
@@ -226,7 +269,7 @@ class _ParquetTable:
             if info.base_name.startswith("_") and info.extension == "parquet":
                 system.delete_file(info.path)
 
-    def write(self, rows: list[dict[str, Any]], known: dict[str, str]) -> None:
+    def write(self, rows: list[dict[str, Any]], known: Known) -> None:
         changed = {row["image_id"]: row for row in rows if row["image_id"] in known}
         new = [row for row in rows if row["image_id"] not in known]
         if changed:
@@ -235,7 +278,7 @@ class _ParquetTable:
             _write_file(join(self._location, f"part-{uuid.uuid4().hex}.parquet"), new)
         self._done.new += len(new)
         self._done.changed += len(changed)
-        self._done.bytes_written += sum(row["size"] for row in rows)
+        self._done.bytes_written += sum(map(_held, rows))
 
     def _replace(self, changed: dict[str, dict[str, Any]]) -> None:
         system, folder = file_system(self._location)
@@ -246,8 +289,10 @@ class _ParquetTable:
             if changed.keys().isdisjoint(ids):
                 continue
             with system.open_input_file(info.path) as source:
-                batches = pq.ParquetFile(source).iter_batches(batch_size=64)
-                rows = (changed.get(row["image_id"], row) for batch in batches for row in batch.to_pylist())
+                file = pq.ParquetFile(source)
+                # Row groups are bounded in bytes; so many rows of the largest pictures would not be.
+                groups = (file.read_row_group(number) for number in range(file.num_row_groups))
+                rows = (changed.get(row["image_id"], row) for group in groups for row in group.to_pylist())
                 _write_file(join(self._location, info.base_name), rows)
 
 
@@ -266,7 +311,7 @@ class _DeltaTable:
         if system.get_file_info(name).type == fs.FileType.Directory:
             system.delete_dir(name)
 
-    def write(self, rows: list[dict[str, Any]], known: dict[str, str]) -> None:
+    def write(self, rows: list[dict[str, Any]], known: Known) -> None:
         self._tables.ensure(self._ref, IMAGES)
         changed = [row for row in rows if row["image_id"] in known]
         new = [row for row in rows if row["image_id"] not in known]
@@ -279,7 +324,7 @@ class _DeltaTable:
         self.tidy()
         self._done.new += len(new)
         self._done.changed += len(changed)
-        self._done.bytes_written += sum(row["size"] for row in rows)
+        self._done.bytes_written += sum(map(_held, rows))
 
     def _staged(self, rows: list[dict[str, Any]]) -> DataFrame:
         file = join(self._staging, f"{uuid.uuid4().hex}.parquet")

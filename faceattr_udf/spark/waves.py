@@ -180,18 +180,29 @@ class Wave:
             .withColumn("_absent", F.coalesce("_absent", F.lit(False)))
         )
         found = F.col("consented") & ~F.col("_absent")
+        limit = self.config.images.max_bytes
+        too_large = F.when(F.col("bytes_left_out") > limit, F.lit(str(ImageStatus.TOO_LARGE)))
         status = (
             F.when(~F.col("consented"), F.lit(str(ImageStatus.NOT_CONSENTED)))
             .when(F.col("_absent"), F.lit(str(ImageStatus.MISSING)))
             # No hash, or the row has left the table since the run began: there is no content.
-            .otherwise(F.coalesce("_new_status", "_old_status", F.lit(str(ImageStatus.MISSING))))
+            .otherwise(F.coalesce("_new_status", "_old_status", too_large, F.lit(str(ImageStatus.MISSING))))
         )
-        values = [F.when(found, F.coalesce(f"_new_{n}", f"_old_{n}")).alias(n) for n in ("error", "width", "height")]
+        left_out = F.concat(
+            F.col("bytes_left_out").cast("string"), F.lit(f" bytes are more than images.max_bytes = {limit}")
+        )
+        error = (
+            F.when(status == str(ImageStatus.NOT_CONSENTED), F.lit("no consent"))
+            .when(status == str(ImageStatus.MISSING), F.lit("no content"))
+            .otherwise(F.coalesce("_new_error", "_old_error", F.when(too_large.isNotNull(), left_out)))
+        )
+        values = [F.when(found, F.coalesce(f"_new_{n}", f"_old_{n}")).alias(n) for n in ("width", "height")]
         n_faces = F.when(found, F.coalesce("_new_n_faces", "_old_n_faces", F.lit(0))).otherwise(F.lit(0))
         return joined.select(
             "image_id",
             "content_sha256",
             status.alias("status"),
+            error.alias("error"),
             *values,
             n_faces.cast("int").alias("n_faces"),
             *self._provenance(),

@@ -89,6 +89,40 @@ def test_exactly_the_bound_is_still_decoded() -> None:
     assert caught.value.status == "too_large"
 
 
+def _scans(count: int) -> bytes:
+    """A progressive JPEG with its last scan so many times."""
+    content = encode(quadrants(), "JPEG", quality=95, progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * count + b"\xff\xd9"
+
+
+def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        pytest.fail("the image was opened")
+
+    monkeypatch.setattr(decode, "_open", fail)
+    with pytest.raises(ImageError, match="more than 100 scans") as caught:
+        decode_image(_scans(200), LIMITS)
+    assert caught.value.status == "corrupt"
+
+
+def test_only_scans_that_a_decoder_sees_are_counted() -> None:
+    assert decode_image(_scans(80), LIMITS).shape == (32, 48, 3)
+    comment = b"\xff\xfe\x10\x02" + b"\xff\xda" * 0x800
+    content = _scans(1)
+    for harmless in (content[:2] + comment + content[2:], content + b"\xff\xda\0\2" * 200):
+        assert np.array_equal(decode_image(harmless, LIMITS), decode_image(content, LIMITS))
+
+
+def test_a_picture_in_an_icon_is_bounded_whatever_the_icon_says() -> None:
+    picture = encode(quadrants(1001, 1000), "JPEG2000")
+    for part in (picture, picture[picture.index(b"\xff\x4f\xff\x51") :]):
+        icon = b"icns" + (16 + len(part)).to_bytes(4) + b"ic07" + (8 + len(part)).to_bytes(4) + part
+        assert probe_size(icon) == (1001, 1000)
+        with pytest.raises(ImageError, match=r"1001 x 1000 pixels are more than images\.max_pixels"):
+            decode_image(icon, SMALL)
+
+
 def test_pillows_bomb_warning_as_an_error_is_too_large() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)

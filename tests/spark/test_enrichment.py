@@ -152,6 +152,8 @@ def test_every_image_gets_one_row_and_every_face_one(place: Place) -> None:
     )
     assert (run.n_images, run.n_faces, run.n_inferred) == (9, 9, 7)
     assert run.counts == {"ok": 5, "no_face": 1, "missing": 1, "corrupt": 2}
+    errors = {row["image_id"]: row["error"] for row in results if row["error"] is not None}
+    assert errors == {"d": "no content", "e": "not an image", "f": "not an image"}
     assert not (place.folder / "out" / "_staging").exists()
 
 
@@ -449,6 +451,7 @@ def test_without_consent_nothing_is_looked_at(place: Place) -> None:
     place.write([yes, no, unknown], schema)
     run = place.run("input.require_consent=true")
     assert statuses(place) == {"y": "ok", "n": "not_consented", "u": "not_consented"}
+    assert {row["error"] for row in place.table("image_results")} == {None, "no consent"}
     assert inferred(place.seen) == [sha256(yes[1]).hexdigest()]
     assert run.n_faces == 1
     place.write([(*yes[:-1], False), (*no[:-1], True), unknown], schema)

@@ -1,15 +1,23 @@
 """A folder becomes an images table, on both engines and in both formats; a second run adds only what is new."""
 
+import os
+import socket
+import stat
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from conftest import Engine
+from fakes import content, provider
 
 from faceattr_udf.errors import BusyError, SchemaError, TableNotFoundError
+from faceattr_udf.spark import ingestion
+from faceattr_udf.spark.enrichment import enrich
 from faceattr_udf.spark.ingestion import Ingestion, ingest
 from faceattr_udf.spark.lease import Lease
+from jobs import ingest as job
 
 Form = Literal["delta", "parquet"]
 
@@ -26,14 +34,15 @@ class Place:
         path.write_bytes(content)
         return path
 
-    def ingest(self) -> Ingestion:
-        return ingest(self.engine.session, self.engine.config(), str(self.photos), str(self.images), self.form)
+    def ingest(self, *overrides: str) -> Ingestion:
+        config = self.engine.config(*overrides)
+        return ingest(self.engine.session, config, str(self.photos), str(self.images), self.form)
 
     def rows(self) -> dict[str, dict[str, Any]]:
         frame = self.engine.session.read.format(self.form).load(str(self.images))
         rows = [row.asDict() for row in frame.collect()]
         assert len({row["image_id"] for row in rows}) == len(rows)
-        return {row["image_id"]: row | {"content": bytes(row["content"])} for row in rows}
+        return {row["image_id"]: row | {"content": row["content"] and bytes(row["content"])} for row in rows}
 
 
 @pytest.fixture(params=["delta", "parquet"])
@@ -151,3 +160,134 @@ def test_a_second_ingestion_is_refused_while_the_first_writes(place: Place) -> N
     ):
         place.ingest()
     assert place.ingest().new == 1
+
+
+HUGE = 2**36
+"""64 GiB, all of it a hole in the file: whoever reads it fails."""
+
+
+def test_a_file_beyond_the_bound_has_a_row_without_content_and_is_never_read(place: Place) -> None:
+    os.truncate(place.put("huge.tif", b""), HUGE)
+    place.put("small.jpg", b"one")
+    done = place.ingest()
+    assert (done.new, done.too_large, done.refused, done.bytes_written) == (2, 1, {}, 3)
+    huge = place.rows()["huge.tif"]
+    assert (huge["content"], huge["content_sha256"], huge["size"]) == (None, None, HUGE)
+    done = place.ingest()
+    assert (done.new, done.changed, done.unchanged, done.too_large) == (0, 0, 2, 0)
+
+
+def test_the_bound_is_the_last_size_that_is_read_and_a_file_may_cross_it_both_ways(place: Place) -> None:
+    place.put("a.jpg", b"12345")
+    assert place.ingest("images.max_bytes=5").too_large == 0
+    place.put("a.jpg", b"123456")
+    done = place.ingest("images.max_bytes=5")
+    assert (done.changed, done.too_large) == (1, 1)
+    assert place.rows()["a.jpg"]["content"] is None
+    place.put("a.jpg", b"1234567")
+    assert place.ingest("images.max_bytes=5").changed == 1
+    assert place.rows()["a.jpg"]["size"] == 7
+    done = place.ingest("images.max_bytes=7")
+    assert (done.changed, done.too_large) == (1, 0)
+    assert place.rows()["a.jpg"]["content"] == b"1234567"
+
+
+def test_a_file_beyond_the_bound_is_too_large_in_the_results(place: Place, tmp_path: Path) -> None:
+    os.truncate(place.put("huge.tif", b""), HUGE)
+    place.put("a.jpg", content(1))
+    place.ingest()
+    config = place.engine.config()
+    for changed in (2, 0):
+        run = enrich(
+            place.engine.session, config, str(place.images), str(tmp_path / "out"), provider=provider(tmp_path / "seen")
+        )
+        assert run.n_images == changed
+    results = {row["image_id"]: row for row in place.engine.read(tmp_path / "out" / "image_results").collect()}
+    assert (results["a.jpg"]["status"], results["a.jpg"]["error"]) == ("ok", None)
+    assert results["huge.tif"]["status"] == "too_large"
+    assert results["huge.tif"]["error"] == f"{HUGE} bytes are more than images.max_bytes = {config.images.max_bytes}"
+
+
+def test_the_job_says_how_many_files_were_too_large_and_refused(
+    sail_engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Place(sail_engine, tmp_path, "delta")
+    os.truncate(place.put("huge.tif", b""), HUGE)
+    os.mkfifo(place.photos / "pipe.jpg")
+    assert job.main(["--input", str(place.photos), "--images", str(place.images)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("1 new, 0 changed, 0 unchanged images; 0.0 MiB")
+    bound = sail_engine.config().images.max_bytes
+    assert printed[1] == f"1 of them without content: larger than images.max_bytes = {bound}"
+    assert printed[2] == "1 files refused: not a regular file"
+
+
+def test_pipes_sockets_and_devices_are_refused_and_nothing_waits_for_them(place: Place) -> None:
+    place.put("a.jpg", b"one")
+    os.mkfifo(place.photos / "pipe.jpg")
+    expected = 2
+    listening = socket.socket(socket.AF_UNIX)
+    here = Path.cwd()
+    os.chdir(place.photos)  # the address of a socket has at most 108 bytes
+    try:
+        listening.bind("socket.jpg")
+    finally:
+        os.chdir(here)
+        listening.close()
+    with suppress(PermissionError):  # only an administrator may
+        os.mknod(place.photos / "zero.jpg", stat.S_IFCHR | 0o600, os.makedev(1, 5))
+        expected += 1
+    (place.photos / "folder.jpg").mkdir()
+    done = place.ingest()
+    assert set(place.rows()) == {"a.jpg"}
+    assert done.refused == {"not a regular file": expected}
+
+
+def test_a_pipe_that_takes_the_place_of_a_file_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place.put("a.jpg", b"one")
+    opened = os.open
+
+    def swapped(name: Any, *arguments: Any, **options: Any) -> int:
+        if name == path.name:
+            path.unlink()
+            os.mkfifo(path)
+        return opened(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", swapped)
+    assert place.ingest().refused == {"not a regular file": 1}
+
+
+@pytest.mark.parametrize("becomes", [b"one and more", b"on", b"two"])
+def test_a_file_that_changes_while_it_is_read_is_taken_by_the_next_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch, becomes: bytes
+) -> None:
+    path = place.put("a.jpg", b"one")
+    os.utime(path, (1, 1))
+    measured = os.fstat
+
+    def changing(descriptor: int) -> os.stat_result:
+        found = measured(descriptor)
+        if os.path.samestat(found, path.stat()) and path.read_bytes() == b"one":
+            path.write_bytes(becomes)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", changing)
+        done = place.ingest()
+    assert (done.new, done.refused) == (0, {"changed while it was read": 1})
+    assert place.ingest().new == 1
+    assert place.rows()["a.jpg"]["content"] == becomes
+
+
+def test_a_file_that_vanishes_before_it_is_read_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.put("a.jpg", b"one")
+    gone = place.put("b.jpg", b"two")
+
+    def hashing(data: bytes) -> Any:
+        gone.unlink(missing_ok=True)
+        return sha256(data)
+
+    monkeypatch.setattr(ingestion, "sha256", hashing)
+    done = place.ingest()
+    assert (done.new, done.refused) == (1, {"No such file or directory": 1})
+    assert set(place.rows()) == {"a.jpg"}
