@@ -185,6 +185,8 @@ def _start_spark(config: Config) -> SparkSession:
         settings |= {key: value for key, value in config.engine.settings.items() if key not in given}
     for key, value in settings.items():
         builder = builder.config(key, value)
+    # Set by an engine that this process used before: a JVM would start in that mode, and functions.* build its columns.
+    os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)
     try:
         session = builder.getOrCreate()
         session.sparkContext.setLogLevel("ERROR")
