@@ -70,4 +70,4 @@ def visible_index(address: str, visible: str | None) -> int:
 
 def tasks_get_gpus(spark: SparkSession, asked: Device) -> bool:
     """Whether tasks of a session use GPUs, as far as the driver can know."""
-    return asked == "cuda" or (asked == "auto" and spark.conf.get(_AMOUNT, None) is not None)
+    return asked == "cuda" or (asked == "auto" and spark.conf.get(_AMOUNT, "0") != "0")

@@ -32,7 +32,12 @@ TORCH_ON_CPU = "cpu:0"
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU, which this machine lacks")
 DEVICES = [TORCH_ON_CPU, pytest.param("cuda:0", marks=needs_gpu)]
-SHIPPED = (*STAGES, SCREEN, *(name for name, _ in MODELS.values() if is_shipped(name)))
+NETWORKS = (*STAGES, SCREEN, *(name for name, _ in MODELS.values() if is_shipped(name)))
+
+
+def ships(name: str, *suffixes: str) -> bool:
+    """Whether a network comes with all these files."""
+    return all(f"{name}.{suffix}" in load_record(name).sha256 for suffix in suffixes)
 
 
 def levels(count: int, height: int, width: int) -> np.ndarray:
@@ -55,7 +60,7 @@ def faces() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", [name for name in NETWORKS if ships(name, "xml", "safetensors")])
 def test_every_shipped_network_has_the_outputs_of_its_graph(name: str, device: str) -> None:
     graph, network = Graph(name), TorchGraph(name, device=device)
     assert network.record == graph.record
@@ -166,6 +171,12 @@ def test_weights_that_are_only_a_graph_name_the_setting(folder: Path) -> None:
     with pytest.raises(WeightsError, match=r'only as a graph for the CPU; set runtime\.device = "cpu"'):
         TorchGraph("mtcnn_rnet", folder, TORCH_ON_CPU)
     assert Graph("mtcnn_rnet", folder)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if not ships(name, "safetensors")])
+def test_a_network_that_ships_as_a_graph_alone_is_refused(name: str) -> None:
+    with pytest.raises(WeightsError, match=r'set runtime\.device = "cpu"'):
+        TorchGraph(name, device=TORCH_ON_CPU)
 
 
 def test_altered_weights_are_refused(folder: Path) -> None:
