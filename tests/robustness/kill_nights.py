@@ -222,7 +222,7 @@ def kill(night: Night, chance: random.Random, seconds: float) -> str | None:
     if night.engine == "spark":
         who = chance.choices(["all", "driver", "jvm", "worker"], [5, 2, 1, 2])[0]
     job = night.job()
-    until = time.monotonic() + chance.uniform(0.3, seconds)
+    until = time.monotonic() + chance.uniform(0.3, 0.7 * seconds)
     while job.running and time.monotonic() < until:
         time.sleep(0.005)
     killed = False
