@@ -130,8 +130,8 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
 
 
 def _layout(keeper: Upkeep, ref: TableRef) -> Layout:
-    files, size = keeper.current(ref)
-    return Layout(files, size, disk_use(keeper.location(ref)))
+    current = keeper.current(ref)
+    return Layout(current.files, current.bytes, disk_use(current.location))
 
 
 def _refuse_while_running(tables: Tables, runs: TableRef, hours: int) -> None:

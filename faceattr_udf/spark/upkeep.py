@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import pyarrow as pa
@@ -18,15 +19,26 @@ _ATTEMPTS: Final = 5
 """A run commits every few minutes and a compaction takes less, so one of these finds its moment."""
 
 
+@dataclass(frozen=True)
+class Current:
+    """A table's current version.
+
+    Attributes:
+        location: The path or URI of the table's folder.
+        files: That a query reads.
+        bytes: Of those.
+    """
+
+    location: str
+    files: int
+    bytes: int
+
+
 class Upkeep(Protocol):
     """What an engine can do for a table beside reading and writing it."""
 
-    def location(self, ref: TableRef) -> str:
-        """Returns the path or URI of the table's folder."""
-        ...
-
-    def current(self, ref: TableRef) -> tuple[int, int]:
-        """Returns how many files the table's current version consists of, and their bytes."""
+    def current(self, ref: TableRef) -> Current:
+        """Returns what the table's current version consists of."""
         ...
 
     def compact(self, ref: TableRef, target_bytes: int) -> None:
@@ -51,12 +63,9 @@ class _Sql:
     def __init__(self, spark: SparkSession) -> None:
         self._spark = spark
 
-    def location(self, ref: TableRef) -> str:
-        return str(self._detail(ref)["location"])
-
-    def current(self, ref: TableRef) -> tuple[int, int]:
-        detail = self._detail(ref)
-        return int(detail["numFiles"]), int(detail["sizeInBytes"])
+    def current(self, ref: TableRef) -> Current:
+        (detail,) = self._sql("DESCRIBE DETAIL", ref)
+        return Current(str(detail["location"]), int(detail["numFiles"]), int(detail["sizeInBytes"]))
 
     def compact(self, ref: TableRef, target_bytes: int) -> None:
         size = str(target_bytes)
@@ -68,9 +77,6 @@ class _Sql:
         # Below a week Delta refuses unless told that somebody has thought about it; `maintain` has.
         with self._settings({"spark.databricks.delta.retentionDurationCheck.enabled": "false"}):
             self._sql("VACUUM", ref, f"RETAIN {hours} HOURS")
-
-    def _detail(self, ref: TableRef) -> Row:
-        return self._sql("DESCRIBE DETAIL", ref)[0]
 
     def _sql(self, verb: str, ref: TableRef, *rest: str) -> list[Row]:
         try:
@@ -110,16 +116,10 @@ class _DeltaRs:
             raise EngineError(msg) from error
         self._open = deltalake.DeltaTable
 
-    def location(self, ref: TableRef) -> str:
-        if ref.format == "table":
-            msg = f"engine sail does not say where table {ref} of the catalogue lies; set engine.name=spark"
-            raise EngineError(msg)
-        return ref.location
-
-    def current(self, ref: TableRef) -> tuple[int, int]:
+    def current(self, ref: TableRef) -> Current:
         column = pa.table(self._table(ref).get_add_actions()).column("size_bytes")
         sizes = [int(size or 0) for size in column.to_pylist()]
-        return len(sizes), sum(sizes)
+        return Current(ref.location, len(sizes), sum(sizes))
 
     def compact(self, ref: TableRef, target_bytes: int) -> None:
         # A table is opened anew for every attempt: it is the version that the attempt starts from.
@@ -130,7 +130,10 @@ class _DeltaRs:
         self._table(ref).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
 
     def _table(self, ref: TableRef) -> "DeltaTable":
-        return self._open(self.location(ref))
+        if ref.format == "table":
+            msg = f"engine sail does not say where table {ref} of the catalogue lies; set engine.name=spark"
+            raise EngineError(msg)
+        return self._open(ref.location)
 
 
 def _again(ref: TableRef, compact: Callable[[], object]) -> None:
