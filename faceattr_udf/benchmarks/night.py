@@ -1,14 +1,13 @@
 """The enrich job on its engines: what it costs beside a bare loop, and how its cost and memory grow with the table."""
 
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from faceattr_udf.analyzer import FaceAnalyzer
-from faceattr_udf.benchmarks.catalogue import portraits, read_share, write_catalogue
+from faceattr_udf.benchmarks.bare import bare_loop
+from faceattr_udf.benchmarks.catalogue import portraits, write_catalogue
 from faceattr_udf.benchmarks.memory import watch_workers
 from faceattr_udf.benchmarks.peers import naive_detection
 from faceattr_udf.benchmarks.rounds import take_turns
@@ -122,21 +121,3 @@ class _Nights:
                 "inferred": second.n_inferred,
             }
         return figures
-
-
-def bare_loop(table: Path, config: Config, processes: int) -> int:
-    """Analyses a Parquet table in plain processes, no engine and no output: the least that a night can cost.
-
-    Returns:
-        Faces found.
-    """
-    arguments = [(str(table), config.model_dump_json(), share, processes) for share in range(processes)]
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        return sum(pool.starmap(_analyse_share, arguments, chunksize=1))
-
-
-def _analyse_share(table: str, config_json: str, share: int, shares: int) -> int:
-    config = Config.model_validate_json(config_json)
-    analyzer = FaceAnalyzer.from_config(config)
-    batches = read_share(Path(table), share, shares, config.enrich.max_batch_rows)
-    return sum(result.n_faces for batch in batches for result in analyzer.analyze(batch))

@@ -30,7 +30,7 @@ def _silence_libraries() -> None:
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     # libtiff prints by itself. Where it is a part of Pillow, as on Windows, it cannot be reached and goes on printing.
     with contextlib.suppress(AttributeError, OSError):
-        pillow = ctypes.CDLL(Image.core.__file__)
+        pillow = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]  # it has no public name
         pillow.TIFFSetErrorHandler(None)
         pillow.TIFFSetWarningHandler(None)
 
