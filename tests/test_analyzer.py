@@ -330,7 +330,7 @@ def test_a_lost_gpu_is_no_image_s_fault() -> None:
 def test_ids_name_the_settings_and_the_weights() -> None:
     made = analyzer(config(detector={"min_face_size": 30}))
     assert made.config_id == config(detector={"min_face_size": 30}).config_id() != Config().config_id()
-    assert made.model_version == f"{detector_version()}+small-v1"
+    assert made.model_version == f"{detector_version(screen=True)}+small-v1"
 
 
 def test_wrong_configuration_and_weights_are_told_at_construction(tmp_path: Path) -> None:

@@ -297,7 +297,7 @@ class Tables:
                     )
                     raise BusyError(msg) from error
                 # By chance, so that two writers do not meet again and again.
-                seconds = min(0.2 * 2**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1.0)  # noqa: S311
+                seconds = min(0.2 * 2**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1.0)  # noqa: S311  # no secret depends on it
                 log.info("another writer's commit came first; once more", table=str(ref), seconds=round(seconds, 2))
                 time.sleep(seconds)
 

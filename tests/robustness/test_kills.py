@@ -129,10 +129,10 @@ def _parquet_files(folder: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("engine", "form", "kills"),
+    ("engine_name", "form", "kills"),
     [("sail", "delta", 4), ("sail", "parquet", 2), pytest.param("spark", "delta", 1, marks=pytest.mark.spark)],
 )
-def test_an_ingestion_killed_at_any_moment(tmp_path: Path, engine: str, form: str, kills: int) -> None:
+def test_an_ingestion_killed_at_any_moment(tmp_path: Path, engine_name: str, form: str, kills: int) -> None:
     photos, images = tmp_path / "photos", tmp_path / "images"
     photos.mkdir()
     chance = random.Random(3)  # noqa: S311
@@ -142,12 +142,12 @@ def test_an_ingestion_killed_at_any_moment(tmp_path: Path, engine: str, form: st
             # Every time some pictures are new and others changed.
             if index % kills <= attempt:
                 (photos / f"{index}.jpg").write_bytes(chance.randbytes(400))
-        job = _ingest(tmp_path, engine, form, attempt)
+        job = _ingest(tmp_path, engine_name, form, attempt)
         # Its first file is the sign that it writes; the process takes most of its time to start.
         _until(job, lambda: _parquet_files(images) > seen)  # noqa: B023
         job.kill()
         seen = _parquet_files(images) + chance.randint(0, 2)
-    last = _ingest(tmp_path, engine, form, kills)
+    last = _ingest(tmp_path, engine_name, form, kills)
     assert last.wait() == 0, last.text()
     rows = start(Config()).read.format(form).load(str(images)).collect()
     assert sorted((row.image_id, bytes(row.content)) for row in rows) == sorted(

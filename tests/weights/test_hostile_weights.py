@@ -17,8 +17,9 @@ from faceattr_udf.attributes.labels import ATTRIBUTES, CLASSES
 from faceattr_udf.attributes.predictor import GraphPredictor, SvmPredictor
 from faceattr_udf.attributes.svm import RbfSvm
 from faceattr_udf.errors import WeightsError
+from faceattr_udf.networks.mtcnn import PNet
 from faceattr_udf.runtime import Graph
-from faceattr_udf.training.export import PACKAGE_WEIGHTS, load_mtcnn
+from faceattr_udf.training.export import PACKAGE_WEIGHTS
 from faceattr_udf.training.initial import load_earlier
 from faceattr_udf.weights import load_record
 
@@ -330,7 +331,7 @@ def test_the_trap_works(trap: Path) -> None:
 
 def test_training_runs_nothing_that_initial_weights_hold(trap: Path, tmp_path: Path) -> None:
     torch.save({"face.weight": Touch(trap)}, tmp_path / "earlier.pt")
-    assert "is not a readable weights file" in refused(lambda: load_earlier(load_mtcnn(NAME), tmp_path / "earlier.pt"))
+    assert "is not a readable weights file" in refused(lambda: load_earlier(PNet(), tmp_path / "earlier.pt"))
     assert not trap.exists()
 
 
@@ -338,7 +339,7 @@ def test_training_runs_nothing_that_a_checkpoint_holds(trap: Path, tmp_path: Pat
     from faceattr_udf.training.loop import _optimizer, _State
     from faceattr_udf.training.settings import TrainingSettings
 
-    network = load_mtcnn(NAME)
+    network = PNet()
     torch.save({"network": Touch(trap)}, tmp_path / "checkpoint.pt")
     state = _State(network, network, _optimizer(network, TrainingSettings()))
     assert "checkpoint.pt is not one" in refused(lambda: state.restore(tmp_path / "checkpoint.pt"))
