@@ -169,11 +169,11 @@ class AuditedLoad:
     driver: int
     hook: str
 
-    def __call__(self, config: Config, threads: int) -> Analyzer:
+    def __call__(self, config: Config, threads: int, device: str) -> Analyzer:
         if os.getpid() != self.driver:
             os.environ["FACEATTR_AUDIT"] = self.log
             runpy.run_path(self.hook)
-        return DEFAULT_PROVIDER.load(config, threads)
+        return DEFAULT_PROVIDER.load(config, threads, device)
 
 
 @pytest.mark.spark

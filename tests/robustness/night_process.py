@@ -51,12 +51,12 @@ class Watched:
 class Load:
     """Pickles by its fields."""
 
-    load: Callable[[Config, int], Analyzer]
+    load: Callable[[Config, int, str], Analyzer]
     seen: str
     seconds: float
 
-    def __call__(self, config: Config, threads: int) -> Watched:
-        return Watched(self.load(config, threads), self.seen, self.seconds)
+    def __call__(self, config: Config, threads: int, device: str) -> Watched:
+        return Watched(self.load(config, threads, device), self.seen, self.seconds)
 
 
 def main() -> int:
