@@ -156,7 +156,7 @@ def test_upkeep_between_the_commits_of_a_run_changes_nothing(place: Place) -> No
     waves = 2 if place.engine.name == "sail" else 1
     place.write({"c": content(2), "d": content(1, "d"), "e": content(2, "e")})
     run = place.run(f"enrich.wave_images={4 - waves}", "enrich.delete_missing=true", checkpoint=keep)
-    assert points == ["planned", *["staged", "faces", "results"] * waves, "deleted"]
+    assert (points.count("faces"), points.count("deleted")) == (waves, 1)
     assert (run.state, run.n_inferred, run.n_deleted_images) == ("completed", 3, 1)
     assert {row["image_id"]: row["n_faces"] for row in place.rows("image_results")} == {"c": 2, "d": 1, "e": 2}
     assert [(row["image_id"], row["face_index"]) for row in place.rows("faces")] == [
