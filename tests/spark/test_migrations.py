@@ -185,7 +185,8 @@ def test_a_new_column_takes_values_and_nulls(sail_place: Place, monkeypatch: pyt
         provider=provider(sail_place.seen, "fake-2"),
     )
     assert {row["image_id"]: row["error"] for row in sail_place.rows("image_results") if row["error"]} == {
-        "e.jpg": "not an image"
+        "d.jpg": "no content",
+        "e.jpg": "not an image",
     }
 
 
