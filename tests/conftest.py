@@ -72,7 +72,11 @@ def sail_engine() -> Engine:
 
 @pytest.fixture(scope="session")
 def spark_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    settings = SPARK_SETTINGS | {"spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse"))}
+    settings = SPARK_SETTINGS | {
+        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
+        # This one runs for many minutes, which the second compiler shortens.
+        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC",
+    }
     # Two workers, so that what must not depend on one process does not.
     pairs = ("engine.name=spark", "engine.master=local[2]")
     pairs += tuple(f"engine.settings.{key}={value}" for key, value in settings.items())

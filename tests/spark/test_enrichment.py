@@ -249,6 +249,8 @@ def test_killed_and_run_again_equals_undisturbed(
     yesterday: Callable[[Engine], Place],
     calm: Callable[[Engine], Place],
 ) -> None:
+    if engine.name == "spark" and point not in {"staged", "faces", "results"}:
+        pytest.skip("Spark takes a quarter of a minute for each: there, only the points around the commits")
     killed = yesterday(engine).copy(tmp_path / "killed")
     nth = 2 if point in {"staged", "faces", "results"} else 1
     with pytest.raises(Killed):
