@@ -27,6 +27,7 @@ SPARK_SETTINGS = {
     # Tiny tables: every further shuffle or snapshot partition is a task that only costs time.
     "spark.sql.shuffle.partitions": "2",
     "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
     # Re-planning at run time pays for large data only.
     "spark.sql.adaptive.enabled": "false",
     "spark.driver.extraJavaOptions": JAVA_OPTIONS,

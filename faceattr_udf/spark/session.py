@@ -25,6 +25,8 @@ _SMALL: Final = {
     # 50 snapshot partitions are mostly the overhead of starting tasks. Adaptive execution still splits large ones.
     "spark.sql.shuffle.partitions": "8",
     "spark.databricks.delta.snapshotPartitions": "2",
+    # VACUUM lists a table's files in so many tasks, 10,000 by default, however few files there are.
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "32",
 }
 _QUIET: Final = {"spark.ui.showConsoleProgress": "false"}  # the job reports its own progress on the same stream
 
