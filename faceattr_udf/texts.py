@@ -46,3 +46,13 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def first_line(error: BaseException) -> str:
+    r"""The first line of an error's text, because engines append whole plans and traces; its class where it has none.
+
+    >>> first_line(ValueError("no such table\nat org.apache")), first_line(KeyboardInterrupt())
+    ('no such table', 'KeyboardInterrupt')
+    """
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -29,6 +29,7 @@ from faceattr_udf.spark.staging import Staging
 from faceattr_udf.spark.tables import TableRef, Tables, absolute, input_ref, output_ref
 from faceattr_udf.spark.udf import DEFAULT_PROVIDER, AnalyzerProvider
 from faceattr_udf.spark.waves import Wave
+from faceattr_udf.texts import first_line
 
 _ENGINES: Final = {"pyspark", "py4j", "grpc", "delta"}
 _LONGEST_WAIT: Final = 60
@@ -166,7 +167,7 @@ class _Night:
             if not _engine_failed(error):
                 raise
             self._log.exception("the engine failed")
-            msg = f"the engine failed ({_reason(error)}); what was committed stays, run it again and it continues"
+            msg = f"the engine failed ({first_line(error)}); what was committed stays, run it again and it continues"
             raise EngineError(msg) from error
         self._checkpoint("ended")
         self._staging.clear()
@@ -180,7 +181,7 @@ class _Night:
         try:
             self._runs.end(self._run, "failed")
         except Exception as error:  # the engine itself may be what has failed, and that is told already
-            self._log.warning("the end of the run cannot be recorded", reason=_reason(error))
+            self._log.warning("the end of the run cannot be recorded", reason=first_line(error))
         self._staging.clear()
 
     def _tried(self, step: Callable[[], _T]) -> _T:
@@ -193,7 +194,7 @@ class _Night:
                     raise
                 seconds = min(2**attempt, _LONGEST_WAIT)
                 self._run.n_retries += 1
-                self._log.warning("the engine failed; once more", seconds=seconds, reason=_reason(error))
+                self._log.warning("the engine failed; once more", seconds=seconds, reason=first_line(error))
                 time.sleep(seconds)
         return step()
 
@@ -304,7 +305,3 @@ class _Night:
 def _engine_failed(error: Exception) -> bool:
     """Whether an error is the engine's, which may pass, and not this program's."""
     return isinstance(error, OSError) or bool(_ENGINES & {kind.__module__.split(".")[0] for kind in type(error).mro()})
-
-
-def _reason(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

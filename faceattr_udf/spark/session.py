@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from faceattr_udf.config import Config, server_address
 from faceattr_udf.errors import EngineError
-from faceattr_udf.texts import SPARK_REDACTION, redacted
+from faceattr_udf.texts import SPARK_REDACTION, first_line, redacted
 
 _DELTA: Final = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -92,7 +92,7 @@ def _connect(remote: str, config: Config, unless_given: dict[str, str], always: 
             session.conf.set(key, value)
     except Exception as error:  # the client wraps gRPC's failures in several unrelated types
         server = server_address(remote)
-        reason = _first_line(error).replace(remote, server)
+        reason = redacted(first_line(error)).replace(remote, server)
         msg = f"the Spark Connect server {server} cannot be used ({reason}); start it or correct engine.remote"
         raise EngineError(msg) from error
     for key, value in config.engine.settings.items():
@@ -101,14 +101,10 @@ def _connect(remote: str, config: Config, unless_given: dict[str, str], always: 
         except PySparkException as error:
             msg = (
                 f"the Spark Connect server {server_address(remote)} does not take engine.settings {key!r} "
-                f"({_first_line(error)}); give it to the server at its start and leave it out here"
+                f"({redacted(first_line(error))}); give it to the server at its start and leave it out here"
             )
             raise EngineError(msg) from error
     return session
-
-
-def _first_line(error: Exception) -> str:
-    return redacted(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
 
 
 def _wait_for(remote: str) -> None:
@@ -193,7 +189,7 @@ def _start_spark(config: Config) -> SparkSession:
         session = builder.getOrCreate()
         session.sparkContext.setLogLevel("ERROR")
     except Exception as error:  # py4j and the launcher raise several unrelated types
-        reason = _first_line(error)
+        reason = redacted(first_line(error))
         msg = f"engine spark cannot start ({reason}); it needs Java 17 or 21 and, at first, the network for Delta's jar"
         raise EngineError(msg) from error
     return session

@@ -20,6 +20,7 @@ from pyspark.sql.types import StructType
 from faceattr_udf.config import Config
 from faceattr_udf.errors import BusyError, EngineError, TableNotFoundError
 from faceattr_udf.spark.schemas import check_columns
+from faceattr_udf.texts import first_line
 
 _NAME = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*){0,2}$")
 _CONFLICT = re.compile(
@@ -194,8 +195,7 @@ class Tables:
                 )
             ):
                 return None
-            reason = str(error).strip().splitlines()[0]
-            msg = f"table {ref} cannot be read ({reason}); check input.format and that it is a whole table"
+            msg = f"table {ref} cannot be read ({first_line(error)}); check input.format and that it is a whole table"
             raise EngineError(msg) from error
 
     def read(self, ref: TableRef) -> DataFrame:
@@ -292,7 +292,7 @@ class Tables:
                 if attempt == _COMMIT_TRIES:
                     msg = (
                         f"table {ref} is changed by others so often that {_COMMIT_TRIES} commits failed "
-                        f"({str(error).strip().splitlines()[0]}); what was committed stays, run this again when the "
+                        f"({first_line(error)}); what was committed stays, run this again when the "
                         "other writer has ended"
                     )
                     raise BusyError(msg) from error

@@ -11,6 +11,7 @@ from pyspark.sql import Row, SparkSession
 
 from faceattr_udf.errors import EngineError
 from faceattr_udf.spark.tables import TableRef
+from faceattr_udf.texts import first_line
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -84,8 +85,7 @@ class _Sql:
         except PySparkException as error:
             if _is_conflict(error):
                 raise
-            reason = str(error).strip().splitlines()[0]
-            msg = f"{verb} of table {ref} failed ({reason}); the engine must know Delta Lake's own SQL"
+            msg = f"{verb} of table {ref} failed ({first_line(error)}); the engine must know Delta Lake's own SQL"
             raise EngineError(msg) from error
 
     @contextmanager
