@@ -115,28 +115,35 @@ class Node:
     server: Server
 
     def busy_worker(self, seen: dict[int, float]) -> psutil.Process | None:
-        """A Python worker that has worked for a third of a second since it was first looked at.
+        """A Python worker whose analyzer has just begun to work, so that its task is far from its end.
+
+        The worker's own seconds would not tell: an idle one spends some, too.
 
         Args:
-            seen: Pid -> CPU seconds when first looked at; this adds to it.
+            seen: Pid of an analyzer's process -> its CPU seconds when first looked at; this adds to it.
         """
-        try:
-            for worker in self._python_workers():
-                # Children may do the work for it.
-                times = [process.cpu_times() for process in [worker, *worker.children(recursive=True)]]
-                seconds = sum(time.user + time.system for time in times)
-                if seconds - seen.setdefault(worker.pid, seconds) > 0.3:
-                    return worker
-        except psutil.NoSuchProcess:  # it ended while it was looked at
-            pass
+        for worker in self._python_workers():
+            with suppress(psutil.NoSuchProcess):  # it ended while it was looked at
+                for analyzer in worker.children():
+                    time = analyzer.cpu_times()
+                    seconds = time.user + time.system
+                    if seconds - seen.setdefault(analyzer.pid, seconds) > 0.1:
+                        return worker
         return None
 
     def _python_workers(self) -> list[psutil.Process]:
         """What Spark's Python daemons have forked."""
-        below = psutil.Process(self.server.process.pid).children(recursive=True)
-        python = {process.pid: process for process in below if "pyspark.daemon" in process.cmdline()}
-        daemons = [process for process in python.values() if process.ppid() not in python]
-        return [worker for daemon in daemons for worker in daemon.children()]
+        python = {}
+        for process in psutil.Process(self.server.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if "pyspark.daemon" in process.cmdline():
+                    python[process.pid] = process
+        workers = []
+        for process in python.values():
+            with suppress(psutil.NoSuchProcess):
+                if process.ppid() in python:
+                    workers.append(process)
+        return workers
 
 
 @dataclass
