@@ -109,6 +109,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("engine", names, indirect=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Says which tests belong into one process when several share the work: one Spark is enough, and one server."""
+    for item in items:
+        needs = {*getattr(item, "fixturenames", ()), f"{_parameters(item).get('engine')}_engine"}
+        (group, *_) = [name for name in ("spark_engine", "connect_engine") if name in needs] or [str(item.path)]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _parameters(item: pytest.Item) -> dict[str, Any]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """Each engine in turn."""

@@ -1,7 +1,7 @@
 """Upkeep of the output tables: few files instead of many, versions and runs of long ago deleted, columns migrated.
 
 Every action is Delta commits, or deletes files that no recent version needs, so that a run may write meanwhile; but for
-migrate, whose columns a run of another release would not find.
+migrate, whose columns a run of another release would not find: it takes the lease that a run takes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from faceattr_udf.config import Config
 from faceattr_udf.errors import ConfigError, TableNotFoundError
 from faceattr_udf.spark.enrichment import Outputs
 from faceattr_udf.spark.history import DiskUse, disk_use
+from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.migrations import Step, migrate
 from faceattr_udf.spark.staging import remove_abandoned
 from faceattr_udf.spark.tables import TableRef, Tables
@@ -95,6 +96,7 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
             tables of an earlier schema version to this one.
 
     Raises:
+        BusyError: "migrate" was asked for and a run is going on.
         FaceattrError: There is no table, the engine lacks the operation, or a run is going on that it would disturb.
     """
     tables = Tables(spark, config.engine.name)
@@ -113,7 +115,8 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
     n_runs_deleted, steps = 0, []
     for action in actions:
         if action == "migrate":
-            steps += migrate(tables, outputs.tables, output)
+            with Lease(outputs.folder, "jobs.maintain migrate", config.runtime.lease_seconds):
+                steps += migrate(tables, outputs.tables, output)
         elif action == "prune-runs":
             n_runs_deleted += _prune_runs(tables, found, config.maintain.keep_runs_days)
         elif keeper:

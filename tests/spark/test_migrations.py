@@ -11,9 +11,10 @@ from fakes import face, inferred, provider
 from pyspark.sql.types import FloatType, StringType, StructType
 from write_golden import CONTENTS, GOLDEN, TABLES
 
-from faceattr_udf.errors import SchemaError
+from faceattr_udf.errors import BusyError, SchemaError
 from faceattr_udf.spark import migrations, runs
 from faceattr_udf.spark.enrichment import Outputs, enrich
+from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.maintenance import maintain
 from faceattr_udf.spark.migrations import AddColumn, DropColumn, RenameColumn, Step, version_of
 from faceattr_udf.spark.runs import Run
@@ -162,6 +163,15 @@ def test_older_tables_are_refused_and_migrate_by_command(
     assert max(row["schema_version"] for row in place.rows("runs")) == SCHEMA_VERSION + 3
     assert maintain_job.main([*arguments, "migrate"]) == 0
     assert capsys.readouterr().out.splitlines() == [f"the tables already have schema version {SCHEMA_VERSION}"]
+
+
+def test_no_run_goes_on_while_columns_change(sail_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    older(sail_place, monkeypatch)
+    shape = {name: sail_place.columns(name) for name in TABLES}
+    with Lease(str(sail_place.folder), "run a", 20), pytest.raises(BusyError, match="is being written by run a"):
+        sail_place.migrate()
+    assert {name: sail_place.columns(name) for name in TABLES} == shape
+    assert len(sail_place.migrate()) == len(TABLES)
 
 
 def test_a_new_column_takes_values_and_nulls(sail_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
