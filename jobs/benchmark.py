@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from faceattr_udf.benchmarks.table import table_of
+from faceattr_udf.command_line import configured_parser
 from faceattr_udf.config import Config
 from faceattr_udf.errors import ConfigError, FaceattrError
 from faceattr_udf.images.decode import decode_image
@@ -31,7 +32,7 @@ _ENGINES = {"sail": ("engine.name=sail",), "spark": ("engine.name=spark", "engin
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; 0 on success, 1 when faces differ from the peer's, 2 when configuration or data are wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = configured_parser("benchmark", __doc__)
     parser.add_argument("--photos", type=Path, required=True, metavar="FOLDER", help="of photographs with people")
     parser.add_argument("--pattern", default="*", help="only files of the folder with such names, e.g. 'group-*.jpg'")
     parser.add_argument("--json", type=Path, metavar="OUT.json")
@@ -48,8 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=(1_000, 10_000, 100_000), help="of the tables of the section growth"
     )
-    parser.add_argument("--config", type=Path, metavar="FILE")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
     arguments = parser.parse_args(argv)
     try:
         config = Config.load(arguments.config, arguments.overrides)

@@ -3,7 +3,6 @@
 python -m jobs.demo --input photos --tables demo/sail/photos --pictures demo/sail/photos/pictures
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from itertools import groupby
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image
 from pyspark.sql import DataFrame, Row
 
+from faceattr_udf.command_line import configured_parser
 from faceattr_udf.config import Config, ImagesConfig
 from faceattr_udf.errors import FaceattrError, ImageError
 from faceattr_udf.images.annotate import Annotation, annotate
@@ -35,9 +35,7 @@ _MAX_ROWS: Final = 40
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the report and writes the pictures."""
-    parser = argparse.ArgumentParser(prog="jobs.demo", description=__doc__.partition("\n")[0])
-    parser.add_argument("--config", metavar="FILE", help="TOML file; without it the defaults hold")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser = configured_parser("demo", __doc__)
     parser.add_argument("--input", type=Path, required=True, metavar="FOLDER", help="the photographs")
     parser.add_argument("--tables", type=Path, required=True, metavar="FOLDER", help="what jobs.enrich wrote")
     parser.add_argument("--pictures", type=Path, required=True, metavar="FOLDER", help="where drawings go")

@@ -6,10 +6,10 @@ TABLE is a path or URI of Delta or Parquet, or a catalogue name. The tables are 
 FOLDER/runs unless the configuration names others. Running it again does only what is new.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+from faceattr_udf.command_line import configured_parser
 from faceattr_udf.config import Config
 from faceattr_udf.errors import FaceattrError
 from faceattr_udf.spark.enrichment import Outputs, enrich
@@ -20,11 +20,7 @@ from faceattr_udf.spark.session import start
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; 0 on success, 2 when the configuration or a table is wrong, or another run is at work there."""
-    parser = argparse.ArgumentParser(
-        prog="jobs.enrich", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", metavar="FILE", help="TOML; the default is the embedded engine")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
+    parser = configured_parser("enrich", __doc__)
     parser.add_argument("--images", required=True, metavar="TABLE")
     parser.add_argument("--output", required=True, metavar="FOLDER")
     arguments = parser.parse_args(argv)

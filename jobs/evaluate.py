@@ -7,7 +7,6 @@ the cascade finds no face the whole image is taken for the face, and `detected` 
 whose image cannot be read is listed and not scored. Pictures of the figures go into the folder OUT-plots.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from faceattr_udf.attributes.predictor import load_predictor
+from faceattr_udf.command_line import configured_parser
 from faceattr_udf.config import Config
 from faceattr_udf.errors import FaceattrError
 from faceattr_udf.evaluation.card import model_card
@@ -29,12 +29,10 @@ COLUMNS = ("n", "detected", "age_mae", "age_in_range", "gender_accuracy", "ethni
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; 0 on success, 2 when configuration, weights or data are wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = configured_parser("evaluate", __doc__)
     parser.add_argument("--faces", type=Path, required=True, metavar="LABELLED.parquet")
     parser.add_argument("--json", type=Path, required=True, metavar="OUT.json")
     parser.add_argument("--card", type=Path, metavar="MODEL_CARD.md", help="also write the model card of these figures")
-    parser.add_argument("--config", type=Path, metavar="FILE")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
     arguments = parser.parse_args(argv)
     try:
         config = Config.load(arguments.config, arguments.overrides)

@@ -5,10 +5,10 @@
 TABLE is a path or URI, or a catalogue name with a dot. Running it again adds what is new and replaces what has changed.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+from faceattr_udf.command_line import configured_parser
 from faceattr_udf.config import Config
 from faceattr_udf.errors import FaceattrError
 from faceattr_udf.spark.ingestion import ingest
@@ -18,11 +18,7 @@ from faceattr_udf.spark.session import start
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; 0 on success, 2 when the configuration, folder or table is wrong, or another one writes to it."""
-    parser = argparse.ArgumentParser(
-        prog="jobs.ingest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", metavar="FILE", help="TOML; the default is the embedded engine")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
+    parser = configured_parser("ingest", __doc__)
     parser.add_argument("--input", required=True, metavar="FOLDER")
     parser.add_argument("--images", required=True, metavar="TABLE")
     parser.add_argument(

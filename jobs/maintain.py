@@ -12,10 +12,10 @@ FOLDER and configuration are those of jobs.enrich. The actions, done in the orde
 All but migrate may run beside jobs.enrich.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+from faceattr_udf.command_line import configured_parser
 from faceattr_udf.config import Config
 from faceattr_udf.errors import FaceattrError
 from faceattr_udf.spark.maintenance import ACTIONS, Maintained, Maintenance, maintain
@@ -26,11 +26,7 @@ from faceattr_udf.spark.session import start
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job; 0 on success, 2 when the configuration or a table is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="jobs.maintain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", metavar="FILE", help="TOML; the default is the embedded engine")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
+    parser = configured_parser("maintain", __doc__)
     parser.add_argument("--output", required=True, metavar="FOLDER")
     parser.add_argument("actions", nargs="+", choices=ACTIONS, metavar="ACTION", help=", ".join(ACTIONS))
     arguments = parser.parse_args(argv)

@@ -41,6 +41,12 @@ SPARK_SETTINGS = {
 }
 
 
+def pytest_configure() -> None:
+    """Of several processes that share the tests each has a core; their threads of torch would wait for each other."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @dataclass(frozen=True)
 class Engine:
     """A session and how it was configured."""
@@ -107,18 +113,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if metafunc.definition.get_closest_marker("connect"):
             names.append(pytest.param("connect", marks=pytest.mark.spark))
         metafunc.parametrize("engine", names, indirect=True)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says which tests belong into one process when several share the work: one Spark is enough, and one server."""
-    for item in items:
-        needs = {*getattr(item, "fixturenames", ()), f"{_parameters(item).get('engine')}_engine"}
-        (group, *_) = [name for name in ("spark_engine", "connect_engine") if name in needs] or [str(item.path)]
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
-def _parameters(item: pytest.Item) -> dict[str, Any]:
-    return item.callspec.params if hasattr(item, "callspec") else {}
 
 
 @pytest.fixture

@@ -1,37 +1,26 @@
 """The only reads, writes and merges of tables: Delta by path or catalogue name, and plain Parquet as input."""
 
-import random
 import re
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
-import structlog
 from pyarrow import fs
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from faceattr_udf.config import Config
-from faceattr_udf.errors import BusyError, EngineError, TableNotFoundError
+from faceattr_udf.errors import EngineError, TableNotFoundError
+from faceattr_udf.spark.commits import commit
 from faceattr_udf.spark.schemas import check_columns
 from faceattr_udf.texts import first_line
 
 _NAME = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*){0,2}$")
-_CONFLICT = re.compile(
-    r"DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|Concurrent\w+Exception"
-    # The embedded engine's words; the second when it reads the log while another writes it.
-    r"|Failed to commit transaction|Missing commit file"
-)
-_COMMIT_TRIES = 10
-_LONGEST_WAIT = 10.0
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -274,32 +263,7 @@ class Tables:
             writer = writer.option("replaceWhere", replaced)
         save = writer.saveAsTable if ref.format == "table" else writer.save
         with self._delta_known():
-            self._commit(ref, lambda: save(ref.location))
-
-    def _commit(self, ref: TableRef, act: Callable[[], object]) -> None:
-        """Commits, and commits again when another writer's commit came in between, which Delta then refuses.
-
-        Raises:
-            BusyError: Another one came in between every time.
-        """
-        for attempt in range(1, _COMMIT_TRIES + 1):
-            try:
-                act()
-                return
-            except Exception as error:
-                if not _CONFLICT.search(str(error)):
-                    raise
-                if attempt == _COMMIT_TRIES:
-                    msg = (
-                        f"table {ref} is changed by others so often that {_COMMIT_TRIES} commits failed "
-                        f"({first_line(error)}); what was committed stays, run this again when the "
-                        "other writer has ended"
-                    )
-                    raise BusyError(msg) from error
-                # By chance, so that two writers do not meet again and again.
-                seconds = min(0.2 * 2**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1.0)  # noqa: S311  # no secret depends on it
-                log.info("another writer's commit came first; once more", table=str(ref), seconds=round(seconds, 2))
-                time.sleep(seconds)
+            commit(ref, lambda: save(ref.location))
 
     @contextmanager
     def _delta_known(self) -> Iterator[None]:
@@ -356,7 +320,7 @@ class Tables:
         source.createOrReplaceTempView(view)
         try:
             statement = f"MERGE INTO {ref.sql} t USING {view} s ON {on} {actions}"  # quoted
-            self._commit(ref, lambda: self.spark.sql(statement).collect())
+            commit(ref, lambda: self.spark.sql(statement).collect())
         finally:
             self.spark.catalog.dropTempView(view)
 

@@ -162,7 +162,7 @@ class AnalyzeBatches:
                 with analyzers.borrow() as analyzer:
                     results = analyzer.analyze([content for content, asked in contents if asked])
                 answers = iter(results)
-                refused = ImageResult(ImageStatus.NOT_CONSENTED)
+                refused = ImageResult(ImageStatus.NOT_CONSENTED, "no consent")
                 rows = [_row(next(answers) if asked else refused, config) for _, asked in contents]
                 columns = [batch.column(name) for name in self.keep]
                 columns += [pa.array([row[field.name] for row in rows], type=field.type) for field in fields]

@@ -1,23 +1,21 @@
 """Compaction and vacuum of one Delta table: by Spark's SQL, or by delta-rs where the embedded engine's has neither."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import Row, SparkSession
 
 from faceattr_udf.errors import EngineError
+from faceattr_udf.spark.commits import commit, is_conflict
 from faceattr_udf.spark.tables import TableRef
 from faceattr_udf.texts import first_line
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
-
-_ATTEMPTS: Final = 5
-"""A run commits every few minutes and a compaction takes less, so one of these finds its moment."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class _Sql:
         size = str(target_bytes)
         names = ("spark.databricks.delta.optimize.minFileSize", "spark.databricks.delta.optimize.maxFileSize")
         with self._settings(dict.fromkeys(names, size)):
-            _again(ref, lambda: self._sql("OPTIMIZE", ref))
+            commit(ref, lambda: self._sql("OPTIMIZE", ref))
 
     def vacuum(self, ref: TableRef, hours: int) -> None:
         # Below a week Delta refuses unless told that somebody has thought about it; `maintain` has.
@@ -83,7 +81,7 @@ class _Sql:
         try:
             return self._spark.sql(" ".join([verb, ref.sql, *rest])).collect()
         except PySparkException as error:
-            if _is_conflict(error):
+            if is_conflict(error):
                 raise
             msg = f"{verb} of table {ref} failed ({first_line(error)}); the engine must know Delta Lake's own SQL"
             raise EngineError(msg) from error
@@ -123,7 +121,7 @@ class _DeltaRs:
 
     def compact(self, ref: TableRef, target_bytes: int) -> None:
         # A table is opened anew for every attempt: it is the version that the attempt starts from.
-        _again(ref, lambda: self._table(ref).optimize.compact(target_size=target_bytes))
+        commit(ref, lambda: self._table(ref).optimize.compact(target_size=target_bytes))
 
     def vacuum(self, ref: TableRef, hours: int) -> None:
         # Not full, it would leave the files of killed writes, which no log entry names.
@@ -134,22 +132,3 @@ class _DeltaRs:
             msg = f"engine sail does not say where table {ref} of the catalogue lies; set engine.name=spark"
             raise EngineError(msg)
         return self._open(ref.location)
-
-
-def _again(ref: TableRef, compact: Callable[[], object]) -> None:
-    """Compacts once more when a run has rewritten one of the files meanwhile: the run's commit stands."""
-    for _ in range(_ATTEMPTS):
-        try:
-            compact()
-        except Exception as error:  # neither library has a common root for its conflicts
-            if not _is_conflict(error):
-                raise
-            continue
-        return
-    msg = f"table {ref} was written to during all {_ATTEMPTS} attempts to compact it; try again when no run is going on"
-    raise EngineError(msg)
-
-
-def _is_conflict(error: Exception) -> bool:
-    text = f"{type(error).__name__} {error}".lower()
-    return "concurrent" in text or "conflict" in text or "commitfailed" in text

@@ -3,18 +3,21 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Engine
+from deltalake.exceptions import CommitFailedError
 from fakes import content, provider
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
-from faceattr_udf.errors import ConfigError, EngineError, TableNotFoundError
+from faceattr_udf.errors import BusyError, ConfigError, EngineError, TableNotFoundError
 from faceattr_udf.spark import upkeep
+from faceattr_udf.spark.commits import commit
 from faceattr_udf.spark.enrichment import enrich
 from faceattr_udf.spark.history import disk_use
 from faceattr_udf.spark.maintenance import Action, Maintained, Maintenance, maintain
@@ -263,7 +266,7 @@ def test_a_compaction_that_loses_against_a_run_is_done_again(
     refs = [TableRef(str(sail_nights.out / name), "delta") for name in TABLES]
     before = sail_nights.all_rows()
     keeper = upkeep.upkeep(sail_nights.engine.session, sail_nights.engine.name)
-    outcomes = iter([RuntimeError("ConcurrentDeleteReadException"), None])
+    outcomes: Iterator[Exception | None] = iter([RuntimeError("ConcurrentDeleteReadException"), None])
 
     def attempt(compact: Callable[[], object]) -> Callable[[], object]:
         def run() -> object:
@@ -274,17 +277,15 @@ def test_a_compaction_that_loses_against_a_run_is_done_again(
 
         return run
 
-    again = upkeep._again
-    monkeypatch.setattr(upkeep, "_again", lambda ref, compact: again(ref, attempt(compact)))
+    monkeypatch.setattr(upkeep, "commit", lambda table, compact: commit(table, attempt(compact)))
+    monkeypatch.setattr("faceattr_udf.spark.commits.time", types.SimpleNamespace(sleep=lambda _: None))
     keeper.compact(refs[1], 2**27)
     assert keeper.current(refs[1]).files == 1
     assert sail_nights.all_rows() == before
 
-    def always() -> object:
-        raise RuntimeError("a concurrent transaction deleted data")
-
-    with pytest.raises(EngineError, match="was written to during all 5 attempts"):
-        again(refs[1], always)
+    outcomes = iter([CommitFailedError("Commit failed: a concurrent transaction deleted data")] * 10)
+    with pytest.raises(BusyError, match="is changed by others so often that 10 commits failed"):
+        keeper.compact(refs[1], 2**27)
 
 
 def test_what_is_not_there(sail_place: Place) -> None:

@@ -192,7 +192,7 @@ def test_a_commit_that_always_comes_second_ends_with_one_sentence(
     ref: TableRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("faceattr_udf.spark.tables.time", types.SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr("faceattr_udf.spark.commits.time", types.SimpleNamespace(sleep=waited.append))
 
     def second(_: str) -> None:
         raise RuntimeError("[DELTA_CONCURRENT_APPEND] files were added")

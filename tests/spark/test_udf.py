@@ -122,6 +122,7 @@ def test_without_consent_no_byte_reaches_the_analyzer(loader: Loader, consents: 
     batch = images(b"a", b"b", b"c", consent=consents)
     rows = run(loader, [batch], consent="consent")
     assert [row["status"] for row in rows] == ["no_face", "not_consented", "not_consented"]
+    assert [row["error"] for row in rows] == [None, "no consent", "no consent"]
     assert loader.analyzer.calls == [[b"a"]]
 
 
