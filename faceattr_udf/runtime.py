@@ -17,6 +17,10 @@ from faceattr_udf.weights import WeightsRecord, load_file, load_record
 CPU: Final = "cpu"
 FIRST_GPU: Final = "cuda:0"
 
+_TOGETHER: Final = 32
+"""Images that go through a network at once: what more of them make on the way outgrows the processor's cache, which
+costs a sixth of the time."""
+
 _STANDARD: Final = re.compile(r"opset\d+|0")
 """Versions of layers whose code OpenVINO itself brings; 0 are its internal ones."""
 
@@ -145,6 +149,10 @@ class Graph:
 
     def __call__(self, pixels: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         """See `Network.__call__`; the outputs are copied out of the runtime's buffers."""
+        parts = [self._infer(pixels[start : start + _TOGETHER]) for start in range(0, max(1, len(pixels)), _TOGETHER)]
+        return parts[0] if len(parts) == 1 else [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+    def _infer(self, pixels: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         # share_inputs spares a copy of every pyramid level; the array outlives the call.
         result = self._request.infer([pixels], share_inputs=True)
         return [np.array(result[output]) for output in self._outputs]

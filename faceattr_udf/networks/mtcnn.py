@@ -3,8 +3,13 @@
 Layer names and shapes are those of facenet-pytorch, whose published weights they carry.
 """
 
+from typing import Final
+
 import torch
 from torch import nn
+
+_NUMBERS: Final = 4
+"""Of a pixel as it is served: three colours and a filler."""
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
@@ -82,8 +87,10 @@ class ServedMtcnn(nn.Module):
     """A stage as it is served: raw pixels in, because the normalisation is folded into the first convolution.
 
     The first layers have no padding, so (x - 127.5) / 128 followed by a convolution is exactly another convolution. It
-    has a fourth input channel without weight: pixels of four numbers are what `SummedAreas` makes. P-Net's two heads,
-    which the runtime would compute one after the other over a map of hundreds of thousands of cells, become one.
+    reads rows of pixels as they lie in memory, red, green, blue and the filler of `SummedAreas` one after the other, as
+    one channel in steps of 4: runtimes put the channels apart first, which takes longer than the convolution. P-Net's
+    two heads, which the runtime would compute one after the other over a map of hundreds of thousands of cells, become
+    one.
     """
 
     def __init__(self, stage: PNet | RNet | ONet) -> None:
@@ -91,24 +98,25 @@ class ServedMtcnn(nn.Module):
         conv = stage.block1[0]
         assert isinstance(conv, nn.Conv2d)  # noqa: S101 - narrows the type of a layer this file defines
         assert conv.bias is not None  # noqa: S101 - narrows the type
-        first = nn.Conv2d(4, conv.out_channels, 3)
+        first = nn.Conv2d(1, conv.out_channels, (3, 3 * _NUMBERS), stride=(1, _NUMBERS))
         assert first.bias is not None  # noqa: S101 - narrows the type
         with torch.no_grad():
             weight = conv.weight / 128.0
-            first.weight.zero_()
-            first.weight[:, :3] = weight
             first.bias.copy_(conv.bias - 127.5 * weight.sum(dim=(1, 2, 3)))
+            # (out, colour, row, column) -> (out, row, column, colour); the filler has no weight.
+            weight = nn.functional.pad(weight.permute(0, 2, 3, 1), (0, _NUMBERS - 3))
+            first.weight.copy_(weight.reshape(first.weight.shape))
         stage.block1[0] = first
         self.stage = stage
         if isinstance(stage, PNet):
             self.head = _one_head(stage)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(n, h, w, 4), RGB of 0-255 and one more channel -> the stage's outputs.
+        """(n, h, w, 4), RGB of 0-255 and one more number -> the stage's outputs.
 
         P-Net has one, (n, h', w', 5): log-odds of a face, then the box regression.
         """
-        x = pixels.permute(0, 3, 1, 2).float()
+        x = pixels.float().flatten(2)[:, None]
         if isinstance(self.stage, PNet):
             return (self.head(self.stage.features(x)).permute(0, 2, 3, 1),)
         outputs: tuple[torch.Tensor, ...] = self.stage(x)

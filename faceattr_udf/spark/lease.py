@@ -188,7 +188,10 @@ class Lease:
         Raises:
             BusyError: One of them holds it and is alive.
         """
-        infos = self._system.get_file_info(fs.FileSelector(self._root, allow_not_found=True))
+        try:
+            infos = self._system.get_file_info(fs.FileSelector(self._root, allow_not_found=True))
+        except FileNotFoundError:  # a holder has removed the empty folder while it was being listed
+            infos = []
         found = {info.base_name.removesuffix(".json") for info in infos if info.extension == "json"}
         found = {name for name in found if not name.startswith("_")} - {self._mine.claim_id}
         return [claim_id for claim_id in sorted(found) if self._may_live(claim_id)]
