@@ -65,8 +65,10 @@ demo: $(STAMP)
 	$(BIN)/python -m jobs.demo --set engine.name=$(ENGINE) --input "$$photos" --tables "$$output" \
 	    --pictures "$$output/pictures"
 
+# Two processes: much of the time tests wait for processes of their own, and each starts a Spark of its own.
+# A file stays in one process, with what it prepares for its tests.
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
