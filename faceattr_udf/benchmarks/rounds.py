@@ -31,7 +31,7 @@ class Times:
     def ratio(self, slower: str, faster: str) -> dict[str, float]:
         """How many times as long `slower` takes for one: median, minimum and maximum over the rounds, pair by pair.
 
-        >>> Times({"theirs": [4.0, 6.0, 9.0], "ours": [4.0, 4.0, 4.0]}, {"theirs": 1, "ours": 2}).ratio("theirs", "ours")
+        >>> Times({"theirs": [4.0, 6.0, 9.0], "us": [4.0, 4.0, 4.0]}, {"theirs": 1, "us": 2}).ratio("theirs", "us")
         {'median': 3.0, 'min': 2.0, 'max': 4.5}
         """
         pairs = zip(self._per_unit(slower), self._per_unit(faster), strict=True)
