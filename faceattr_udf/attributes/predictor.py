@@ -73,7 +73,13 @@ class GraphPredictor:
         if len(crops) == 0:
             shapes = zip(self._outputs, self._graph.output_shapes, strict=True)
             return {name: np.zeros((0, *shape), dtype=np.float32) for name, shape in shapes}
-        return dict(zip(self._outputs, self._graph(crops), strict=True))
+        outputs = dict(zip(self._outputs, self._graph(crops), strict=True))
+        if self.record.mirrored:
+            mirrored = self._graph(np.ascontiguousarray(crops[:, :, ::-1]))
+            for name, other in zip(self._outputs, mirrored, strict=True):
+                if name != EMBEDDING:  # the mean of two would be no unit vector
+                    outputs[name] = 0.5 * (outputs[name] + other)
+        return outputs
 
 
 class SvmPredictor:

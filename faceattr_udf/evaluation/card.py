@@ -44,7 +44,8 @@ def _head(record: WeightsRecord, scores: Mapping[str, Any]) -> str:
 # Model card: {record.name}, version {record.version}
 
 From the pixels of one face, cut {100 * record.margin / 2:.0f} % wider than the detector's box on each side and resized
-to {record.input_size} px, the network gives perceived {_listed(record.classes)} as calibrated probabilities. They are
+to {record.input_size} px,{" and from their mirror image," if record.mirrored else ""}
+the network gives perceived {_listed(record.classes)} as calibrated probabilities. They are
 **perceived attributes, not truths**: what strangers who labelled photographs would most likely say.
 
 This card is generated. The command, which measures {scores["overall"]["n"]:,} faces on the product's whole path

@@ -74,6 +74,7 @@ def save_weights(
         input_size=system.input_size,
         margin=margin,
         grayscale=system.grayscale,
+        mirrored=system.mirrored,
         normalisation=system.normalisation,
         classes={attribute: CLASS_LABELS[attribute] for attribute in system.outputs if attribute in CLASS_LABELS},
         embedding="embedding" in system.outputs,

@@ -32,6 +32,7 @@ class WeightsRecord(BaseModel):
         input_size: Side of the square input, pixels; 0 where any size goes in.
         margin: How much larger than the detector's box the face is cut (0.4: 20 % on each side).
         grayscale: Whether photographs are turned grey before the detector and the network see them.
+        mirrored: Whether its probabilities are the mean of those of the face and of its mirror image.
         color_order: Of the input pixels; they are uint8, (n, height, width, 3).
         normalisation: What the graph itself does to the pixels.
         classes: Output -> class labels in order.
@@ -54,6 +55,7 @@ class WeightsRecord(BaseModel):
     input_size: int
     margin: float = 0.0
     grayscale: bool = False
+    mirrored: bool = False
     color_order: str = "RGB"
     normalisation: str
     classes: dict[str, list[str]] = Field(default_factory=dict)
@@ -68,7 +70,7 @@ class WeightsRecord(BaseModel):
     @property
     def model_version(self) -> str:
         """What the tables call these weights."""
-        return f"{self.name.removeprefix('attributes_')}-{self.version}"
+        return f"{self.name.removeprefix('attributes_')}-{self.version}{'-mirrored' if self.mirrored else ''}"
 
 
 def _read(name: str, folder: Path | None) -> bytes:

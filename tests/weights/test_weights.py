@@ -142,7 +142,9 @@ def test_the_graph_of_8_bits_decides_as_its_network_in_float32() -> None:
     faces = load_faces(table.take(list(range(0, len(table), len(table) // 300))), record.input_size, record.margin)
     predicted = model.predict(faces.crops)
     assert list(predicted) == ["age", "gender", "ethnicity", "emotion"]
-    expected = _in_torch(record, faces.crops)
+    assert record.mirrored
+    one, other = _in_torch(record, faces.crops), _in_torch(record, np.flip(faces.crops, axis=2).copy())
+    expected = {name: (one[name] + other[name]) / 2 for name in one}
     for name in CLASSES:
         agreement = (predicted[name].argmax(axis=1) == expected[name].argmax(axis=1)).mean()
         assert agreement > 0.97
@@ -179,6 +181,23 @@ def test_a_face_gets_the_same_probabilities_alone_and_in_a_batch() -> None:
     for name, values in together.items():
         assert np.allclose(values.sum(axis=1), 1.0, atol=1e-4)
         np.testing.assert_allclose(values[2:3], alone[name], atol=1e-5)
+
+
+def test_a_face_and_its_mirror_image_get_the_same_probabilities(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (3, 160, 160, 3), dtype=np.uint8)
+    flipped = np.flip(pixels, axis=2).copy()
+    mirrored = load_predictor(AttributesConfig())
+    assert mirrored.record.model_version.endswith("-mirrored")
+    for suffix in ("xml", "bin"):
+        shutil.copy(PACKAGE_WEIGHTS / f"attributes_default.{suffix}", tmp_path)
+    plain_record = mirrored.record.model_copy(update={"mirrored": False})
+    (tmp_path / "attributes_default.json").write_text(plain_record.model_dump_json())
+    plain = load_predictor(AttributesConfig(weights=str(tmp_path)))
+    one, other, both = plain.predict(pixels), plain.predict(flipped), mirrored.predict(pixels)
+    for name, values in mirrored.predict(flipped).items():
+        np.testing.assert_array_equal(values, both[name])
+        np.testing.assert_allclose(values, (one[name] + other[name]) / 2, atol=1e-6)
+        assert np.abs(one[name] - other[name]).max() > 1e-4
 
 
 def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
