@@ -1,5 +1,10 @@
 """Sessions of every engine from one configuration."""
 
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import SPARK_SETTINGS, Engine
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
@@ -33,6 +38,20 @@ def test_arrow_batches_of_spark_are_bounded_by_the_configuration(
         assert conf.get("spark.sql.execution.arrow.maxRecordsPerBatch") == str(config.enrich.max_batch_rows)
         assert conf.get("spark.sql.execution.arrow.maxBytesPerBatch") == str(config.enrich.max_batch_bytes)
         assert conf.get("spark.sql.parquet.columnarReaderBatchSize") == str(config.enrich.max_batch_rows)
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("name", ["spark_engine", "connect_engine"])
+def test_a_row_group_of_pictures_is_a_task(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Spark's own default would make tasks of a core's share of the file, and a wave may lie in one of them."""
+    engine: Engine = request.getfixturevalue(name)
+    engine.select(monkeypatch)
+    pictures = [os.urandom(2**20) for _ in range(60)]
+    pq.write_table(pa.table({"content": pictures}), tmp_path / "a.parquet", row_group_size=15, compression="none")
+    tasks = engine.session.read.parquet(str(tmp_path)).select(F.spark_partition_id(), F.length("content"))
+    assert len({task for task, _ in tasks.collect()}) == 4
 
 
 @pytest.mark.spark
