@@ -6,9 +6,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
+from pyarrow import fs
 
 from faceattr_udf.errors import BusyError
 from faceattr_udf.spark.lease import Claim, Lease
@@ -159,6 +161,29 @@ def test_of_many_that_start_together_exactly_one_gets_it(tmp_path: Path) -> None
         for thread in threads:
             thread.join()
         assert sorted(outcomes) == ["held"] + ["refused"] * 5
+
+
+def test_a_folder_that_vanishes_while_it_is_listed_is_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A holder that goes removes it; to take that for a store without leases made two writers of the next two."""
+
+    class Vanishing:
+        listed = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(fs.LocalFileSystem(), name)
+
+        def get_file_info(self, what: Any) -> Any:
+            if isinstance(what, fs.FileSelector):
+                self.listed += 1
+                if self.listed == 1:
+                    raise FileNotFoundError(2, "Cannot list directory")
+            return fs.LocalFileSystem().get_file_info(what)
+
+    monkeypatch.setattr("faceattr_udf.spark.lease.file_system", lambda folder: (Vanishing(), folder))
+    with Lease(str(tmp_path), "run 1", 60), pytest.raises(BusyError), Lease(str(tmp_path), "run 2", 60):
+        pass
 
 
 def test_a_store_that_cannot_be_reached_gives_no_lease_and_says_so() -> None:
