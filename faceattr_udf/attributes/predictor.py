@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Final, Protocol
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
@@ -75,7 +76,7 @@ class GraphPredictor:
             return {name: np.zeros((0, *shape), dtype=np.float32) for name, shape in shapes}
         outputs = dict(zip(self._outputs, self._graph(crops), strict=True))
         if self.record.mirrored:
-            mirrored = self._graph(np.ascontiguousarray(crops[:, :, ::-1]))
+            mirrored = self._graph(np.stack([cv2.flip(crop, 1) for crop in crops]))  # NumPy takes ten times as long
             for name, other in zip(self._outputs, mirrored, strict=True):
                 if name != EMBEDDING:  # the mean of two would be no unit vector
                     outputs[name] = 0.5 * (outputs[name] + other)
