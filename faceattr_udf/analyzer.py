@@ -46,7 +46,7 @@ def model_version(config: Config) -> str:
 
 
 def _version(config: Config, record: WeightsRecord) -> str:
-    return f"{detector_version(screen=config.detector.screen)}+{record.name}-{record.version}"
+    return f"{detector_version(screen=config.detector.screen)}+{record.model_version}"
 
 
 class FaceAnalyzer:
