@@ -133,17 +133,13 @@ class Node:
 
     def _python_workers(self) -> list[psutil.Process]:
         """What Spark's Python daemons have forked."""
-        python = {}
+        parents = {}
         for process in psutil.Process(self.server.process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 if "pyspark.daemon" in process.cmdline():
-                    python[process.pid] = process
-        workers = []
-        for process in python.values():
-            with suppress(psutil.NoSuchProcess):
-                if process.ppid() in python:
-                    workers.append(process)
-        return workers
+                    parents[process] = process.ppid()
+        python = {process.pid for process in parents}
+        return [process for process, parent in parents.items() if parent in python]
 
 
 @dataclass

@@ -32,8 +32,9 @@ def engines(contents: Sequence[bytes], configs: Mapping[str, Config], rows: int,
     """
     with tempfile.TemporaryDirectory() as name:
         table = write_catalogue(Path(name) / "images", contents, rows)
-        # So slow, and so even, that a tenth says as much.
-        tenth = write_catalogue(Path(name) / "tenth", contents, max(1, rows // 10))
+        # The naive peer is so slow, and so even, that a tenth says as much.
+        few = max(1, rows // 10)
+        tenth = write_catalogue(Path(name) / "tenth", contents, few)
         night = _Nights(Path(name), configs)
         for engine in configs:
             night.run(engine, write_catalogue(Path(name) / f"few-{engine}", contents, _WARM_UP_ROWS))
@@ -57,7 +58,7 @@ def engines(contents: Sequence[bytes], configs: Mapping[str, Config], rows: int,
         contenders = {"bare_1": bare(1), "bare_2": bare(PROCESSES), **{engine: job(engine) for engine in configs}}
         units = dict.fromkeys(contenders, rows)
         if "spark" in configs:
-            contenders["naive"], units["naive"] = naive, max(1, rows // 10)
+            contenders["naive"], units["naive"] = naive, few
         times = take_turns(contenders, rounds, units, warm_up=False)
     return {
         "photographs": rows,

@@ -18,7 +18,7 @@ from faceattr_udf.config import Config
 from faceattr_udf.errors import TableNotFoundError
 from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.links import LeadsOutsideError, open_inside
-from faceattr_udf.spark.schemas import IMAGES, arrow_type
+from faceattr_udf.spark.schemas import IMAGES, ROW_GROUP_BYTES, arrow_type
 from faceattr_udf.spark.tables import (
     TableRef,
     Tables,
@@ -37,7 +37,6 @@ SUFFIXES: Final = frozenset(
 """Files that could be pictures, by the end of their names in lower case."""
 
 _FILE_BYTES: Final = 128 * 2**20
-_ROW_GROUP_BYTES: Final = 16 * 2**20  # the least that a reader holds in memory, and skips when it looks for few images
 _REPLACED_TOGETHER: Final = 200  # the embedded engine's time for a condition grows with the square of its keys
 _SCHEMA: Final = pa.schema([pa.field(column.name, arrow_type(column.dataType)) for column in IMAGES])
 
@@ -247,7 +246,7 @@ def _write_file(location: str, rows: Iterable[dict[str, Any]]) -> None:
         for row in rows:
             group.append(row)
             held += _held(row)
-            if held >= _ROW_GROUP_BYTES:
+            if held >= ROW_GROUP_BYTES:
                 writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
                 group, held = [], 0
         if group:

@@ -26,6 +26,10 @@ from faceattr_udf.errors import SchemaError
 SCHEMA_VERSION: Final = 1
 """Counts the changes of the output tables' columns, each a step in `migrations`; recorded with every run."""
 
+ROW_GROUP_BYTES: Final = 16 * 2**20
+"""Content in a row group of an images table: the least that a reader holds in memory, that it skips when it looks for
+few images, and that can be a task."""
+
 _STRING, _FLOAT, _INT, _LONG = StringType(), FloatType(), IntegerType(), LongType()
 
 

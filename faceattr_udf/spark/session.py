@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from faceattr_udf.config import Config, server_address
 from faceattr_udf.errors import EngineError
+from faceattr_udf.spark.schemas import ROW_GROUP_BYTES
 from faceattr_udf.texts import SPARK_REDACTION, first_line, redacted
 
 _DELTA: Final = {
@@ -28,7 +29,6 @@ _SMALL: Final = {
     # VACUUM lists a table's files in so many tasks, 10,000 by default, however few files there are.
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "32",
 }
-_SPLIT_BYTES: Final = 16 * 2**20  # what jobs.ingest writes as a row group, which is the least that can be a task
 _QUIET: Final = {"spark.ui.showConsoleProgress": "false"}  # the job reports its own progress on the same stream
 
 _CONNECT_SECONDS: Final = 10
@@ -216,7 +216,7 @@ def _spark_settings(config: Config) -> dict[str, str]:
         "spark.sql.execution.arrow.maxBytesPerBatch": str(config.enrich.max_batch_bytes),
         # Pictures are work, not bytes: of a file of small ones, whose waves lie close together, the default of 128 MiB
         # makes one task, and the other cores wait.
-        "spark.sql.files.maxPartitionBytes": str(_SPLIT_BYTES),
+        "spark.sql.files.maxPartitionBytes": str(ROW_GROUP_BYTES),
         # Row groups of photographs are large; the vectorised reader would hold 4096 rows of them.
         "spark.sql.parquet.columnarReaderBatchSize": str(config.enrich.max_batch_rows),
     }

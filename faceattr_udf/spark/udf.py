@@ -22,6 +22,9 @@ from faceattr_udf.runtime import CPU
 from faceattr_udf.spark.devices import task_device
 from faceattr_udf.spark.schemas import arrow_type, result_struct
 
+NO_CONSENT: Final = "no consent"
+"""The message of images with the status not_consented."""
+
 BatchFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
@@ -162,7 +165,7 @@ class AnalyzeBatches:
                 with analyzers.borrow() as analyzer:
                     results = analyzer.analyze([content for content, asked in contents if asked])
                 answers = iter(results)
-                refused = ImageResult(ImageStatus.NOT_CONSENTED, "no consent")
+                refused = ImageResult(ImageStatus.NOT_CONSENTED, NO_CONSENT)
                 rows = [_row(next(answers) if asked else refused, config) for _, asked in contents]
                 columns = [batch.column(name) for name in self.keep]
                 columns += [pa.array([row[field.name] for row in rows], type=field.type) for field in fields]

@@ -15,7 +15,7 @@ from faceattr_udf.results import ImageStatus
 from faceattr_udf.spark.images import ImagesTable
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, face_struct, faces_table, result_struct
 from faceattr_udf.spark.staging import Staging
-from faceattr_udf.spark.udf import AnalyzeBatches, AnalyzerProvider
+from faceattr_udf.spark.udf import NO_CONSENT, AnalyzeBatches, AnalyzerProvider
 
 _TRANSFERABLE = [str(s) for s in ImageStatus if s not in {"missing", "not_consented", "model_error"}]
 """Results that belong to the content; the others belong to the row or to a moment."""
@@ -192,7 +192,7 @@ class Wave:
             F.col("bytes_left_out").cast("string"), F.lit(f" bytes are more than images.max_bytes = {limit}")
         )
         error = (
-            F.when(status == str(ImageStatus.NOT_CONSENTED), F.lit("no consent"))
+            F.when(status == str(ImageStatus.NOT_CONSENTED), F.lit(NO_CONSENT))
             .when(status == str(ImageStatus.MISSING), F.lit("no content"))
             .otherwise(F.coalesce("_new_error", "_old_error", F.when(too_large.isNotNull(), left_out)))
         )
