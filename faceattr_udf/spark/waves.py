@@ -1,7 +1,6 @@
 """One wave: which contents are inferred, who shares their results, and the rows that are committed."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
@@ -32,6 +31,14 @@ class Outcome:
 
     results: DataFrame
     faces: DataFrame
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows (image_id, content) that one scan gives, and how many they are if all are still there."""
+
+    contents: DataFrame
+    n_images: int
 
 
 @dataclass(frozen=True)
@@ -119,37 +126,44 @@ class Wave:
             sources = self.staging.write(
                 f"{self.name}/sources_{number}", chosen.select("image_id", "content_sha256", "by_content")
             )
-            parts = [self._infer(part, shape) for part in self._parts(sources)]
+            parts = self._parts(sources)
             if not parts:
                 return analysed, n_inferred
             # Inference happens in this write and nowhere else.
-            written = self.staging.write(f"{self.name}/analysed_{number}", reduce(DataFrame.unionByName, parts))
+            inferred = [self._infer(part.contents, shape) for part in parts]
+            written = self.staging.write(f"{self.name}/analysed_{number}", reduce(DataFrame.unionByName, inferred))
             found = written.join(sources.select("image_id", "content_sha256"), "image_id")
             analysed = analysed.unionByName(found)
-            n_found = found.where("status <> 'missing'").count()
+            n_found = written.where("status <> 'missing'").count()
             n_inferred += n_found
-            if n_found == sources.count():
+            if n_found == sum(part.n_images for part in parts):
                 return analysed, n_inferred
             settled = analysed.where("status <> 'missing'").select("content_sha256")
             todo = todo.join(settled, "content_sha256", "left_anti").join(sources, "image_id", "left_anti")
             number += 1
 
-    def _parts(self, sources: DataFrame) -> Iterator[DataFrame]:
+    def _parts(self, sources: DataFrame) -> list[_Part]:
         """The contents to infer, as scans that run side by side; none when there is nothing to do."""
-        plain, special = sources.where("NOT by_content"), sources.where("by_content")
         n_parts = self.config.enrich.partitions
         if not n_parts:
             # Spark splits files by its cores itself; the embedded engine reads a Parquet file in one thread.
             n_parts = (os.cpu_count() or 1) if self.config.engine.name == "sail" else 1
-        # One wave's keys fit one task; the constant says so, or the engine warns at every wave.
-        together = Window.partitionBy(F.lit(0)).orderBy("image_id")
-        tiles = plain.withColumn("_tile", F.ntile(n_parts).over(together) if n_parts > 1 else F.lit(0))
-        bounds = tiles.groupBy("_tile").agg(F.min("image_id").alias("first"), F.max("image_id").alias("last"))
-        for bound in sorted(bounds.collect(), key=lambda row: str(row["first"])):
-            inside = plain.where((F.col("image_id") >= bound["first"]) & (F.col("image_id") <= bound["last"]))
-            yield self.images.contents(inside, bound["first"], bound["last"])
-        if special.limit(1).collect():
-            yield self.images.contents_by_hash(special, self.first, self.last)
+        # One wave's keys fit one task, and what is found by content is one scan.
+        tile = F.ntile(n_parts).over(Window.partitionBy("by_content").orderBy("image_id")) if n_parts > 1 else F.lit(0)
+        tiles = sources.withColumn("_tile", F.when(F.col("by_content"), F.lit(0)).otherwise(tile))
+        bounds = tiles.groupBy("by_content", "_tile").agg(
+            F.min("image_id").alias("first"), F.max("image_id").alias("last"), F.count(F.lit(1)).alias("n")
+        )
+        parts = []
+        for bound in sorted(bounds.collect(), key=lambda row: (row["by_content"], row["first"])):
+            if bound["by_content"]:
+                contents = self.images.contents_by_hash(sources.where("by_content"), self.first, self.last)
+            else:
+                first, last = bound["first"], bound["last"]
+                inside = sources.where(~F.col("by_content") & F.col("image_id").between(first, last))
+                contents = self.images.contents(inside, first, last)
+            parts.append(_Part(contents, bound["n"]))
+        return parts
 
     def _infer(self, contents: DataFrame, shape: StructType) -> DataFrame:
         analyze = AnalyzeBatches(
