@@ -29,6 +29,9 @@ _SMALL: Final = {
     # VACUUM lists a table's files in so many tasks, 10,000 by default, however few files there are.
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "32",
 }
+# A wave is a dozen small queries. Spark keeps the code that it compiled for the last 100 parts of queries, fewer than a
+# night has, and would compile each of them anew in every wave. The number is fixed when the JVM starts.
+_AT_START: Final = {"spark.sql.codegen.cache.maxEntries": "1000"}
 _QUIET: Final = {"spark.ui.showConsoleProgress": "false"}  # the job reports its own progress on the same stream
 
 _CONNECT_SECONDS: Final = 10
@@ -170,6 +173,7 @@ def _start_spark(config: Config) -> SparkSession:
         settings = {
             **_DELTA,
             **_SMALL,
+            **_AT_START,
             **_QUIET,
             "spark.jars.packages": f"io.delta:delta-spark_{minor}_2.13:{delta}",
             **settings,
@@ -180,7 +184,8 @@ def _start_spark(config: Config) -> SparkSession:
 
         SparkContext._ensure_initialized()  # before that, SparkConf() does not know the command line
         given = dict(SparkConf().getAll())
-        settings = {key: value for key, value in {**_DELTA, **_SMALL, **_QUIET, **settings}.items() if key not in given}
+        ours = {**_DELTA, **_SMALL, **_AT_START, **_QUIET, **settings}
+        settings = {key: value for key, value in ours.items() if key not in given}
         settings |= {key: value for key, value in config.engine.settings.items() if key not in given}
     for key, value in settings.items():
         builder = builder.config(key, value)

@@ -270,6 +270,8 @@ def test_a_night_that_loses_a_python_worker_and_a_whole_node_is_complete(
     (started,) = events(log, "EnvironmentUpdate")
     key = "spark.sql.shuffle.partitions"
     assert started["Spark Properties"][key] == SPARK_SETTINGS[key]
+    # What the JVM only takes at its start reaches it when spark-submit makes it, too.
+    assert started["Spark Properties"]["spark.sql.codegen.cache.maxEntries"] == "1000"
 
     plain = ["--config", str(ROOT / "conf" / "nightly.toml"), "--set", "engine.name=sail", *night]
     assert enrich.main(["--images", str(images), "--output", str(calm), *plain]) == 0

@@ -41,6 +41,12 @@ def test_arrow_batches_of_spark_are_bounded_by_the_configuration(
 
 
 @pytest.mark.spark
+def test_spark_keeps_the_code_of_more_queries_than_a_night_has(spark_engine: Engine) -> None:
+    settings = spark_engine.session.sparkContext._jvm.org.apache.spark.sql.internal.SQLConf.get()
+    assert settings.codegenCacheMaxEntries() == 1000
+
+
+@pytest.mark.spark
 @pytest.mark.parametrize("name", ["spark_engine", "connect_engine"])
 def test_a_row_group_of_pictures_is_a_task(
     name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
