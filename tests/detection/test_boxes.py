@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, box_iou
 
 from faceattr_udf.detection import boxes as box_ops
 
@@ -22,6 +22,18 @@ def test_no_boxes_stay_no_boxes() -> None:
     assert box_ops.square(empty).shape == (0, 4)
     assert box_ops.regress(empty, empty, inclusive=True).shape == (0, 4)
     assert box_ops.areas(empty).shape == (0,)
+
+
+@given(n=st.integers(0, 30), m=st.integers(1, 30), seed=st.integers(0, 10_000))
+def test_overlaps_are_torchvisions(n: int, m: int, seed: int) -> None:
+    boxes, others = _boxes(n, seed), _boxes(m, seed + 1)
+    theirs = box_iou(torch.from_numpy(boxes), torch.from_numpy(others)).numpy()
+    np.testing.assert_allclose(box_ops.overlaps(boxes, others), theirs, atol=1e-5)
+
+
+def test_boxes_without_area_overlap_nothing() -> None:
+    boxes = np.array([[0, 0, 10, 10], [5, 5, 5, 5], [8, 8, 2, 2]], np.float32)
+    assert box_ops.overlaps(boxes, boxes).tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
 
 
 @given(n=st.integers(1, 60), seed=st.integers(0, 10_000), threshold=st.sampled_from([0.3, 0.5, 0.7]))

@@ -33,6 +33,23 @@ def test_outside_the_frame_is_black() -> None:
     assert cut[:, 30:].max() == 0
 
 
+@pytest.mark.parametrize("size", [12, 40])  # made smaller, and enlarged
+@pytest.mark.parametrize(("left", "top", "edge"), [(0, 5, "left"), (10, 5, "right"), (5, 0, "top"), (5, 10, "bottom")])
+def test_one_edge_of_the_frame_is_black_and_no_other(left: int, top: int, edge: str, size: int) -> None:
+    # Cut twice as wide as the box: 20 px, of which 5 are beyond that edge.
+    cut = cut_face(np.full((20, 20, 3), 255, np.uint8), (left, top, left + 10, top + 10), size, 1.0)
+    quarter = size // 4
+    expected = np.full((size, size, 3), 255)
+    beyond = {
+        "left": np.s_[:, :quarter],
+        "right": np.s_[:, -quarter:],
+        "top": np.s_[:quarter],
+        "bottom": np.s_[-quarter:],
+    }
+    expected[beyond[edge]] = 0
+    assert (cut == expected).all()
+
+
 def test_a_box_far_outside_counts_only_with_its_visible_part() -> None:
     image = _gradient(50, 50)
     assert (cut_face(image, (-30, -40, 50, 50), 32, 0.2) == cut_face(image, (0, 0, 50, 50), 32, 0.2)).all()

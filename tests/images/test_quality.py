@@ -155,6 +155,12 @@ def test_degenerate_faces_give_finite_numbers(
     assert 0 <= quality.brightness <= 1
 
 
+@pytest.mark.parametrize(("width", "height", "smaller"), [(8, 20, 8), (20, 8, 8), (-3, 9, 0)])
+def test_a_face_is_as_large_as_the_shorter_side_of_its_box(width: int, height: int, smaller: int) -> None:
+    picture = np.full((40, 40, 3), 128, dtype=np.uint8)
+    assert face_quality(picture, BoundingBox(5, 5, 5 + width, 5 + height), FRONTAL).face_px == smaller
+
+
 def test_many_faces_together_are_as_each_alone() -> None:
     rng = np.random.default_rng(5)
     corners = rng.uniform(-20, 100, (30, 2))
