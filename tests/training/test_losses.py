@@ -64,6 +64,25 @@ def test_an_exact_age_costs_more_the_further_off(age: int, error: int) -> None:
     assert losses[0] <= losses[1]
 
 
+@pytest.mark.parametrize("sigma", [1.0, 3.0])
+def test_an_exact_age_wants_a_normal_distribution_around_it(sigma: float) -> None:
+    wanted = torch.distributions.Normal(40.0, sigma).log_prob(torch.arange(YEARS, dtype=torch.float32))[None]
+    truth = torch.tensor([[40.0, 40.0]])
+    least = float(age_loss(wanted, truth, sigma=sigma, regression=0.0))
+    # A cross-entropy is least, and the entropy of the distribution, where the prediction is the target.
+    assert least == pytest.approx(0.5 * math.log(2 * math.pi * math.e * sigma**2), abs=1e-3)
+    for other in (0.5 * wanted, 2.0 * wanted, wanted.roll(1)):
+        assert float(age_loss(other, truth, sigma=sigma, regression=0.0)) > least + 1e-3
+
+
+def test_the_error_of_the_expected_age_is_added() -> None:
+    logits = torch.log(torch.zeros(1, YEARS).index_fill(1, torch.tensor([20, 50]), 0.5) + 1e-12)
+    without, with_it = (
+        float(age_loss(logits, torch.tensor([[30.0, 30.0]]), sigma=2.0, regression=weight)) for weight in (0.0, 0.2)
+    )
+    assert with_it - without == pytest.approx(0.2 * 5.0, rel=1e-3)
+
+
 def test_ages_beyond_the_scale_are_its_end() -> None:
     loss = age_loss(_certain(MAX_AGE), torch.tensor([[116.0, 116.0]]), sigma=2.0, regression=1.0)
     assert math.isfinite(float(loss))

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from face_sets import labelled_faces
+from face_sets import NO_AGE, labelled_faces
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +28,28 @@ def test_full_balance_sees_every_cell_of_a_source_equally_often() -> None:
     faces = labelled_faces(["a"] * 4, [YEARS] * 4, gender=[0, 0, 0, 1])
     weights = face_weights(faces, {}, 1.0)
     assert weights[:3].sum() == pytest.approx(weights[3])
+
+
+@pytest.mark.parametrize(
+    ("ages", "together"),
+    [
+        ([(30.0, 30.0), (39.0, 39.0)], True),
+        ([(30.0, 30.0), (40.0, 40.0)], False),
+        ([(20.0, 27.0), (24.0, 24.0)], True),  # a range is where its middle is
+        ([(20.0, 36.0), (24.0, 24.0)], True),
+        ([(20.0, 44.0), (24.0, 24.0)], False),
+        ([(70.0, 70.0), (100.0, 100.0)], True),  # beyond seventy there are few
+        ([(60.0, 60.0), (70.0, 70.0)], False),
+        ([(0.0, 5.0), NO_AGE], False),
+        ([(10.0, 10.0), NO_AGE], False),
+        ([NO_AGE, NO_AGE], True),
+    ],
+)
+def test_ages_are_balanced_by_tens_of_years(ages: list[tuple[float, float]], together: bool) -> None:
+    # Three faces of one kind and one more: it counts three times as much where it is of another kind.
+    faces = labelled_faces(["a"] * 4, [ages[0]] * 3 + [ages[1]])
+    weights = face_weights(faces, {}, 1.0)
+    assert weights[3] / weights[0] == pytest.approx(1.0 if together else 3.0)
 
 
 def test_a_rare_face_is_not_seen_without_end() -> None:
