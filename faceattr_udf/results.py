@@ -6,6 +6,7 @@ Probabilities lie between 0 and 1. Ages are years.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,13 @@ class ImageStatus(StrEnum):
     TOO_LARGE = "too_large"
     NOT_CONSENTED = "not_consented"
     MODEL_ERROR = "model_error"
+
+
+NO_CONTENT: Final = "no content"
+"""The message of images with the status missing."""
+
+NO_CONSENT: Final = "no consent"
+"""The message of images with the status not_consented."""
 
 
 @dataclass(frozen=True, slots=True)

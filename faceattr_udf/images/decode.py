@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from faceattr_udf.config import ImagesConfig
 from faceattr_udf.errors import ImageError
-from faceattr_udf.results import ImageStatus
+from faceattr_udf.results import NO_CONTENT, ImageStatus
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -124,7 +124,7 @@ def decode_image(content: bytes | None, limits: ImagesConfig) -> UInt8Array:
             the image. Nothing else is raised for any content.
     """
     if content is None:
-        raise ImageError(ImageStatus.MISSING, "no content")
+        raise ImageError(ImageStatus.MISSING, NO_CONTENT)
     if len(content) == 0:
         raise ImageError(ImageStatus.CORRUPT, "the content is empty (0 bytes)")
     if len(content) > limits.max_bytes:

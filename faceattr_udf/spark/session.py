@@ -162,7 +162,14 @@ def _start_spark(config: Config) -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit, whose command line has the last word
     builder = SparkSession.builder.appName(config.engine.app_name)
-    settings = _spark_settings(config)
+    settings = {
+        **_DELTA,
+        **_SMALL,
+        **_AT_START,
+        **_QUIET,
+        **_spark_settings(config),
+        **config.engine.settings,
+    }
     if not submitted:
         master = config.engine.master or "local[*]"
         if master.startswith("local-cluster"):
@@ -170,23 +177,13 @@ def _start_spark(config: Config) -> SparkSession:
             os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
         minor = ".".join(pyspark.__version__.split(".")[:2])
         builder = builder.master(_with_retries(master))
-        settings = {
-            **_DELTA,
-            **_SMALL,
-            **_AT_START,
-            **_QUIET,
-            "spark.jars.packages": f"io.delta:delta-spark_{minor}_2.13:{delta}",
-            **settings,
-            **config.engine.settings,
-        }
+        settings = {"spark.jars.packages": f"io.delta:delta-spark_{minor}_2.13:{delta}", **settings}
     else:
         from pyspark import SparkConf, SparkContext  # noqa: PLC0415
 
         SparkContext._ensure_initialized()  # before that, SparkConf() does not know the command line
         given = dict(SparkConf().getAll())
-        ours = {**_DELTA, **_SMALL, **_AT_START, **_QUIET, **settings}
-        settings = {key: value for key, value in ours.items() if key not in given}
-        settings |= {key: value for key, value in config.engine.settings.items() if key not in given}
+        settings = {key: value for key, value in settings.items() if key not in given}
     for key, value in settings.items():
         builder = builder.config(key, value)
     # Set by an engine that this process used before: a JVM would start in that mode, and functions.* build its columns.

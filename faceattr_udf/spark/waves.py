@@ -10,11 +10,11 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from pyspark.sql.types import StringType, StructField, StructType
 
 from faceattr_udf.config import Config
-from faceattr_udf.results import ImageStatus
+from faceattr_udf.results import NO_CONSENT, NO_CONTENT, ImageStatus
 from faceattr_udf.spark.images import ImagesTable
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, face_struct, faces_table, result_struct
 from faceattr_udf.spark.staging import Staging
-from faceattr_udf.spark.udf import NO_CONSENT, AnalyzeBatches, AnalyzerProvider
+from faceattr_udf.spark.udf import AnalyzeBatches, AnalyzerProvider
 
 _TRANSFERABLE = [str(s) for s in ImageStatus if s not in {"missing", "not_consented", "model_error"}]
 """Results that belong to the content; the others belong to the row or to a moment."""
@@ -31,14 +31,6 @@ class Outcome:
 
     results: DataFrame
     faces: DataFrame
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Rows (image_id, content) that one scan gives, and how many they are if all are still there."""
-
-    contents: DataFrame
-    n_images: int
 
 
 @dataclass(frozen=True)
@@ -126,24 +118,24 @@ class Wave:
             sources = self.staging.write(
                 f"{self.name}/sources_{number}", chosen.select("image_id", "content_sha256", "by_content")
             )
-            parts = self._parts(sources)
+            parts, n_wanted = self._parts(sources)
             if not parts:
                 return analysed, n_inferred
             # Inference happens in this write and nowhere else.
-            inferred = [self._infer(part.contents, shape) for part in parts]
+            inferred = [self._infer(part, shape) for part in parts]
             written = self.staging.write(f"{self.name}/analysed_{number}", reduce(DataFrame.unionByName, inferred))
             found = written.join(sources.select("image_id", "content_sha256"), "image_id")
             analysed = analysed.unionByName(found)
             n_found = written.where("status <> 'missing'").count()
             n_inferred += n_found
-            if n_found == sum(part.n_images for part in parts):
+            if n_found == n_wanted:
                 return analysed, n_inferred
             settled = analysed.where("status <> 'missing'").select("content_sha256")
             todo = todo.join(settled, "content_sha256", "left_anti").join(sources, "image_id", "left_anti")
             number += 1
 
-    def _parts(self, sources: DataFrame) -> list[_Part]:
-        """The contents to infer, as scans that run side by side; none when there is nothing to do."""
+    def _parts(self, sources: DataFrame) -> tuple[list[DataFrame], int]:
+        """The contents to infer, as scans that run side by side, none when there is nothing to do; and how many."""
         n_parts = self.config.enrich.partitions
         if not n_parts:
             # Spark splits files by its cores itself; the embedded engine reads a Parquet file in one thread.
@@ -154,16 +146,16 @@ class Wave:
         bounds = tiles.groupBy("by_content", "_tile").agg(
             F.min("image_id").alias("first"), F.max("image_id").alias("last"), F.count(F.lit(1)).alias("n")
         )
-        parts = []
+        parts, n_wanted = [], 0
         for bound in sorted(bounds.collect(), key=lambda row: (row["by_content"], row["first"])):
             if bound["by_content"]:
-                contents = self.images.contents_by_hash(sources.where("by_content"), self.first, self.last)
+                parts.append(self.images.contents_by_hash(sources.where("by_content"), self.first, self.last))
             else:
                 first, last = bound["first"], bound["last"]
                 inside = sources.where(~F.col("by_content") & F.col("image_id").between(first, last))
-                contents = self.images.contents(inside, first, last)
-            parts.append(_Part(contents, bound["n"]))
-        return parts
+                parts.append(self.images.contents(inside, first, last))
+            n_wanted += bound["n"]
+        return parts, n_wanted
 
     def _infer(self, contents: DataFrame, shape: StructType) -> DataFrame:
         analyze = AnalyzeBatches(
@@ -207,7 +199,7 @@ class Wave:
         )
         error = (
             F.when(status == str(ImageStatus.NOT_CONSENTED), F.lit(NO_CONSENT))
-            .when(status == str(ImageStatus.MISSING), F.lit("no content"))
+            .when(status == str(ImageStatus.MISSING), F.lit(NO_CONTENT))
             .otherwise(F.coalesce("_new_error", "_old_error", F.when(too_large.isNotNull(), left_out)))
         )
         values = [F.when(found, F.coalesce(f"_new_{n}", f"_old_{n}")).alias(n) for n in ("width", "height")]

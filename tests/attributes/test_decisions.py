@@ -81,7 +81,7 @@ def test_bounds_are_ordered_and_hold_the_central_share(values: list[float]) -> N
 @given(weights, st.sampled_from([1e-3, 7.0]))
 def test_only_the_proportions_of_the_weights_count(values: list[float], scale: float) -> None:
     probabilities = np.array(values) / sum(values)
-    found, scaled = (decide_age(weights, visible=True) for weights in (probabilities, scale * probabilities))
+    found, scaled = (decide_age(share, visible=True) for share in (probabilities, scale * probabilities))
     assert (scaled.age, scaled.low, scaled.high) == pytest.approx((found.age, found.low, found.high), abs=1e-6)
 
 
