@@ -13,6 +13,7 @@ from faceattr_udf.benchmarks.peers import naive_detection
 from faceattr_udf.benchmarks.rounds import take_turns
 from faceattr_udf.config import Config
 from faceattr_udf.spark.enrichment import enrich
+from faceattr_udf.spark.maintenance import Layout, maintain
 from faceattr_udf.spark.session import start
 
 PROCESSES = 2
@@ -71,7 +72,7 @@ def engines(contents: Sequence[bytes], configs: Mapping[str, Config], rows: int,
 
 
 def growth(contents: Sequence[bytes], configs: Mapping[str, Config], sizes: Sequence[int]) -> dict[str, Any]:
-    """Nights over tables of small pictures with a face each: cost per image, memory, and a second run.
+    """Nights over tables of small pictures with a face each: cost per image, memory, a second run, a compaction.
 
     Args:
         contents: Photographs that the faces are cut from.
@@ -85,7 +86,7 @@ def growth(contents: Sequence[bytes], configs: Mapping[str, Config], sizes: Sequ
         tables = {rows: write_catalogue(Path(name) / f"images-{rows}", small, rows) for rows in sizes}
         for engine in configs:
             night.run(engine, write_catalogue(Path(name) / f"few-{engine}", small, _WARM_UP_ROWS))
-            runs = {str(rows): night.run(engine, table, again=True) for rows, table in tables.items()}
+            runs = {str(rows): night.run(engine, table, morning=True) for rows, table in tables.items()}
             first, last = (runs[str(sizes[index])]["seconds"] for index in (0, -1))
             # The fixed cost of a night falls out of the difference.
             marginal = 1000.0 * (last - first) / max(1, sizes[-1] - sizes[0])
@@ -99,7 +100,7 @@ class _Nights:
         self._configs = configs
         self._count = 0
 
-    def run(self, engine: str, table: Path, *, again: bool = False) -> dict[str, Any]:
+    def run(self, engine: str, table: Path, *, morning: bool = False) -> dict[str, Any]:
         config = self._configs[engine]
         self._count += 1
         output = str(self._folder / f"night-{self._count}")
@@ -108,7 +109,7 @@ class _Nights:
         with watch_workers(embedded=engine == "sail") as curve:
             run = enrich(session, config, str(table), output)
         seconds = time.perf_counter() - started
-        figures = {
+        figures: dict[str, Any] = {
             "images": run.n_images,
             "faces": run.n_faces,
             "inferred": run.n_inferred,
@@ -116,7 +117,7 @@ class _Nights:
             "milliseconds_per_image": round(1000.0 * seconds / max(1, run.n_images), 3),
             "worker_memory": curve.summary(),
         }
-        if again:
+        if morning:
             started = time.perf_counter()
             second = enrich(start(config), config, str(table), output)
             figures["second_run"] = {
@@ -124,4 +125,14 @@ class _Nights:
                 "images": second.n_images,
                 "inferred": second.n_inferred,
             }
+            started = time.perf_counter()
+            kept = maintain(start(config), config, output, ["compact"])
+            figures["compaction"] = {
+                "seconds": round(time.perf_counter() - started, 2),
+                "tables": {one.name: [_layout(one.before), _layout(one.after)] for one in kept.tables},
+            }
         return figures
+
+
+def _layout(layout: Layout) -> dict[str, float]:
+    return {"files": layout.files, "mib": round(layout.bytes / 2**20, 2)}

@@ -89,6 +89,11 @@ def _growth(growth: Figures) -> Iterator[str]:
                 f"| {engine}, {int(rows):,} small pictures, per picture | {run['milliseconds_per_image']:.2f} ms | | |"
             )
             yield f"| the same night again, {second['inferred']} inferred | {second['seconds']:.1f} s | | |"
+            for name, (before, after) in run["compaction"]["tables"].items():
+                yield (
+                    f"| files of {name}, and after compaction | {before['files']} of {before['mib']:.1f} MiB, "
+                    f"{after['files']} of {after['mib']:.1f} MiB | | |"
+                )
         yield f"| {engine}, a further picture | {figures['milliseconds_per_further_image']:.2f} ms | | |"
         if memory:
             yield (

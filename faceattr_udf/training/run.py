@@ -93,6 +93,13 @@ def _run_network(
     faces |= {split: cut(split, size, settings.margin, grayscale=grayscale) for split in ("val", "test")}
     checkpoint = output / f"{settings.name}.checkpoint.pt"
     settings = _searched(settings, faces, log, output / f"{settings.name}.totals.json")
+
+    def faces_for(teacher: WeightsRecord) -> LabelledFaces:
+        if (teacher.margin, teacher.grayscale) == (settings.margin, grayscale):
+            return faces["train"]
+        room = round(teacher.input_size * ROOM)
+        return cut("train", room, source_margin(teacher.margin), grayscale=teacher.grayscale)
+
     network = train(
         start(settings, faces["train"]),
         system.objective(settings),
@@ -100,7 +107,7 @@ def _run_network(
         settings,
         size=size,
         log=log,
-        soft=_taught(settings, faces["train"], output / f"{settings.name}.teachers.npz"),
+        soft=_taught(settings, faces_for, output / f"{settings.name}.teachers.npz"),
         validation=faces["val"],
         checkpoint=checkpoint,
     )
@@ -124,13 +131,15 @@ def _run_network(
     return record, GraphPredictor(settings.name, output, threads=2), faces
 
 
-def _taught(settings: TrainingSettings, faces: LabelledFaces, said: Path) -> SoftLabels | None:
+def _taught(
+    settings: TrainingSettings, faces_for: Callable[[WeightsRecord], LabelledFaces], said: Path
+) -> SoftLabels | None:
     """What the teachers say, kept in a file: a run that goes on after an interruption need not ask them again."""
     if not settings.teachers:
         return None
     if not said.exists():
         partial = said.with_suffix(".part.npz")
-        np.savez(partial, **soft_labels([Path(record) for record in settings.teachers], faces))  # type: ignore[arg-type]
+        np.savez(partial, **soft_labels([Path(name) for name in settings.teachers], faces_for))  # type: ignore[arg-type]
         partial.replace(said)
     with np.load(said, allow_pickle=False) as arrays:
         return dict(arrays)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from faceattr_udf.attributes.labels import ATTRIBUTES
@@ -90,7 +91,8 @@ def start(settings: TrainingSettings, faces: LabelledFaces) -> nn.Module:
         faces: The training faces; FaceRes-deep's normalisation is estimated on some of them.
 
     Raises:
-        ConfigError: A task has no weight, a layer to freeze does not exist, or there are no weights to restore it from.
+        ConfigError: A task has no weight, a layer to freeze does not exist, there are no weights to restore it from, or
+            a resolution is too small for the network.
         WeightsError: The initial weights are missing or belong to another network.
     """
     system = SYSTEMS[settings.model]
@@ -99,6 +101,7 @@ def start(settings: TrainingSettings, faces: LabelledFaces) -> nn.Module:
         msg = f"train.task_weights lacks {', '.join(unweighted)}, which {settings.model} predicts; give each a number"
         raise ConfigError(msg)
     network = system.make(settings.dropout)
+    _check_resolutions(network, settings)
     frozen = settings.facenet.frozen
     if isinstance(network, facenet.MultitaskFacenet) and frozen:
         if not settings.initial:
@@ -117,3 +120,15 @@ def start(settings: TrainingSettings, faces: LabelledFaces) -> nn.Module:
     elif settings.initial:
         load_earlier(network, Path(settings.initial))
     return network
+
+
+def _check_resolutions(network: nn.Module, settings: TrainingSettings) -> None:
+    network.eval()
+    for _, side in settings.resolution:
+        try:
+            with torch.inference_mode():
+                network(torch.zeros(1, 3, side, side))
+        except RuntimeError as error:
+            msg = f"train.resolution has {side} pixels, too few for {settings.model}; name larger faces"
+            raise ConfigError(msg) from error
+    network.train()

@@ -1,6 +1,6 @@
 """Distillation: what earlier networks say about the training faces, as targets beside the labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +11,23 @@ from faceattr_udf.attributes.predictor import GraphPredictor
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.evaluation.faces import LabelledFaces
 from faceattr_udf.training.augment import center_window
+from faceattr_udf.weights import WeightsRecord
 
 SoftLabels = dict[str, npt.NDArray[np.float16]]
 
 _BATCH = 256
 
 
-def soft_labels(teachers: Sequence[Path], faces: LabelledFaces) -> SoftLabels:
+def soft_labels(teachers: Sequence[Path], faces_for: Callable[[WeightsRecord], LabelledFaces]) -> SoftLabels:
     """The mean of the teachers' probabilities for every training face.
 
     Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network"; a network may be its own pupil
     (Furlanello et al. 2018, "Born-Again Neural Networks"), which helps most where labels are noisy or missing.
 
     Args:
-        teachers: Records, FOLDER/NAME.json, of networks with the margin that the faces were cut with.
-        faces: Training faces, cut with `augment.source_margin`.
+        teachers: Records, FOLDER/NAME.json; at least one.
+        faces_for: Gives the training faces as a teacher's record wants them: cut with `augment.source_margin` of its
+            margin, grey where it is. Teachers and pupil may see different cuts.
 
     Returns:
         Attribute -> float16 (n, classes).
@@ -33,17 +35,19 @@ def soft_labels(teachers: Sequence[Path], faces: LabelledFaces) -> SoftLabels:
     Raises:
         WeightsError: A teacher's files are missing, or it does not predict every attribute.
     """
-    labels = {name: np.zeros((len(faces), size), dtype=np.float16) for name, size in BINS.items()}
+    labels: dict[str, npt.NDArray[np.float32]] = {}
     for record in teachers:
         teacher = GraphPredictor(record.stem, record.parent, threads=2)
         missing = [name for name in BINS if name not in teacher.record.classes]
         if missing:
             msg = f"train.teachers: {record} does not predict {', '.join(missing)}; name networks of every attribute"
             raise WeightsError(msg)
-        for start in range(0, len(faces), _BATCH):
-            rows = slice(start, start + _BATCH)
-            crops = center_window(np.asarray(faces.crops[rows]), teacher.record.input_size)
-            for name, values in teacher.predict(crops).items():
-                if name in labels:
-                    labels[name][rows] += (values / len(teachers)).astype(np.float16)
-    return labels
+        faces = faces_for(teacher.record)
+        batches = [
+            teacher.predict(center_window(np.asarray(faces.crops[start : start + _BATCH]), teacher.record.input_size))
+            for start in range(0, len(faces), _BATCH)
+        ]
+        for name in BINS:
+            said = np.concatenate([batch[name] for batch in batches])
+            labels[name] = labels[name] + said if name in labels else said
+    return {name: (values / len(teachers)).astype(np.float16) for name, values in labels.items()}

@@ -39,6 +39,10 @@ def test_the_engines_find_the_faces_of_a_bare_loop(tmp_path: Path, capsys: pytes
     assert [runs[rows]["images"] for rows in ("6", "20")] == [6, 20]
     assert [runs[rows]["inferred"] for rows in ("6", "20")] == [6, 20]
     assert [runs[rows]["second_run"]["images"] for rows in ("6", "20")] == [0, 0]
+    for run in runs.values():
+        tables = run["compaction"]["tables"]
+        assert set(tables) == {"faces", "image_results", "runs"}
+        assert all(0 < after["files"] <= before["files"] for before, after in tables.values())
     assert "| the whole job on sail, per photograph |" in capsys.readouterr().out
 
 

@@ -9,9 +9,12 @@ import pytest
 from shared_data import SHARED, needs_shared, photographs
 
 from faceattr_udf.analyzer import FaceAnalyzer
-from faceattr_udf.attributes.predictor import MODELS, load_predictor
+from faceattr_udf.attributes.labels import CLASSES
+from faceattr_udf.attributes.predictor import MODELS, GraphPredictor, load_predictor
 from faceattr_udf.config import AttributesConfig, Config
+from faceattr_udf.evaluation.faces import load_faces, read_table
 from faceattr_udf.training import loop
+from faceattr_udf.training.export import PACKAGE_WEIGHTS
 from faceattr_udf.weights import load_record
 from jobs import compare, evaluate, train
 
@@ -137,6 +140,20 @@ def test_a_finished_run_resumes_at_its_end(trained: Path, data: Path) -> None:
 
 
 @needs_shared
+def test_a_teacher_sees_its_own_cut(data: Path, tmp_path: Path) -> None:
+    overrides = [f'train.teachers=["{PACKAGE_WEIGHTS / "attributes_default.json"}"]', "train.margin=0.8"]
+    assert _train("default", data, tmp_path, *overrides, "train.epochs=0.2", "train.resolution=[[0.0, 64]]") == 0
+    teacher = GraphPredictor("attributes_default")
+    faces = load_faces(
+        read_table(data / "faces-train.parquet"), teacher.record.input_size, teacher.record.margin, workers=1
+    )
+    expected = teacher.predict(faces.crops)
+    with np.load(tmp_path / "attributes_default.teachers.npz", allow_pickle=False) as said:
+        for name in CLASSES:
+            assert np.abs(said[name] - expected[name]).mean() < 0.03
+
+
+@needs_shared
 def test_one_table_compares_the_systems(
     trained: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,6 +200,8 @@ def test_what_is_wrong_is_named(
         ("separate_grey", ["train.task_weights={ age = 1.0 }"], "train.task_weights lacks ethnicity, emotion"),
         ("multitask_facenet", ["train.initial=x", 'train.facenet.frozen=["mixed_9z"]'], "has no layer mixed_9z"),
         ("multitask_facenet", ["train.initial=nowhere.safetensors"], "nowhere.safetensors is not a readable"),
+        ("multitask_facenet_backbone", ["train.resolution=[[0.0, 40]]"], "train.resolution has 40 pixels, too few for"),
+        ("default", ["train.resolution=[[0.0, 0]]"], "train.resolution has 0 pixels, too few for"),
         ("separate_grey", ["train.initial={trained}/attributes_default.safetensors"], "fits SeparateGrey"),
         ("embedding_svm", ["train.svm.embedding={trained}/none"], "attributes_multitask_facenet.json is missing"),
     ],

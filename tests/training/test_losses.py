@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
 from faceattr_udf.evaluation.faces import UNLABELLED
-from faceattr_udf.training.losses import age_loss, class_loss, task_losses
+from faceattr_udf.training.losses import age_loss, class_loss, soft_loss, task_losses, triplet_loss
 from faceattr_udf.training.settings import TrainingSettings
 
 YEARS = MAX_AGE + 1
@@ -86,3 +86,36 @@ def test_the_error_of_the_expected_age_is_added() -> None:
 def test_ages_beyond_the_scale_are_its_end() -> None:
     loss = age_loss(_certain(MAX_AGE), torch.tensor([[116.0, 116.0]]), sigma=2.0, regression=1.0)
     assert math.isfinite(float(loss))
+
+
+def test_a_pupil_that_says_what_its_teacher_says_has_nothing_to_learn() -> None:
+    logits = torch.randn(4, 7, requires_grad=True)
+    soft_loss(logits, torch.softmax(logits.detach(), dim=1)).backward()
+    assert logits.grad is not None
+    assert float(logits.grad.abs().max()) < 1e-6
+
+
+def test_triplets_pull_a_person_together_and_push_others_away() -> None:
+    points = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.9, 0.1]]), dim=1).requires_grad_()
+    loss = triplet_loss(points, torch.tensor([0, 0, 1]), margin=0.2)
+    assert float(loss) > 0
+    loss.backward()
+    assert points.grad is not None
+    moved = torch.nn.functional.normalize(points.detach() - 0.1 * points.grad, dim=1)
+    assert float(triplet_loss(moved, torch.tensor([0, 0, 1]), margin=0.2)) < float(loss)
+
+
+def test_the_hardest_triplet_of_each_anchor_counts() -> None:
+    points = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    # Own faces are at squared distance 2; the other person is at 4 from the first and 2 from the second.
+    assert float(triplet_loss(points, torch.tensor([0, 0, 1]), margin=0.5)) == pytest.approx((0.0 + 0.5) / 2)
+
+
+@pytest.mark.parametrize("identity", [[-1, -1, -1], [0, 1, 2], [0, 0, 0], [0, -1, -1]])
+def test_a_batch_without_a_triplet_costs_nothing(identity: list[int]) -> None:
+    points = torch.nn.functional.normalize(torch.randn(3, 4), dim=1).requires_grad_()
+    loss = triplet_loss(points, torch.tensor(identity), margin=0.2)
+    assert float(loss) == 0
+    loss.backward()
+    assert points.grad is not None
+    assert bool((points.grad == 0).all())

@@ -19,7 +19,7 @@ def _crops(count: int) -> np.ndarray:
 
 def test_two_teachers_that_agree_say_what_one_says() -> None:
     faces = labelled_faces(["a"] * 3, [(30, 30)] * 3, crops=_crops(3))
-    one, two = soft_labels([DEFAULT], faces), soft_labels([DEFAULT, DEFAULT], faces)
+    one, two = soft_labels([DEFAULT], lambda _: faces), soft_labels([DEFAULT, DEFAULT], lambda _: faces)
     assert {name: values.shape for name, values in one.items()} == {name: (3, size) for name, size in BINS.items()}
     for name, values in one.items():
         np.testing.assert_allclose(values.astype(float).sum(axis=1), 1.0, atol=0.01)
@@ -32,10 +32,10 @@ def test_two_teachers_that_agree_say_what_one_says() -> None:
 def test_a_teacher_without_every_attribute_is_refused() -> None:
     faces = labelled_faces(["a"], [(30, 30)], crops=_crops(1))
     with pytest.raises(WeightsError, match="does not predict gender"):
-        soft_labels([PACKAGE_WEIGHTS / "attributes_separate_grey.json"], faces)
+        soft_labels([PACKAGE_WEIGHTS / "attributes_separate_grey.json"], lambda _: faces)
 
 
 def test_a_missing_teacher_is_named(tmp_path: Path) -> None:
     faces = labelled_faces(["a"], [(30, 30)], crops=_crops(1))
     with pytest.raises(WeightsError, match=r"none\.json is missing"):
-        soft_labels([tmp_path / "none.json"], faces)
+        soft_labels([tmp_path / "none.json"], lambda _: faces)
