@@ -1,5 +1,6 @@
 """What the machine can do at all: the yardstick that makes figures of different machines comparable."""
 
+import multiprocessing
 import os
 import platform
 import statistics
@@ -56,6 +57,32 @@ def gemm_rate() -> float:
         left @ right
         seconds.append(time.perf_counter() - started)
     return 2.0 * _SIDE**3 / statistics.median(seconds[1:])
+
+
+def gain_of_processes(processes: int) -> float:
+    """How many times what one process multiplies several do that run at once: what the machine itself allows.
+
+    Cores share their clock, their memory and perhaps more with a neighbour; no program scales better than this.
+
+    Args:
+        processes: How many.
+    """
+    alone, together = (
+        statistics.median(sum(_rates_at_once(count)) for _ in range(_REPEATS)) for count in (1, processes)
+    )
+    return together / alone
+
+
+def _rates_at_once(processes: int) -> list[float]:
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        # Only where all are up does all of their work coincide.
+        pool.map(_limited_rate, range(processes), chunksize=1)
+        return pool.map(_limited_rate, range(processes), chunksize=1)
+
+
+def _limited_rate(_: int) -> float:
+    with threadpool_limits(1):
+        return gemm_rate()
 
 
 def describe() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from faceattr_udf.benchmarks.bare import bare_loop
 from faceattr_udf.benchmarks.catalogue import portraits, write_catalogue
+from faceattr_udf.benchmarks.machine import gain_of_processes
 from faceattr_udf.benchmarks.memory import watch_workers
 from faceattr_udf.benchmarks.peers import naive_detection
 from faceattr_udf.benchmarks.rounds import take_turns
@@ -66,6 +67,7 @@ def engines(contents: Sequence[bytes], configs: Mapping[str, Config], rows: int,
         "faces": faces,
         "milliseconds_per_photograph": {contender: times.milliseconds(contender) for contender in contenders},
         "two_processes_against_one": times.ratio("bare_1", "bare_2"),
+        "matrix_products_of_two_processes_against_one": round(gain_of_processes(PROCESSES), 2),
         "against_two_bare_processes": {engine: times.ratio(engine, "bare_2") for engine in configs},
         "times_as_fast_as_naive": {engine: times.ratio("naive", engine) for engine in configs if "naive" in contenders},
     }

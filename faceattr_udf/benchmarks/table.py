@@ -67,6 +67,8 @@ def _engines(engines: Figures) -> Iterator[str]:
         f"| two processes, per photograph | {_ms(times['bare_2'])} | one process: {_ms(times['bare_1'])} | "
         f"{_ratio(engines['two_processes_against_one'])} |"
     )
+    gain = engines["matrix_products_of_two_processes_against_one"]
+    yield f"| the same for plain products of matrices | | | {gain:.2f} |"
     for engine, ratio in engines["against_two_bare_processes"].items():
         yield (
             f"| the whole job on {engine}, per photograph | {_ms(times[engine])} | two bare processes: "

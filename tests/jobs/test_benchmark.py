@@ -34,6 +34,7 @@ def test_the_engines_find_the_faces_of_a_bare_loop(tmp_path: Path, capsys: pytes
     assert benchmark.main(arguments) == 0
     figures = json.loads(out.read_text())
     faces = figures["engines"]["faces"]
+    assert figures["engines"]["matrix_products_of_two_processes_against_one"] > 0
     assert faces["bare_1"] == faces["bare_2"] == faces["sail"] > 12
     runs = figures["growth"]["sail"]["by_rows"]
     assert [runs[rows]["images"] for rows in ("6", "20")] == [6, 20]
