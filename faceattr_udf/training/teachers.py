@@ -1,6 +1,7 @@
 """Distillation: what earlier networks say about the training faces, as targets beside the labels."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,11 @@ from faceattr_udf.attributes.labels import BINS
 from faceattr_udf.attributes.predictor import GraphPredictor
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.evaluation.faces import LabelledFaces
+from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.training.augment import center_window
 from faceattr_udf.weights import WeightsRecord
 
 SoftLabels = dict[str, npt.NDArray[np.float16]]
-
-_BATCH = 256
 
 
 def soft_labels(teachers: Sequence[Path], faces_for: Callable[[WeightsRecord], LabelledFaces]) -> SoftLabels:
@@ -43,11 +43,7 @@ def soft_labels(teachers: Sequence[Path], faces_for: Callable[[WeightsRecord], L
             msg = f"train.teachers: {record} does not predict {', '.join(missing)}; name networks of every attribute"
             raise WeightsError(msg)
         faces = faces_for(teacher.record)
-        batches = [
-            teacher.predict(center_window(np.asarray(faces.crops[start : start + _BATCH]), teacher.record.input_size))
-            for start in range(0, len(faces), _BATCH)
-        ]
+        said = predict_in_batches(teacher, faces, view=partial(center_window, size=teacher.record.input_size))
         for name in BINS:
-            said = np.concatenate([batch[name] for batch in batches])
-            labels[name] = labels[name] + said if name in labels else said
+            labels[name] = labels[name] + said[name] if name in labels else said[name]
     return {name: (values / len(teachers)).astype(np.float16) for name, values in labels.items()}
