@@ -133,6 +133,8 @@ def _oriented() -> Iterator[OddImage]:
             )
     yield OddImage("jpeg-orientation-0-means-nothing", encode(quadrants(), "JPEG", quality=95, exif=_exif(0)))
     yield OddImage("jpeg-orientation-99-means-nothing", encode(quadrants(), "JPEG", quality=95, exif=_exif(99)))
+    letters = b"Exif\0\0II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x0112, 2, 4, b"up\0\0", 0)
+    yield OddImage("jpeg-orientation-of-letters", encode(quadrants(), "JPEG", quality=95, exif=letters))
     yield OddImage("jpeg-damaged-exif", encode(quadrants(), "JPEG", quality=95, exif=b"Exif\0\0II*\0\xff\xff\xff\x7f"))
 
 
@@ -164,12 +166,34 @@ def _colour_spaces() -> Iterator[OddImage]:
     yield OddImage("tiff-float-0-to-255", encode(Image.fromarray(unit * 255), "TIFF"), corners=grey, tolerance=0)
     unit[0, 0] = np.nan
     yield OddImage("tiff-float-with-nan", encode(Image.fromarray(unit), "TIFF"), corners=grey, tolerance=0)
+    yield from _levels()
     pixels = np.asarray(image).astype(">u2") * 257
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     yield OddImage("png-rgb-16-bit", png(WIDTH, HEIGHT, 16, 2, rows), tolerance=0)
     bits = ((0, 0, 0), WHITE, WHITE, (0, 0, 0))
     checks = np.kron(np.array([[0, 255], [255, 0]], dtype=np.uint8), np.ones((HEIGHT // 2, WIDTH // 2), dtype=np.uint8))
     yield OddImage("png-1-bit", encode(Image.fromarray(checks).convert("1"), "PNG"), corners=bits, tolerance=0)
+
+
+def _levels() -> Iterator[OddImage]:
+    """Grey of more than 8 bits: which value is white depends on the container, then on the usual ranges."""
+    for name, format_name, dtype, largest, white in (
+        ("png-16-bit-dark", "PNG", np.uint16, 255, 65535),
+        ("tiff-16-bit-dark", "TIFF", np.uint16, 255, 65535),
+        ("pgm-16-bit-dark", "PPM", np.uint16, 255, 65535),
+        ("tiff-32-bit-of-8", "TIFF", np.int32, 255, 255),
+        ("tiff-32-bit-of-16", "TIFF", np.int32, 256, 65535),
+        ("tiff-32-bit-whole", "TIFF", np.int32, 2**31 - 1, 2**31 - 1),
+        ("tiff-32-bit-dark", "TIFF", np.int32, 65536, 2**31 - 1),
+        ("tiff-float-whole-numbers", "TIFF", np.float32, 2.0, 255),
+        ("tiff-float-of-16-bit", "TIFF", np.float32, 60_000.0, 65535),
+        ("tiff-float-beyond", "TIFF", np.float32, 1e6, 1e6),
+    ):
+        shares = np.kron(np.array([[0.0, 1.0], [0.5, 0.25]]), np.ones((HEIGHT // 2, WIDTH // 2)))
+        image = Image.fromarray((shares * largest).astype(dtype))
+        grey = [round(share * largest / white * 255) for share in (0.0, 1.0, 0.5, 0.25)]
+        corners: Corners = ((grey[0],) * 3, (grey[1],) * 3, (grey[2],) * 3, (grey[3],) * 3)
+        yield OddImage(name, encode(image, format_name), corners=corners, tolerance=1)
 
 
 def _transparent() -> Iterator[OddImage]:
@@ -195,6 +219,10 @@ def _transparent() -> Iterator[OddImage]:
     grey_alpha = Image.merge("LA", [Image.new("L", (WIDTH, HEIGHT), 90), image.getchannel("A")])
     expected: Corners = (WHITE, (90, 90, 90), (90, 90, 90), (90, 90, 90))
     yield OddImage("png-grey-alpha", encode(grey_alpha, "PNG"), corners=expected, tolerance=0)
+    # Grey that is multiplied by its alpha already: Pillow reads it, but writes the other kind, told apart by one tag.
+    kinds = [struct.pack("<HHII", 338, 3, 1, kind) for kind in (2, 1)]
+    associated = encode(grey_alpha, "TIFF").replace(*kinds)
+    yield OddImage("tiff-grey-associated-alpha", associated, corners=expected, tolerance=1)
     with_alpha = palette.convert("PA")
     with_alpha.putalpha(image.getchannel("A"))
     yield OddImage("tiff-palette-alpha", encode(with_alpha, "TIFF"), corners=over_white, tolerance=2)

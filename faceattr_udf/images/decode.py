@@ -236,9 +236,8 @@ def _rgb(image: Image.Image) -> UInt8Array:
         return _rgb_of_wide_grey(image)
     if not image.has_transparency_data:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    if image.mode in {"La", "PA"}:
-        # Pillow has no direct way from these to RGBA that keeps the transparency.
-        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    if image.mode == "La":  # grey times alpha, from which Pillow has no direct way to RGBA
+        image = image.convert("LA")
     transparent = image.convert("RGBA")
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
     return np.asarray(Image.alpha_composite(white, transparent).convert("RGB"))

@@ -106,6 +106,13 @@ def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_opened(monkeypatch: py
     assert caught.value.status == "corrupt"
 
 
+def test_a_hundred_scans_are_not_too_many_and_one_more_is() -> None:
+    least = _scans(1).count(b"\xff\xda")
+    assert decode_image(_scans(101 - least), LIMITS).shape == (32, 48, 3)
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        decode_image(_scans(102 - least), LIMITS)
+
+
 def test_only_scans_that_a_decoder_sees_are_counted() -> None:
     assert decode_image(_scans(80), LIMITS).shape == (32, 48, 3)
     comment = b"\xff\xfe\x10\x02" + b"\xff\xda" * 0x800
