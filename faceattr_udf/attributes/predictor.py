@@ -74,13 +74,8 @@ class GraphPredictor:
         if len(crops) == 0:
             shapes = zip(self._outputs, self._graph.output_shapes, strict=True)
             return {name: np.zeros((0, *shape), dtype=np.float32) for name, shape in shapes}
-        outputs = dict(zip(self._outputs, self._graph(crops), strict=True))
-        if self.record.mirrored:
-            mirrored = self._graph(np.stack([cv2.flip(crop, 1) for crop in crops]))  # NumPy takes ten times as long
-            for name, other in zip(self._outputs, mirrored, strict=True):
-                if name != EMBEDDING:  # the mean of two would be no unit vector
-                    outputs[name] = 0.5 * (outputs[name] + other)
-        return outputs
+        views = with_mirror_images(crops) if self.record.mirrored else crops
+        return dict(zip(self._outputs, self._graph(views), strict=True))
 
 
 class SvmPredictor:
@@ -149,6 +144,11 @@ MODELS: Final[dict[str, tuple[str, type[GraphPredictor] | type[SvmPredictor]]]] 
     "embedding_svm": ("attributes_embedding_svm", SvmPredictor),
 }
 """`attributes.model` -> file stem of its weights, and what runs them."""
+
+
+def with_mirror_images(crops: UInt8Array) -> UInt8Array:
+    """Each of n > 0 faces (n, size, size, 3) and its mirror image after it: (2n, size, size, 3)."""
+    return np.stack([view for crop in crops for view in (crop, cv2.flip(crop, 1))])  # NumPy flips ten times as slowly
 
 
 def model_record(config: AttributesConfig) -> WeightsRecord:

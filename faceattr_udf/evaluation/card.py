@@ -80,8 +80,10 @@ def _training(record: WeightsRecord) -> str:
 def _stage(stage: Mapping[str, Any]) -> str:
     settings = stage["settings"]
     origin = settings.get("initial") or "random weights"
+    tower = " of the tower for emotion" if settings.get("tower") == "emotion" else ""
     parts = [
-        f"{settings['epochs']:g} {'pass' if settings['epochs'] == 1 else 'passes'} from {origin.rpartition('/')[2]}",
+        f"{settings['epochs']:g} {'pass' if settings['epochs'] == 1 else 'passes'}{tower} "
+        f"from {origin.rpartition('/')[2]}",
         f"learning rate {settings['learning_rate']:g}",
         f"seed {settings['seed']}",
     ]

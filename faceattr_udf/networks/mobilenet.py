@@ -1,4 +1,6 @@
-"""The default attribute network: MobileNet v1 (Howard et al. 2017) with one linear head per attribute."""
+"""MobileNet v1 (Howard et al. 2017) with one linear head per attribute."""
+
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -6,7 +8,6 @@ from torch import nn
 from faceattr_udf.attributes.labels import BINS
 from faceattr_udf.networks.depthwise import strided_depthwise
 
-INPUT_SIZE = 160
 # ImageNet's mean pixel, RGB, which the network that the weights start from was trained with.
 MEAN_PIXEL = (123.68, 116.779, 103.939)
 
@@ -42,7 +43,7 @@ class MobileNetV1(nn.Module):
         heads: Attribute -> linear layer on the 1024 pooled features.
     """
 
-    def __init__(self, dropout: float = 0.2) -> None:
+    def __init__(self, dropout: float = 0.2, heads: Iterable[str] = tuple(BINS)) -> None:
         super().__init__()
         channels = 32
         units = [_unit(SamePadConv(3, channels, 3, stride=2, bias=False))]
@@ -52,7 +53,7 @@ class MobileNetV1(nn.Module):
             channels = out_channels
         self.features = nn.Sequential(*units)
         self.dropout = nn.Dropout(dropout)
-        self.heads = nn.ModuleDict({attribute: nn.Linear(channels, size) for attribute, size in BINS.items()})
+        self.heads = nn.ModuleDict({attribute: nn.Linear(channels, BINS[attribute]) for attribute in heads})
         self.register_buffer("mean_pixel", torch.tensor(MEAN_PIXEL).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:

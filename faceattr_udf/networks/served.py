@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from faceattr_udf.networks.towers import TwoTowers
+
 
 class Served(nn.Module):
     """Wraps a trained network: fixed order of outputs, softmax."""
@@ -25,8 +27,12 @@ class Served(nn.Module):
         self.temperatures = dict(temperatures or {})
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """RGB (n, size, size, 3), values 0-255 -> probabilities (n, classes) in the order of `outputs`."""
-        outputs = self.network(pixels.permute(0, 3, 1, 2).float())
+        """RGB (n, size, size, 3), values 0-255 -> probabilities (n, classes) in the order of `outputs`.
+
+        Of two towers n / 2: they take each face and its mirror image after it.
+        """
+        pixels = pixels.permute(0, 3, 1, 2)
+        outputs = self.network.decide(pixels) if isinstance(self.network, TwoTowers) else self.network(pixels.float())
         return tuple(outputs[n] if n == "embedding" else self._probabilities(n, outputs[n]) for n in self.outputs)
 
     def _probabilities(self, name: str, logits: torch.Tensor) -> torch.Tensor:

@@ -55,7 +55,7 @@ class TorchGraph:
             self._served = serve(network, self.record).to(self._device)
         except RuntimeError as error:
             raise _failed(device, error) from error
-        first = self(np.zeros((1, side, side, channels), dtype=self._dtype))
+        first = self(np.zeros((2, side, side, channels), dtype=self._dtype))
         self._shapes = [output.shape[1:] for output in first]
 
     @property

@@ -19,6 +19,8 @@ Precision = Literal["float32", "float16", "int8_constants", "int8"]
 or convolutions in 8 bits, whose ranges are measured on faces."""
 
 _SMALLEST_PROBABILITY = 1e-9
+# The heads, which are cheap, and what is done with probabilities: age is an expectation over a hundred small ones.
+_NOT_IN_8_BITS = ["MatMul", "ReduceMean", "Softmax", "Add", "Subtract", "Multiply", "Divide", "Concat", "VariadicSplit"]
 
 
 def write_graph(
@@ -28,7 +30,7 @@ def write_graph(
     stem: Path,
     *,
     precision: Precision,
-    faces: Sequence[npt.NDArray[Any]] | npt.NDArray[np.uint8] | None = None,
+    samples: Sequence[npt.NDArray[Any]] | None = None,
 ) -> None:
     """Converts a served module to `stem.xml` and `stem.bin`.
 
@@ -38,7 +40,8 @@ def write_graph(
         dynamic: Axes of the input that may have any size.
         stem: Path without suffix.
         precision: Of the graph.
-        faces: For "int8" alone: a few hundred inputs (h, w, channels), on which the ranges of activations are measured.
+        samples: For "int8" alone: a few hundred inputs (n, h, w, channels), on which the ranges of activations are
+            measured.
     """
     ov = load_openvino()
     shape = [-1 if axis in dynamic else size for axis, size in enumerate(example.shape)]
@@ -49,7 +52,7 @@ def write_graph(
 
         converted = nncf.compress_weights(converted, mode=nncf.CompressWeightsMode.INT8_SYM)
     if precision == "int8":
-        converted = _quantize(converted, faces)
+        converted = _quantize(converted, samples)
     _save(converted, stem, half=precision != "float32")
 
 
@@ -71,22 +74,21 @@ def _pool_without_indices(model: Any) -> None:  # noqa: ANN401 - OpenVINO has no
             operation.output(0).replace(pooled.output(0))
 
 
-def _quantize(model: Any, faces: Sequence[npt.NDArray[Any]] | npt.NDArray[np.uint8] | None) -> Any:  # noqa: ANN401 - OpenVINO has no types
+def _quantize(model: Any, samples: Sequence[npt.NDArray[Any]] | None) -> Any:  # noqa: ANN401 - OpenVINO has no types
     import nncf  # noqa: PLC0415 - as above
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix  # noqa: PLC0415
 
     nncf.set_log_level(logging.WARNING)
-    if faces is None or len(faces) == 0:
-        msg = "an int8 graph needs faces to measure its ranges on"
+    if not samples:
+        msg = "an int8 graph needs samples to measure its ranges on"
         raise ValueError(msg)
     return nncf.quantize(
         model,
-        nncf.Dataset([face[None] for face in faces]),
-        subset_size=len(faces),
+        nncf.Dataset(list(samples)),
+        subset_size=len(samples),
         # The slow correction: with the fast one ethnicity loses three points, with this one nothing.
         fast_bias_correction=False,
-        # The heads are cheap, and age is an expectation over a hundred small probabilities.
-        ignored_scope=nncf.IgnoredScope(types=["MatMul", "ReduceMean"], validate=False),
+        ignored_scope=nncf.IgnoredScope(types=_NOT_IN_8_BITS, validate=False),
         # Without it sums overflow on processors that lack VNNI, and results would depend on the machine.
         advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
     )

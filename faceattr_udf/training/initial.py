@@ -72,7 +72,8 @@ def load_earlier(network: nn.Module, weights: Path, only: tuple[str, ...] = ("",
     except (OSError, SafetensorError, RuntimeError, pickle.UnpicklingError) as error:
         msg = f"{weights} is not a readable weights file; point train.initial at the safetensors of an earlier run"
         raise WeightsError(msg) from error
-    tensors |= {f"backbone.{name}": value for name, value in tensors.items()}
+    # A network's names within the one that it is a part of.
+    tensors |= {f"{part}.{name}": value for part in ("backbone", "general") for name, value in tensors.items()}
     wanted = {name: value for name, value in network.state_dict().items() if name.startswith(only)}
     fitting = {
         name: tensors[name] for name, own in wanted.items() if name in tensors and own.shape == tensors[name].shape

@@ -22,7 +22,7 @@ from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
 from faceattr_udf.evaluation.metrics import measure
 from faceattr_udf.training.augment import augment
 from faceattr_udf.training.averaging import average
-from faceattr_udf.training.objectives import Batch, Objective
+from faceattr_udf.training.objectives import Batch, Objective, loss_of_mixed
 from faceattr_udf.training.sampling import batches, face_weights, with_people
 from faceattr_udf.training.settings import TrainingSettings
 from faceattr_udf.training.teachers import SoftLabels
@@ -177,13 +177,17 @@ def _prefetched(  # noqa: PLR0917 - one caller
         random = np.random.default_rng((settings.seed, step))  # of the step, so that a resumed run draws the same
         side = _resolution(step, steps, size, settings)
         views = augment(np.asarray(faces.crops[index]), side, random, settings.augmentation)
-        return Batch(
+        batch = Batch(
             views=_pixels(views),
             age_range=torch.from_numpy(faces.age_range[index]),
             labels={attribute: torch.from_numpy(values[index]) for attribute, values in faces.labels.items()},
             identity=torch.from_numpy(people[index]),
             soft={name: torch.from_numpy(values[index].astype(np.float32)) for name, values in soft.items()},
         )
+        if not settings.mixup:
+            return batch
+        share = random.beta(settings.mixup, settings.mixup)
+        return batch.mixed(share, torch.from_numpy(random.permutation(len(index))))
 
     with ThreadPoolExecutor(1) as pool:
         pending = None
@@ -214,7 +218,7 @@ def _train_step(  # noqa: PLR0917 - one caller
         group["lr"] = rate
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
         outputs = forward(batch.views)
-    total, figures = objective(outputs, batch)
+    total, figures = loss_of_mixed(objective, outputs, batch)
     state.optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]  # torch's stub is untyped
     torch.nn.utils.clip_grad_norm_(state.network.parameters(), 5.0)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -23,6 +23,8 @@ class Batch:
         labels: Attribute -> int64 (n,).
         identity: int64 (n,).
         soft: Attribute -> float32 (n, classes), what teachers say; empty without teachers.
+        share: Of these labels; the rest belongs to those of `other`.
+        other: The faces that are mixed into the views, in their order; None: none.
     """
 
     views: torch.Tensor
@@ -30,6 +32,24 @@ class Batch:
     labels: Mapping[str, torch.Tensor]
     identity: torch.Tensor
     soft: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    share: float = 1.0
+    other: "Batch | None" = None
+
+    def mixed(self, share: float, order: torch.Tensor) -> "Batch":
+        """The batch with every view mixed with that of another face of it.
+
+        Args:
+            share: Of a face itself, between 0 and 1.
+            order: (n,), the place of the face that is mixed into each.
+        """
+        other = Batch(
+            views=self.views[order],
+            age_range=self.age_range[order],
+            labels={name: values[order] for name, values in self.labels.items()},
+            identity=self.identity[order],
+            soft={name: values[order] for name, values in self.soft.items()},
+        )
+        return replace(self, views=torch.lerp(other.views, self.views, share), share=share, other=other)
 
     def labelled_tasks(self) -> set[str]:
         """The attributes that at least one face has a label for."""
@@ -39,6 +59,15 @@ class Batch:
 
 Objective = Callable[[Outputs, Batch], tuple[torch.Tensor, dict[str, float]]]
 """Outputs of the network and the batch -> the loss, a scalar, and figures for the log."""
+
+
+def loss_of_mixed(objective: Objective, outputs: Outputs, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+    """The loss of a batch that may be mixed: the share of each view's own labels, and the rest of the other's."""
+    total, figures = objective(outputs, batch)
+    if batch.other is None:
+        return total, figures
+    other, _ = objective(outputs, batch.other)
+    return batch.share * total + (1.0 - batch.share) * other, figures
 
 
 class WeightedSum:

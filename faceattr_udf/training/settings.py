@@ -68,6 +68,7 @@ class TrainingSettings(_Section):
     Attributes:
         name: File stem of the weights it makes.
         model: What is trained, as `attributes.model` calls it.
+        tower: Of `default`, which has two: the one that is trained.
         initial: Weights to start from: FaceRes-deep's TensorFlow.js manifest (`default` only), or a safetensors file of
             an earlier run; None starts from random weights.
         margin: How much larger than the detector's box faces are cut.
@@ -76,6 +77,8 @@ class TrainingSettings(_Section):
         resolution: Pairs of (share of the steps after which, side in pixels): small faces first train faster. The last
             is the network's own; empty means that throughout.
         augmentation: Strength of the augmentation; 1 is strong, 0 only mirrors.
+        mixup: Parameter of the beta distribution of the shares in which two views and their losses are mixed (Zhang et
+            al. 2018, "mixup: Beyond Empirical Risk Minimization"); 0 mixes nothing.
         sources: Source -> how often its faces are seen, relative to other sources; 1 where it is not named.
         balance: How much more often rare kinds of faces are seen; see `sampling.face_weights`.
         optimizer: "adamw", or "sgd" with a momentum of 0.9.
@@ -102,12 +105,14 @@ class TrainingSettings(_Section):
 
     name: str = "attributes_default"
     model: Literal["default", "separate_grey", "multitask_facenet", "embedding_svm"] = "default"
+    tower: Literal["general", "emotion"] = "general"
     initial: str | None = None
     margin: float = Field(default=0.2, ge=0.0)
     batch_size: int = Field(default=128, ge=2)
     epochs: float = Field(default=4.0, gt=0.0)
     resolution: list[tuple[float, int]] = Field(default_factory=list)
     augmentation: float = Field(default=1.0, ge=0.0, le=1.0)
+    mixup: float = Field(default=0.0, ge=0.0)
     sources: dict[str, float] = Field(default_factory=dict)
     balance: float = Field(default=0.0, ge=0.0, le=1.0)
     optimizer: Literal["adamw", "sgd"] = "adamw"

@@ -11,7 +11,7 @@ from torch import nn
 from faceattr_udf.attributes.labels import ATTRIBUTES
 from faceattr_udf.errors import ConfigError
 from faceattr_udf.evaluation.faces import LabelledFaces
-from faceattr_udf.networks import facenet, grey, mobilenet
+from faceattr_udf.networks import facenet, grey, towers
 from faceattr_udf.training.augment import center_window
 from faceattr_udf.training.files import Precision
 from faceattr_udf.training.initial import load_earlier, load_faceres
@@ -33,7 +33,7 @@ class System:
         grayscale: Whether photographs are turned grey before anything looks at them.
         normalisation: What the network itself does to the pixels, for the record.
         precision: Of the graph.
-        mirrored: Whether what is served is the mean over a face and its mirror image.
+        mirrored: Whether it is served a face and its mirror image, and gives the mean over both.
         ships: Suffixes of the files that belong to the weights; the version comes from the first.
     """
 
@@ -50,9 +50,9 @@ class System:
 
 SYSTEMS = {
     "default": System(
-        mobilenet.MobileNetV1,
+        towers.TwoTowers,
         WeightedSum,
-        mobilenet.INPUT_SIZE,
+        towers.INPUT_SIZE,
         ATTRIBUTES,
         grayscale=False,
         normalisation="minus ImageNet's mean pixel, inside the graph",
@@ -113,12 +113,14 @@ def start(settings: TrainingSettings, faces: LabelledFaces) -> nn.Module:
             msg = f"train.facenet.frozen = {frozen} is wrong: {error}"
             raise ConfigError(msg) from error
         load_earlier(network, Path(settings.initial), only=tuple(f"backbone.{layer}." for layer in frozen))
-    elif isinstance(network, mobilenet.MobileNetV1) and settings.initial and settings.initial.endswith(".json"):
+    elif isinstance(network, towers.TwoTowers) and settings.initial and settings.initial.endswith(".json"):
         chosen = np.sort(np.random.default_rng(settings.seed).permutation(len(faces))[:_STATISTICS_FACES])
-        window = center_window(np.asarray(faces.crops[chosen]), mobilenet.INPUT_SIZE)
-        load_faceres(network, Path(settings.initial), window)
+        window = center_window(np.asarray(faces.crops[chosen]), towers.INPUT_SIZE)
+        load_faceres(network.general, Path(settings.initial), window)
     elif settings.initial:
         load_earlier(network, Path(settings.initial))
+    if isinstance(network, towers.TwoTowers):
+        network.learn(settings.tower)
     return network
 
 

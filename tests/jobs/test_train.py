@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load_file
 from shared_data import SHARED, needs_shared, photographs
 
 from faceattr_udf.analyzer import FaceAnalyzer
@@ -22,6 +23,7 @@ FACES = 128
 # What makes each system learn in a minute: fewer faces, and no search or backbone of an hour before.
 ARGUMENTS = {
     "default": ["train.batch_size=16", "train.epochs=4", "train.resolution=[[0.0, 64], [0.5, 112]]"],
+    "default_emotion": ["train.batch_size=16", "train.epochs=4"],
     "separate_grey": ["train.batch_size=16", "train.epochs=6"],
     "multitask_facenet_backbone": ["train.batch_size=16", "train.epochs=1.5", "train.facenet.people=2"],
     "multitask_facenet": [
@@ -33,7 +35,7 @@ ARGUMENTS = {
     ],
     "embedding_svm": ["train.svm.faces=128", "train.svm.c=[1.0, 10.0]", "train.svm.gamma=[1.0]"],
 }
-NETWORKS = [name for name in ARGUMENTS if name != "embedding_svm"]
+NETWORKS = [name for name in ARGUMENTS if name not in {"embedding_svm", "default_emotion"}]
 
 
 def _train(name: str, data: Path, folder: Path, *overrides: str) -> int:
@@ -137,6 +139,23 @@ def test_a_finished_run_resumes_at_its_end(trained: Path, data: Path) -> None:
     assert _train("default", data, trained) == 0
     assert load_record("attributes_default", trained).version == before.version
     assert {"resumed_at_step": 32} in _log(trained, "attributes_default")
+
+
+@needs_shared
+def test_the_emotion_tower_learns_beside_a_general_one_that_stays(
+    trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_LOG_STEPS", 1)
+    general = trained / "attributes_default.safetensors"
+    assert _train("default_emotion", data, tmp_path, f"train.initial={general}") == 0
+    before, after = load_file(general), load_file(tmp_path / "attributes_default.safetensors")
+    moved = {name.partition(".")[0] for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == {"emotion", "emotion_share"}
+    losses = [line["loss"] for line in _log(tmp_path, "attributes_default") if "loss" in line]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    one, other = (GraphPredictor("attributes_default", folder) for folder in (trained, tmp_path))
+    crops = np.random.default_rng(0).integers(0, 256, (2, 160, 160, 3), dtype=np.uint8)
+    assert np.abs(one.predict(crops)["emotion"] - other.predict(crops)["emotion"]).max() > 0.01
 
 
 @needs_shared

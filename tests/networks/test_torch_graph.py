@@ -14,7 +14,7 @@ from shared_data import SHARED, needs_shared, photographs
 
 from faceattr_udf.analyzer import FaceAnalyzer
 from faceattr_udf.attributes.labels import CLASSES
-from faceattr_udf.attributes.predictor import MODELS
+from faceattr_udf.attributes.predictor import MODELS, with_mirror_images
 from faceattr_udf.config import Config, DetectorConfig
 from faceattr_udf.detection.mtcnn import STAGES, Detector
 from faceattr_udf.detection.screen import NAME as SCREEN
@@ -55,7 +55,8 @@ def faces() -> dict[str, np.ndarray]:
     for model, count in {"default": 300, "separate_grey": 100}.items():
         record = load_record(MODELS[model][0])
         rows = table.take(list(range(0, len(table), len(table) // count))[:count])
-        crops[model] = load_faces(rows, record.input_size, record.margin, grayscale=record.grayscale).crops
+        cut = load_faces(rows, record.input_size, record.margin, grayscale=record.grayscale).crops
+        crops[model] = with_mirror_images(cut) if record.mirrored else cut
     return crops
 
 
@@ -210,7 +211,7 @@ def test_temperatures_are_those_of_the_record(tmp_path: Path) -> None:
     record = load_record("attributes_default")
     for suffix in ("json", "safetensors"):
         shutil.copy(PACKAGE_WEIGHTS / f"attributes_default.{suffix}", tmp_path)
-    crops = np.random.default_rng(0).integers(0, 256, (3, record.input_size, record.input_size, 3), dtype=np.uint8)
+    crops = np.random.default_rng(0).integers(0, 256, (6, record.input_size, record.input_size, 3), dtype=np.uint8)
     calibrated = TorchGraph("attributes_default", tmp_path, TORCH_ON_CPU)(crops)
     plain = record.model_copy(update={"temperatures": {}})
     (tmp_path / "attributes_default.json").write_text(plain.model_dump_json())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from faceattr_udf.attributes.labels import BINS, CLASSES
 from faceattr_udf.evaluation.faces import UNLABELLED
 from faceattr_udf.training.losses import soft_loss
-from faceattr_udf.training.objectives import Batch, DynamicWeights, WeightedSum, task_shares
+from faceattr_udf.training.objectives import Batch, DynamicWeights, WeightedSum, loss_of_mixed, task_shares
 from faceattr_udf.training.settings import TrainingSettings
 
 TASKS = ("age", *CLASSES)
@@ -50,6 +50,32 @@ def test_shares_are_averaged_over_the_batch() -> None:
 
 def test_nothing_labelled_shares_nothing() -> None:
     assert task_shares(torch.randn(3, 4), [False] * 4).tolist() == [0.0] * 4
+
+
+def test_a_mixed_batch_has_the_views_and_the_labels_of_both() -> None:
+    batch = replace(
+        _batch(2), views=torch.arange(2.0).view(2, 1, 1, 1).expand(2, 3, 8, 8), identity=torch.tensor([4, 5])
+    )
+    mixed = batch.mixed(0.75, torch.tensor([1, 0]))
+    assert mixed.views[:, 0, 0, 0].tolist() == [0.25, 0.75]
+    assert mixed.identity.tolist() == [4, 5]
+    assert mixed.share == 0.75
+    assert mixed.other is not None
+    assert mixed.other.identity.tolist() == [5, 4]
+    assert batch.other is None
+
+
+def test_the_loss_of_a_mixed_batch_is_as_much_of_both() -> None:
+    outputs, objective = _outputs(2), WeightedSum(TrainingSettings())
+    batch = replace(_batch(2), labels={n: torch.tensor([0, 1]) for n in CLASSES})
+    mixed = batch.mixed(0.75, torch.tensor([1, 0]))
+    assert mixed.other is not None
+    own, _ = objective(outputs, batch)
+    other, _ = objective(outputs, mixed.other)
+    assert abs(float(own.detach() - other.detach())) > 0.1
+    total, _ = loss_of_mixed(objective, outputs, mixed)
+    torch.testing.assert_close(total, 0.75 * own + 0.25 * other)
+    torch.testing.assert_close(loss_of_mixed(objective, outputs, batch)[0], own)
 
 
 @pytest.mark.parametrize("missing", [("emotion",), ("age", "gender"), TASKS])

@@ -1,0 +1,75 @@
+"""The default model's two towers: what is served of each, and which one learns."""
+
+import numpy as np
+import pytest
+import torch
+
+from faceattr_udf.networks.towers import EMOTION_SHARE, EMOTION_SIZE, INPUT_SIZE, TwoTowers
+
+TASKS = ["age", "gender", "ethnicity", "emotion"]
+
+
+@pytest.fixture(scope="module")
+def pixels() -> torch.Tensor:
+    drawn = np.random.default_rng(0).integers(0, 256, (3, 3, INPUT_SIZE, INPUT_SIZE))
+    return torch.from_numpy(drawn).float()
+
+
+@pytest.fixture
+def towers() -> TwoTowers:
+    torch.manual_seed(0)
+    return TwoTowers().eval()
+
+
+def _mean(towers: TwoTowers, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+    one, other = towers.general(pixels), towers.general(pixels.flip(3))
+    return {name: (torch.softmax(one[name], 1) + torch.softmax(other[name], 1)) / 2 for name in one}
+
+
+@torch.no_grad()
+def test_an_untrained_emotion_tower_has_no_say(towers: TwoTowers, pixels: torch.Tensor) -> None:
+    served = towers(pixels)
+    assert list(served) == TASKS
+    for name, expected in _mean(towers, pixels).items():
+        torch.testing.assert_close(torch.softmax(served[name], 1), expected)
+        torch.testing.assert_close(served[name].exp(), expected)
+
+
+@torch.no_grad()
+def test_emotion_alone_is_what_both_say(towers: TwoTowers, pixels: torch.Tensor) -> None:
+    towers.emotion_share.fill_(EMOTION_SHARE)
+    served, expected = towers(pixels), _mean(towers, pixels)
+    small = torch.nn.functional.interpolate(pixels, size=(EMOTION_SIZE, EMOTION_SIZE), mode="bilinear")
+    second = torch.softmax(towers.emotion(small)["emotion"], 1)
+    expected["emotion"] = (1 - EMOTION_SHARE) * expected["emotion"] + EMOTION_SHARE * second
+    for name in TASKS:
+        torch.testing.assert_close(served[name].exp(), expected[name])
+
+
+@torch.no_grad()
+def test_no_faces_give_no_logits(towers: TwoTowers, pixels: torch.Tensor) -> None:
+    assert {name: tuple(values.shape) for name, values in towers(pixels[:0]).items()} == {
+        "age": (0, 101), "gender": (0, 2), "ethnicity": (0, 5), "emotion": (0, 7),
+    }  # fmt: skip
+
+
+def test_only_the_tower_that_learns_has_gradients(towers: TwoTowers, pixels: torch.Tensor) -> None:
+    for tower, tasks in (("general", TASKS), ("emotion", ["emotion"])):
+        towers.zero_grad(set_to_none=True)
+        towers.learn(tower)  # type: ignore[arg-type]  # a literal, of a loop
+        outputs = towers.train()(pixels[:, :, :64, :64])
+        assert list(outputs) == tasks
+        torch.stack([values.sum() for values in outputs.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        moved = {name.partition(".")[0] for name, values in towers.named_parameters() if values.grad is not None}
+        assert moved == {tower}
+
+
+def test_the_emotion_tower_starts_from_the_general_one_once(towers: TwoTowers) -> None:
+    towers.learn("emotion")
+    assert float(towers.emotion_share) == pytest.approx(EMOTION_SHARE)
+    for name, values in towers.emotion.state_dict().items():
+        torch.testing.assert_close(values, towers.general.state_dict()[name])
+    with torch.no_grad():
+        towers.emotion.heads["emotion"].bias.fill_(7.0)
+    towers.learn("emotion")
+    assert towers.emotion.heads["emotion"].bias.tolist() == [7.0] * 7
