@@ -3,9 +3,9 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from faceattr_udf.attributes.labels import ATTRIBUTES
 from faceattr_udf.config import apply_override, explain
@@ -145,6 +145,13 @@ class TrainingSettings(_Section):
             msg = f"{', '.join(strange)} is no attribute; they are {', '.join(ATTRIBUTES)}"
             raise ValueError(msg)
         return value
+
+    @model_validator(mode="after")
+    def _towers(self) -> Self:
+        if self.tower == "emotion" and self.model != "default":
+            msg = f"train.tower = 'emotion' is a part of model default, and {self.model} has none; remove it"
+            raise ValueError(msg)
+        return self
 
     @field_validator("resolution", mode="before")
     @classmethod

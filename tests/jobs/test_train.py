@@ -23,7 +23,8 @@ FACES = 128
 # What makes each system learn in a minute: fewer faces, and no search or backbone of an hour before.
 ARGUMENTS = {
     "default": ["train.batch_size=16", "train.epochs=4", "train.resolution=[[0.0, 64], [0.5, 112]]"],
-    "default_emotion": ["train.batch_size=16", "train.epochs=4"],
+    # Mixed views make the loss of a step jump.
+    "default_emotion": ["train.batch_size=16", "train.epochs=10", "train.mixup=0.05"],
     "separate_grey": ["train.batch_size=16", "train.epochs=6"],
     "multitask_facenet_backbone": ["train.batch_size=16", "train.epochs=1.5", "train.facenet.people=2"],
     "multitask_facenet": [
@@ -152,7 +153,7 @@ def test_the_emotion_tower_learns_beside_a_general_one_that_stays(
     moved = {name.partition(".")[0] for name in before if not np.array_equal(before[name], after[name])}
     assert moved == {"emotion", "emotion_share"}
     losses = [line["loss"] for line in _log(tmp_path, "attributes_default") if "loss" in line]
-    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    assert np.mean(losses[-16:]) < np.mean(losses[:16])
     one, other = (GraphPredictor("attributes_default", folder) for folder in (trained, tmp_path))
     crops = np.random.default_rng(0).integers(0, 256, (2, 160, 160, 3), dtype=np.uint8)
     assert np.abs(one.predict(crops)["emotion"] - other.predict(crops)["emotion"]).max() > 0.01
@@ -198,6 +199,10 @@ def test_one_table_compares_the_systems(
         (["--set", "train.task_weights={ mood = 1.0 }"], "mood is no attribute"),
         (["--set", "train.facenet.freeze=[]"], "unknown key facenet.freeze"),
         (["--set", "data.seed=1"], "unknown section data"),
+        (
+            ["--set", "train.tower=emotion", "--set", "train.model=separate_grey"],
+            "tower = 'emotion' is a part of model",
+        ),
         ([], "faces-train.parquet not found"),
     ],
 )
