@@ -1,6 +1,7 @@
 """Training of the screen: its pictures, its targets and a few steps."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +14,16 @@ from faceattr_udf.benchmarks.peers import agreement_of_all
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection import proposals
 from faceattr_udf.detection.mtcnn import Detector
-from faceattr_udf.detection.screen import BLOCK, block_grid, block_of, tiles_of
+from faceattr_udf.detection.screen import BLOCK, NAME, block_grid, block_of, tiles_of
 from faceattr_udf.evaluation.faces import read_table
+from faceattr_udf.networks.loading import build
 from faceattr_udf.networks.screen import ScreenNet
+from faceattr_udf.runtime import Graph
+from faceattr_udf.training.screen.__main__ import export
 from faceattr_udf.training.screen.canvases import Canvases
 from faceattr_udf.training.screen.fit import fit, lowest, passing
 from faceattr_udf.training.screen.targets import Targets, Teacher
+from faceattr_udf.weights import load_file, load_record
 
 
 def _noise(height: int, width: int) -> np.ndarray:
@@ -117,3 +122,20 @@ def test_a_threshold_for_all_faces_is_the_weakest_of_their_best_blocks() -> None
 def test_faces_in_a_level_that_is_not_screened_need_no_block() -> None:
     picture = Targets([_noise(330, 330), _noise(60, 60)], [np.array([[0, 1, 1], [1, 5, 5]])])
     assert lowest(ScreenNet().eval(), [picture], [1.0]) == [np.inf]
+
+
+@needs_shared
+def test_what_is_exported_says_what_the_network_says(teacher: Teacher, tmp_path: Path) -> None:
+    canvases = Canvases(read_table(SHARED / "faces-val.parquet"), [_noise(300, 400)], seed=0)
+    watched = [teacher.targets(canvases.draw()) for _ in range(6)]
+    network = build(load_record(NAME), load_file(load_record(NAME), "safetensors"))
+    assert isinstance(network, ScreenNet)
+    assert export(network, watched, 0.99, tmp_path, {"settings": {}}).training["settings"] == {}
+    half = watched[0].halves[0].astype(np.float32)
+    pixels = np.concatenate([half, half[..., :1]], axis=2)[None]
+    with torch.inference_mode():
+        expected = build(load_record(NAME, tmp_path), (tmp_path / f"{NAME}.safetensors").read_bytes())(
+            torch.from_numpy(pixels)
+        )
+    (logits,) = Graph(NAME, tmp_path)(pixels)
+    assert np.corrcoef(logits.ravel(), expected.numpy().ravel())[0, 1] > 0.99
