@@ -74,8 +74,7 @@ class GraphPredictor:
         if len(crops) == 0:
             shapes = zip(self._outputs, self._graph.output_shapes, strict=True)
             return {name: np.zeros((0, *shape), dtype=np.float32) for name, shape in shapes}
-        views = with_mirror_images(crops) if self.record.mirrored else crops
-        return dict(zip(self._outputs, self._graph(views), strict=True))
+        return dict(zip(self._outputs, self._graph(views(self.record, crops)), strict=True))
 
 
 class SvmPredictor:
@@ -146,8 +145,13 @@ MODELS: Final[dict[str, tuple[str, type[GraphPredictor] | type[SvmPredictor]]]] 
 """`attributes.model` -> file stem of its weights, and what runs them."""
 
 
-def with_mirror_images(crops: UInt8Array) -> UInt8Array:
-    """Each of n > 0 faces (n, size, size, 3) and its mirror image after it: (2n, size, size, 3)."""
+def views(record: WeightsRecord, crops: UInt8Array) -> UInt8Array:
+    """What the graph of a record is shown of n > 0 faces (n, size, size, 3).
+
+    The faces themselves, or, where it is mirrored, each and its mirror image after it: (2n, size, size, 3).
+    """
+    if not record.mirrored:
+        return crops
     return np.stack([view for crop in crops for view in (crop, cv2.flip(crop, 1))])  # NumPy flips ten times as slowly
 
 

@@ -20,7 +20,7 @@ or convolutions in 8 bits, whose ranges are measured on faces."""
 
 _SMALLEST_PROBABILITY = 1e-9
 # The heads, which are cheap, and what is done with probabilities: age is an expectation over a hundred small ones.
-_NOT_IN_8_BITS = ["MatMul", "ReduceMean", "Softmax", "Add", "Subtract", "Multiply", "Divide", "Concat", "VariadicSplit"]
+_NOT_IN_8_BITS = ["MatMul", "ReduceMean", "Softmax", "Add", "Subtract", "Multiply"]
 
 
 def write_graph(

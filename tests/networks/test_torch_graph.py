@@ -14,7 +14,7 @@ from shared_data import SHARED, needs_shared, photographs
 
 from faceattr_udf.analyzer import FaceAnalyzer
 from faceattr_udf.attributes.labels import CLASSES
-from faceattr_udf.attributes.predictor import MODELS, with_mirror_images
+from faceattr_udf.attributes.predictor import MODELS, views
 from faceattr_udf.config import Config, DetectorConfig
 from faceattr_udf.detection.mtcnn import STAGES, Detector
 from faceattr_udf.detection.screen import NAME as SCREEN
@@ -56,7 +56,7 @@ def faces() -> dict[str, np.ndarray]:
         record = load_record(MODELS[model][0])
         rows = table.take(list(range(0, len(table), len(table) // count))[:count])
         cut = load_faces(rows, record.input_size, record.margin, grayscale=record.grayscale).crops
-        crops[model] = with_mirror_images(cut) if record.mirrored else cut
+        crops[model] = views(record, cut)
     return crops
 
 
