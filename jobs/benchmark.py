@@ -3,7 +3,8 @@
     python -m jobs.benchmark --photos demo/photos --json benchmark.json
 
 Sections: detection, analysis and network run on one core; engines is the whole job beside bare loops over a table that
-repeats the photographs, and growth is nights over tables of many small pictures (both take many minutes).
+repeats the photographs, and growth is nights over tables of many small pictures (both take many minutes); gpu, which
+has to be asked for, is a GPU against a core of its machine.
 
 Absolute times differ from machine to machine and from minute to minute, so what counts are the ratios, whose pairs ran
 back to back. The limit is what the cascade's multiply-adds take at the rate of the machine's own product of matrices in
@@ -26,6 +27,7 @@ from faceattr_udf.images.decode import decode_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SECTIONS = ("detection", "analysis", "network", "engines", "growth")
+OTHERS = ("gpu",)
 
 _ENGINES = {"sail": ("engine.name=sail",), "spark": ("engine.name=spark", "engine.master=local[2]")}
 
@@ -37,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pattern", default="*", help="only files of the folder with such names, e.g. 'group-*.jpg'")
     parser.add_argument("--json", type=Path, metavar="OUT.json")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--sections", nargs="+", choices=(*SECTIONS, *OTHERS), default=SECTIONS)
     parser.add_argument("--engines", nargs="+", choices=tuple(_ENGINES), default=tuple(_ENGINES))
     parser.add_argument(
         "--deepface",
@@ -113,6 +115,10 @@ def _measure(arguments: argparse.Namespace, contents: Sequence[bytes], config: C
         if "network" in sections:
             figures["network"] = core.network(config, rounds, gemm)
             figures["loading"] = core.loading(config)
+        if "gpu" in sections:
+            from faceattr_udf.benchmarks.gpu import gpu  # noqa: PLC0415 - as above
+
+            figures["gpu"] = gpu(contents, config, rounds)
     return figures
 
 

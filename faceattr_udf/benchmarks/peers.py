@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,14 @@ import pandas as pd
 import torch
 from facenet_pytorch import MTCNN
 from PIL import Image
-from pyspark.sql import SparkSession
-from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from torch.utils.flop_counter import FlopCounterMode
 
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection.boxes import overlaps
 from faceattr_udf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
@@ -97,7 +98,7 @@ def _answer(process: "subprocess.Popen[str]") -> str:
     return line.strip()
 
 
-def naive_detection(spark: SparkSession, table: Path) -> int:
+def naive_detection(spark: "SparkSession", table: Path) -> int:
     """Finds the faces of a Parquet table as a first version of a job would: mapInPandas, image by image, nothing else.
 
     Args:
@@ -107,6 +108,7 @@ def naive_detection(spark: SparkSession, table: Path) -> int:
     Returns:
         Faces found.
     """
+    from pyspark.sql import functions as F  # noqa: N812, PLC0415  # Spark's own convention; the others run without it
 
     def detect(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         torch.set_num_threads(1)

@@ -104,6 +104,24 @@ def _growth(growth: Figures) -> Iterator[str]:
             )
 
 
+def _gpu(gpu: Figures) -> Iterator[str]:
+    for name, what in (("detection", "detection"), ("analysis", "decoding, detection and four attributes")):
+        times = gpu[f"{name}_milliseconds_per_photograph"]
+        yield (
+            f"| {what} on {gpu['name']}, per photograph | {_ms(times['gpu'])} | one core beside it: "
+            f"{_ms(times['cpu'])} | {_ratio(gpu[f'{name}_times_as_fast_as_a_core'])} |"
+        )
+    for count, network in gpu["faces_together"].items():
+        times = network["milliseconds_per_face"]
+        yield (
+            f"| attribute network on it, per face, {count} together | {_ms(times['gpu'])} | one core: "
+            f"{_ms(times['cpu'])} | {_ratio(network['times_as_fast_as_a_core'])} |"
+        )
+    same = gpu["same"]
+    yield f"| the same faces on both (IoU 0.9) | {same['pairs']} of {same['faces']} | | |"
+    yield f"| of these with the same gender, ethnicity and emotion | {same['equal']} of {same['compared']} | | |"
+
+
 _SECTIONS = {
     "detection": _detection,
     "analysis": _analysis,
@@ -111,6 +129,7 @@ _SECTIONS = {
     "loading": _loading,
     "engines": _engines,
     "growth": _growth,
+    "gpu": _gpu,
 }
 
 

@@ -65,9 +65,9 @@ def _training(record: WeightsRecord) -> str:
         f"- {training['faces']:,} faces, by `{training['command']}`, in the stages below. Settings and figures of the "
         f"log are in `faceattr_udf/weights/{record.name}.json`, the reasons in [conf/train/](conf/train/).",
     ]
-    stages = [training]
-    while "initial" in stages[0]:
-        stages.insert(0, stages[0]["initial"])
+    stages = _stages(training)
+    if "emotion" in training:
+        stages += [stage for stage in _stages(training["emotion"]) if stage["settings"]["tower"] == "emotion"]
     lines += [f"  {number}. {_stage(stage)}" for number, stage in enumerate(stages, start=1)]
     temperatures = ", ".join(f"{name} {value:.2f}" for name, value in record.temperatures.items())
     lines += [
@@ -75,6 +75,14 @@ def _training(record: WeightsRecord) -> str:
         f"- Terms of the weights: {record.licence}.",
     ]
     return "\n".join(lines)
+
+
+def _stages(training: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The runs behind weights, the first one first."""
+    stages = [training]
+    while "initial" in stages[0]:
+        stages.insert(0, stages[0]["initial"])
+    return stages
 
 
 def _stage(stage: Mapping[str, Any]) -> str:
@@ -88,7 +96,8 @@ def _stage(stage: Mapping[str, Any]) -> str:
         f"seed {settings['seed']}",
     ]
     if settings.get("teachers"):
-        parts.append(f"{100 * settings['teaching']:.0f} % of each loss from what the weights before said of each face")
+        seen = "view" if settings.get("teachers_see") == "views" else "face"
+        parts.append(f"{100 * settings['teaching']:.0f} % of each loss from what earlier weights said of each {seen}")
     return ", ".join(parts) + "."
 
 

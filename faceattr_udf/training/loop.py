@@ -4,10 +4,8 @@ import copy
 import math
 import pickle
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +16,17 @@ from torch import nn
 
 from faceattr_udf.attributes.labels import ATTRIBUTES
 from faceattr_udf.errors import WeightsError
-from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
+from faceattr_udf.evaluation.faces import LabelledFaces
 from faceattr_udf.evaluation.metrics import measure
-from faceattr_udf.training.augment import augment
 from faceattr_udf.training.averaging import average
-from faceattr_udf.training.objectives import Batch, Objective, loss_of_mixed
-from faceattr_udf.training.sampling import batches, face_weights, with_people
+from faceattr_udf.training.drawing import drawn_ahead, pixels
+from faceattr_udf.training.objectives import Batch, Objective, Outputs, loss_of_mixed
 from faceattr_udf.training.settings import TrainingSettings
 from faceattr_udf.training.teachers import SoftLabels
 
 Log = Callable[[dict[str, Any]], None]
+Teach = Callable[[torch.Tensor], Outputs]
+"""Views, RGB (n, 3, height, width), 0-255 -> what teachers say of them, attribute -> (n, classes)."""
 
 _CHECKPOINT_SECONDS = 300.0
 _LOG_STEPS = 25
@@ -55,7 +54,7 @@ class _State:
 
     def restore(self, path: Path) -> None:
         try:
-            saved = torch.load(path, weights_only=True)
+            saved = torch.load(path, map_location="cpu", weights_only=True)
             self.network.load_state_dict(saved["network"])
             self.averaged.load_state_dict(saved["averaged"])
             self.optimizer.load_state_dict(saved["optimizer"])
@@ -82,6 +81,7 @@ def train(
     size: int,
     log: Log,
     soft: SoftLabels | None = None,
+    teach: Teach | None = None,
     validation: LabelledFaces | None = None,
     checkpoint: Path | None = None,
 ) -> nn.Module:
@@ -95,6 +95,7 @@ def train(
         size: Side of the network's input, pixels.
         log: Takes one dictionary of figures every few steps.
         soft: What teachers say about the training faces.
+        teach: What teachers say about views, as they come.
         validation: Faces cut to `size`, of which the log takes figures now and then.
         checkpoint: File to resume from if it is there, and to save to every five minutes.
 
@@ -102,7 +103,8 @@ def train(
         The network with averaged weights, in evaluation mode.
     """
     torch.manual_seed(settings.seed)
-    network = network.to(memory_format=torch.channels_last)
+    device = torch.device(settings.device)
+    network = network.to(device).to(memory_format=torch.channels_last)
     state = _State(network, copy.deepcopy(network).eval(), _optimizer(network, settings))
     # One program per resolution: one for all of them would be slower.
     forward = torch.compile(network, dynamic=False) if settings.compiled else network
@@ -112,7 +114,10 @@ def train(
     steps = max(1, round(settings.epochs * len(faces) / settings.batch_size))
     watched = _validation_steps(steps, settings.validations)
     started, saved_at, first = time.monotonic(), time.monotonic(), state.step
-    for batch in _prefetched(faces, soft or {}, size, state.step, steps, settings):
+    for drawn in drawn_ahead(faces, soft or {}, size, state.step, steps, settings):
+        batch = drawn.on(device)
+        if teach:
+            batch = batch.taught(teach(batch.views))
         losses = _train_step(state, forward, objective, batch, learning_rate(state.step, steps, settings), settings)
         state.step += 1
         if state.step % _LOG_STEPS == 0 or state.step == steps:
@@ -124,18 +129,19 @@ def train(
         if checkpoint and (time.monotonic() - saved_at > _CHECKPOINT_SECONDS or state.step == steps):
             state.save(checkpoint)
             saved_at = time.monotonic()
-    return state.averaged.eval()
+    return state.averaged.cpu().eval()
 
 
 def predict(network: nn.Module, faces: LabelledFaces, batch_size: int = 256) -> dict[str, npt.NDArray[np.float32]]:
     """Outputs of faces cut to production's size: name -> float32 (n, d)."""
     network.eval()
+    device = next(network.parameters()).device
     with torch.inference_mode():
         outputs = [
-            network(_pixels(np.array(faces.crops[start : start + batch_size])))
+            network(pixels(np.array(faces.crops[start : start + batch_size])).to(device).float())
             for start in range(0, len(faces), batch_size)
         ]
-    return {name: torch.cat([output[name] for output in outputs]).numpy() for name in outputs[0]}
+    return {name: torch.cat([output[name] for output in outputs]).cpu().numpy() for name in outputs[0]}
 
 
 def validate(network: nn.Module, faces: LabelledFaces) -> dict[str, float]:
@@ -157,54 +163,6 @@ def _optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Op
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
-def _resolution(step: int, steps: int, size: int, settings: TrainingSettings) -> int:
-    reached = [side for share, side in settings.resolution if step >= share * steps]
-    return reached[-1] if reached else size
-
-
-def _prefetched(  # noqa: PLR0917 - one caller
-    faces: LabelledFaces, soft: SoftLabels, size: int, first: int, steps: int, settings: TrainingSettings
-) -> Iterator[Batch]:
-    """The batches of the steps from `first` on; the next is drawn while the network is busy with this one."""
-    indices = batches(face_weights(faces, settings.sources, settings.balance), settings.batch_size, settings.seed)
-    people = np.where(np.isin(faces.source, settings.facenet.identity_sources), faces.identity, UNLABELLED)
-    if (people != UNLABELLED).any():
-        indices = with_people(
-            indices, people, settings.facenet.people, settings.facenet.faces_per_person, settings.seed
-        )
-
-    def draw(step: int, index: npt.NDArray[np.int64]) -> Batch:
-        random = np.random.default_rng((settings.seed, step))  # of the step, so that a resumed run draws the same
-        side = _resolution(step, steps, size, settings)
-        views = augment(np.asarray(faces.crops[index]), side, random, settings.augmentation)
-        batch = Batch(
-            views=_pixels(views),
-            age_range=torch.from_numpy(faces.age_range[index]),
-            labels={attribute: torch.from_numpy(values[index]) for attribute, values in faces.labels.items()},
-            identity=torch.from_numpy(people[index]),
-            soft={name: torch.from_numpy(values[index].astype(np.float32)) for name, values in soft.items()},
-        )
-        if not settings.mixup:
-            return batch
-        share = random.beta(settings.mixup, settings.mixup)
-        return batch.mixed(share, torch.from_numpy(random.permutation(len(index))))
-
-    with ThreadPoolExecutor(1) as pool:
-        pending = None
-        for step, index in islice(enumerate(indices), first, steps):
-            following = pool.submit(draw, step, index)
-            if pending:
-                yield pending.result()
-            pending = following
-        if pending:
-            yield pending.result()
-
-
-def _pixels(crops: npt.NDArray[np.uint8]) -> torch.Tensor:
-    # A permuted view of (n, h, w, c) is torch's channels_last.
-    return torch.from_numpy(crops).permute(0, 3, 1, 2).float()
-
-
 def _train_step(  # noqa: PLR0917 - one caller
     state: _State,
     forward: Callable[[torch.Tensor], dict[str, torch.Tensor]],
@@ -216,7 +174,7 @@ def _train_step(  # noqa: PLR0917 - one caller
     state.network.train()
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+    with torch.autocast(batch.views.device.type, torch.bfloat16, enabled=settings.bfloat16):
         outputs = forward(batch.views)
     total, figures = loss_of_mixed(objective, outputs, batch)
     state.optimizer.zero_grad(set_to_none=True)

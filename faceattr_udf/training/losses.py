@@ -27,7 +27,7 @@ def age_loss(logits: torch.Tensor, age_range: torch.Tensor, sigma: float, regres
     """
     low, high = age_range[:, :1], age_range[:, 1:]
     log_probability = torch.log_softmax(logits, dim=1)
-    years = torch.arange(MAX_AGE + 1, dtype=logits.dtype)[None]
+    years = torch.arange(MAX_AGE + 1, dtype=logits.dtype, device=logits.device)[None]
     target = torch.softmax(-((years - low) ** 2) / (2 * sigma**2), dim=1)
     exact_loss = -(target * log_probability).sum(dim=1)
     expected = (log_probability.exp() * years).sum(dim=1)
@@ -93,7 +93,7 @@ def triplet_loss(embedding: torch.Tensor, identity: torch.Tensor, margin: float)
     points, people = embedding[known], identity[known]
     distance = (2.0 - 2.0 * points @ points.T).clamp(min=0.0)
     same = people[:, None] == people[None]
-    others = same & ~torch.eye(len(people), dtype=torch.bool)
+    others = same & ~torch.eye(len(people), dtype=torch.bool, device=people.device)
     anchors = others.any(dim=1) & (~same).any(dim=1)
     if not anchors.any():
         return embedding.sum() * 0.0

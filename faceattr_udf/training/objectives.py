@@ -35,6 +35,21 @@ class Batch:
     share: float = 1.0
     other: "Batch | None" = None
 
+    def on(self, device: torch.device) -> "Batch":
+        """The batch, nothing mixed into it yet, on a device; views that are bytes are numbers there."""
+        return replace(
+            self,
+            views=self.views.to(device, non_blocking=True).float(),
+            age_range=self.age_range.to(device),
+            labels={name: values.to(device) for name, values in self.labels.items()},
+            identity=self.identity.to(device),
+            soft={name: values.to(device) for name, values in self.soft.items()},
+        )
+
+    def taught(self, soft: Mapping[str, torch.Tensor]) -> "Batch":
+        """The batch with what teachers say of its views, which is said of the faces that are mixed into them, too."""
+        return replace(self, soft=soft, other=self.other and replace(self.other, soft=soft))
+
     def mixed(self, share: float, order: torch.Tensor) -> "Batch":
         """The batch with every view mixed with that of another face of it.
 
@@ -143,7 +158,7 @@ def task_shares(logits: torch.Tensor, labelled: list[bool]) -> torch.Tensor:
     Returns:
         (tasks,), the mean over the batch.
     """
-    mask = torch.tensor(labelled)
+    mask = torch.tensor(labelled, device=logits.device)
     if not mask.any():
-        return torch.zeros(len(labelled))
+        return torch.zeros(len(labelled), device=logits.device)
     return torch.softmax(logits.masked_fill(~mask, -torch.inf), dim=1).mean(dim=0)

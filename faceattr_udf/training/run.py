@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.attributes.predictor import AttributePredictor, GraphPredictor, SvmPredictor
@@ -21,7 +22,7 @@ from faceattr_udf.training.loop import Log, train, validate
 from faceattr_udf.training.search import search_totals
 from faceattr_udf.training.settings import TrainingSettings
 from faceattr_udf.training.systems import SYSTEMS, start
-from faceattr_udf.training.teachers import SoftLabels, soft_labels
+from faceattr_udf.training.teachers import SoftLabels, Teachers, soft_labels
 from faceattr_udf.weights import WeightsRecord, load_record
 
 SPLITS = ("train", "val", "test")
@@ -108,6 +109,7 @@ def _run_network(
         size=size,
         log=log,
         soft=_taught(settings, faces_for, output / f"{settings.name}.teachers.npz"),
+        teach=_teachers(settings),
         validation=faces["val"],
         checkpoint=checkpoint,
     )
@@ -135,7 +137,7 @@ def _taught(
     settings: TrainingSettings, faces_for: Callable[[WeightsRecord], LabelledFaces], said: Path
 ) -> SoftLabels | None:
     """What the teachers say, kept in a file: a run that goes on after an interruption need not ask them again."""
-    if not settings.teachers:
+    if not settings.teachers or settings.teachers_see == "views":
         return None
     if not said.exists():
         partial = said.with_suffix(".part.npz")
@@ -143,6 +145,12 @@ def _taught(
         partial.replace(said)
     with np.load(said, allow_pickle=False) as arrays:
         return dict(arrays)
+
+
+def _teachers(settings: TrainingSettings) -> Teachers | None:
+    if not settings.teachers or settings.teachers_see == "faces":
+        return None
+    return Teachers([Path(name) for name in settings.teachers], settings.margin, torch.device(settings.device))
 
 
 def _sample(faces: LabelledFaces, size: int, seed: int) -> npt.NDArray[np.uint8]:
@@ -207,15 +215,15 @@ def figure_of_merit(scores: Mapping[str, Any]) -> float:
 
 
 def _origin(settings: TrainingSettings) -> dict[str, Any]:
-    """What the initial weights were themselves made by, where a record lies beside them."""
-    if not settings.initial or not settings.initial.endswith(".safetensors"):
-        return {}
-    initial = Path(settings.initial)
-    if not initial.with_suffix(".json").exists():
-        return {}
-    record = load_record(initial.stem, initial.parent)
-    earlier = {name: value for name, value in record.training.items() if name != "log"}
-    return {"initial": {"model_version": record.model_version, **earlier}}
+    """What the weights that the run began with were themselves made by, where records lie beside them."""
+    origin = {}
+    for name, file in (("initial", settings.initial), ("emotion", settings.emotion_from)):
+        if not file or not file.endswith(".safetensors") or not Path(file).with_suffix(".json").exists():
+            continue
+        record = load_record(Path(file).stem, Path(file).parent)
+        earlier = {key: value for key, value in record.training.items() if key != "log"}
+        origin[name] = {"model_version": record.model_version, **earlier}
+    return origin
 
 
 def _thinned(log_file: Path) -> list[dict[str, Any]]:

@@ -71,6 +71,8 @@ class TrainingSettings(_Section):
         tower: Of `default`, which has two: the one that is trained.
         initial: Weights to start from: FaceRes-deep's TensorFlow.js manifest (`default` only), or a safetensors file of
             an earlier run; None starts from random weights.
+        emotion_from: Of `default`: safetensors of an earlier run whose tower for emotion is taken instead of the one in
+            `initial`.
         margin: How much larger than the detector's box faces are cut.
         batch_size: Faces per step.
         epochs: Passes over the training faces; may be a fraction.
@@ -91,8 +93,13 @@ class TrainingSettings(_Section):
         age_regression: Weight of the expected age's error.
         task_weights: Attribute -> weight of its loss; of every attribute that the model predicts.
         teachers: Records, FOLDER/NAME.json, of networks whose mean prediction is a target beside the labels.
+        teachers_see: "faces", which are asked about once, before the training; or "views": every view that the pupil is
+            shown, mixed or not (Beyer et al. 2022, "Knowledge Distillation: A Good Teacher Is Patient and Consistent"),
+            which costs their time at every step.
         teaching: The teachers' share of each loss.
         average: Decay of the exponential moving average of the weights that is kept.
+        device: "cuda" trains on the first GPU that torch sees.
+        workers: Processes that draw views of faces; a GPU wants many.
         bfloat16: Computes convolutions in bfloat16 where the processor has it.
         compiled: Compiles the network first (torch.compile; needs a C++ compiler and minutes per resolution): networks
             of many small layers then train nearly twice as fast on a processor.
@@ -107,6 +114,7 @@ class TrainingSettings(_Section):
     model: Literal["default", "separate_grey", "multitask_facenet", "embedding_svm"] = "default"
     tower: Literal["general", "emotion"] = "general"
     initial: str | None = None
+    emotion_from: str | None = None
     margin: float = Field(default=0.2, ge=0.0)
     batch_size: int = Field(default=128, ge=2)
     epochs: float = Field(default=4.0, gt=0.0)
@@ -127,8 +135,11 @@ class TrainingSettings(_Section):
         default_factory=lambda: {"age": 0.5, "gender": 1.0, "ethnicity": 1.0, "emotion": 1.0}
     )
     teachers: list[str] = Field(default_factory=list)
+    teachers_see: Literal["faces", "views"] = "faces"
     teaching: float = Field(default=0.5, ge=0.0, le=1.0)
     average: float = Field(default=0.998, ge=0.0, lt=1.0)
+    device: Literal["cpu", "cuda"] = "cpu"
+    workers: int = Field(default=1, ge=1)
     bfloat16: bool = False
     compiled: bool = False
     validations: int = Field(default=0, ge=0)
@@ -148,9 +159,13 @@ class TrainingSettings(_Section):
 
     @model_validator(mode="after")
     def _towers(self) -> Self:
-        if self.tower == "emotion" and self.model != "default":
-            msg = f"train.tower = 'emotion' is a part of model default, and {self.model} has none; remove it"
-            raise ValueError(msg)
+        if self.model != "default":
+            if self.tower == "emotion":
+                msg = f"train.tower = 'emotion' is a part of model default, and {self.model} has none; remove it"
+                raise ValueError(msg)
+            if self.emotion_from is not None:
+                msg = f"train.emotion_from has a tower of model default, and {self.model} has none; remove it"
+                raise ValueError(msg)
         return self
 
     @field_validator("resolution", mode="before")

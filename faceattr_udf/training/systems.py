@@ -91,11 +91,14 @@ def start(settings: TrainingSettings, faces: LabelledFaces) -> nn.Module:
         faces: The training faces; FaceRes-deep's normalisation is estimated on some of them.
 
     Raises:
-        ConfigError: A task has no weight, a layer to freeze does not exist, there are no weights to restore it from, or
-            a resolution is too small for the network.
+        ConfigError: There is no GPU where one is asked for, a task has no weight, a layer to freeze does not exist,
+            there are no weights to restore it from, or a resolution is too small for the network.
         WeightsError: The initial weights are missing or belong to another network.
     """
     system = SYSTEMS[settings.model]
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        msg = "train.device = 'cuda', but torch sees no GPU; look at nvidia-smi, or set 'cpu'"
+        raise ConfigError(msg)
     unweighted = [name for name in system.outputs if name in ATTRIBUTES and name not in settings.task_weights]
     if unweighted:
         msg = f"train.task_weights lacks {', '.join(unweighted)}, which {settings.model} predicts; give each a number"
@@ -120,6 +123,8 @@ def start(settings: TrainingSettings, faces: LabelledFaces) -> nn.Module:
     elif settings.initial:
         load_earlier(network, Path(settings.initial))
     if isinstance(network, towers.TwoTowers):
+        if settings.emotion_from:
+            load_earlier(network, Path(settings.emotion_from), only=("emotion",))
         network.learn(settings.tower)
     return network
 

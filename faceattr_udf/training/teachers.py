@@ -6,16 +6,65 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from faceattr_udf.attributes.labels import BINS
 from faceattr_udf.attributes.predictor import GraphPredictor
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.evaluation.faces import LabelledFaces
 from faceattr_udf.evaluation.predict import predict_in_batches
+from faceattr_udf.networks.loading import build
+from faceattr_udf.networks.towers import TwoTowers
 from faceattr_udf.training.augment import center_window
-from faceattr_udf.weights import WeightsRecord
+from faceattr_udf.weights import WeightsRecord, load_file, load_record
 
 SoftLabels = dict[str, npt.NDArray[np.float16]]
+
+
+class Teachers:
+    """Networks that say, while a pupil trains, what they see in the very views that it is shown."""
+
+    def __init__(self, records: Sequence[Path], margin: float, device: torch.device) -> None:
+        """Loads them.
+
+        Args:
+            records: FOLDER/NAME.json; at least one.
+            margin: The pupil's, which must be theirs: they see what it sees.
+            device: Where they compute.
+
+        Raises:
+            WeightsError: A teacher's files are missing, it does not predict every attribute, or faces are cut for it in
+                another way.
+        """
+        self._teachers = []
+        for path in records:
+            record = load_record(path.stem, path.parent)
+            _check(record, path)
+            if record.margin != margin or record.grayscale:
+                msg = f"train.teachers: {path} sees other cuts than its pupil; set train.teachers_see = 'faces'"
+                raise WeightsError(msg)
+            network = build(record, load_file(record, "safetensors", path.parent))
+            self._teachers.append((record, network.to(device).to(memory_format=torch.channels_last)))
+
+    @torch.no_grad()  # what inference mode gives cannot take part in a loss
+    def __call__(self, views: torch.Tensor) -> dict[str, torch.Tensor]:
+        """RGB (n, 3, height, width), 0-255 -> attribute -> mean probabilities (n, classes)."""
+        total: dict[str, torch.Tensor] = {}
+        for record, teacher in self._teachers:
+            seen = _resized(views, record.input_size)
+            with torch.autocast(views.device.type, torch.bfloat16):
+                # Mirrored or not, a view is what its pupil sees; the other one comes in another step.
+                logits = teacher.glance(seen) if isinstance(teacher, TwoTowers) else teacher(seen)
+            for name in BINS:
+                said = torch.softmax(logits[name].float() / record.temperatures.get(name, 1.0), dim=1)
+                total[name] = total[name] + said if name in total else said
+        return {name: values / len(self._teachers) for name, values in total.items()}
+
+
+def _resized(views: torch.Tensor, side: int) -> torch.Tensor:
+    if views.shape[-1] == side:
+        return views
+    return torch.nn.functional.interpolate(views, (side, side), mode="bilinear", align_corners=False, antialias=True)
 
 
 def soft_labels(teachers: Sequence[Path], faces_for: Callable[[WeightsRecord], LabelledFaces]) -> SoftLabels:
@@ -38,12 +87,16 @@ def soft_labels(teachers: Sequence[Path], faces_for: Callable[[WeightsRecord], L
     labels: dict[str, npt.NDArray[np.float32]] = {}
     for record in teachers:
         teacher = GraphPredictor(record.stem, record.parent, threads=2)
-        missing = [name for name in BINS if name not in teacher.record.classes]
-        if missing:
-            msg = f"train.teachers: {record} does not predict {', '.join(missing)}; name networks of every attribute"
-            raise WeightsError(msg)
+        _check(teacher.record, record)
         faces = faces_for(teacher.record)
         said = predict_in_batches(teacher, faces, view=partial(center_window, size=teacher.record.input_size))
         for name in BINS:
             labels[name] = labels[name] + said[name] if name in labels else said[name]
     return {name: (values / len(teachers)).astype(np.float16) for name, values in labels.items()}
+
+
+def _check(record: WeightsRecord, path: Path) -> None:
+    missing = [name for name in BINS if name not in record.classes]
+    if missing:
+        msg = f"train.teachers: {path} does not predict {', '.join(missing)}; name networks of every attribute"
+        raise WeightsError(msg)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from shared_data import SHARED, needs_shared
 
+from faceattr_udf.benchmarks import gpu
 from jobs import benchmark
 
 
@@ -45,6 +46,32 @@ def test_the_engines_find_the_faces_of_a_bare_loop(tmp_path: Path, capsys: pytes
         assert set(tables) == {"faces", "image_results", "runs"}
         assert all(0 < after["files"] <= before["files"] for before, after in tables.values())
     assert "| the whole job on sail, per photograph |" in capsys.readouterr().out
+
+
+@needs_shared
+def test_a_gpu_is_compared_with_a_core(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # torch on the CPU stands for a GPU, which this machine need not have.
+    monkeypatch.setattr(gpu, "DEVICE", "cpu:0")
+    monkeypatch.setattr(gpu, "FACES", (2, 4))
+    monkeypatch.setattr(gpu.torch.cuda, "get_device_name", lambda _: "no GPU")
+    out = tmp_path / "figures.json"
+    arguments = ["--photos", str(SHARED / "photos"), "--pattern", "maksssksksss5*", "--rounds", "1", "--json", str(out)]
+    assert benchmark.main([*arguments, "--sections", "gpu"]) == 0
+    same = json.loads(out.read_text())["gpu"]["same"]
+    assert same["pairs"] == same["faces"] == same["compared"] > 5
+    assert same["equal"] >= 0.9 * same["compared"]
+    assert "| attribute network on it, per face, 4 together |" in capsys.readouterr().out
+
+
+@needs_shared
+def test_a_gpu_that_is_not_there_is_no_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "DEVICE", "cuda:99")
+    assert benchmark.main(["--photos", str(SHARED / "photos"), "--pattern", "group*", "--sections", "gpu"]) == 2
+    assert "cuda:99 is not among them" in capsys.readouterr().err
 
 
 def test_a_folder_without_photographs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

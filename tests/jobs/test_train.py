@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.numpy import load_file
 from shared_data import SHARED, needs_shared, photographs
 
@@ -22,9 +23,15 @@ from jobs import compare, evaluate, train
 FACES = 128
 # What makes each system learn in a minute: fewer faces, and no search or backbone of an hour before.
 ARGUMENTS = {
-    "default": ["train.batch_size=16", "train.epochs=4", "train.resolution=[[0.0, 64], [0.5, 112]]"],
     # Mixed views make the loss of a step jump.
+    "default": [
+        "train.batch_size=16",
+        "train.epochs=4",
+        "train.resolution=[[0.0, 64], [0.5, 112]]",
+        "train.mixup=0.05",
+    ],
     "default_emotion": ["train.batch_size=16", "train.epochs=10", "train.mixup=0.05"],
+    "default_last_pass": ["train.batch_size=16"],
     "separate_grey": ["train.batch_size=16", "train.epochs=6"],
     "multitask_facenet_backbone": ["train.batch_size=16", "train.epochs=1.5", "train.facenet.people=2"],
     "multitask_facenet": [
@@ -36,11 +43,11 @@ ARGUMENTS = {
     ],
     "embedding_svm": ["train.svm.faces=128", "train.svm.c=[1.0, 10.0]", "train.svm.gamma=[1.0]"],
 }
-NETWORKS = [name for name in ARGUMENTS if name not in {"embedding_svm", "default_emotion"}]
+NETWORKS = [name for name in ARGUMENTS if name not in {"embedding_svm", "default_emotion", "default_last_pass"}]
 
 
 def _train(name: str, data: Path, folder: Path, *overrides: str) -> int:
-    always = ["train.validations=1"]
+    always = ["train.validations=1", "train.device=cpu", "train.compiled=false", "train.workers=1", "train.seed=0"]
     settings = [part for override in (*always, *ARGUMENTS[name], *overrides) for part in ("--set", override)]
     arguments = ["--config", f"conf/train/{name}.toml", "--data", str(data), "--output", str(folder)]
     return train.main([*arguments, *settings])
@@ -160,6 +167,33 @@ def test_the_emotion_tower_learns_beside_a_general_one_that_stays(
 
 
 @needs_shared
+def test_the_last_pass_joins_two_runs_and_a_teacher_that_sees_the_views(
+    trained: Path, data: Path, tmp_path: Path
+) -> None:
+    general, emotion, last = (tmp_path / name for name in ("general", "emotion", "last"))
+    initial = f"train.initial={trained / 'attributes_default.safetensors'}"
+    assert _train("default_emotion", data, emotion, initial, "train.epochs=1") == 0
+    assert _train("default", data, general, initial, "train.epochs=0.2", "train.resolution=[[0.0, 64]]") == 0
+    overrides = [
+        f"train.initial={general / 'attributes_default.safetensors'}",
+        f"train.emotion_from={emotion / 'attributes_default.safetensors'}",
+        f'train.teachers=["{general / "attributes_default.json"}"]',
+        'train.teachers_see="views"',
+        "train.epochs=0.2",
+        "train.resolution=[[0.0, 64]]",
+    ]
+    assert _train("default_last_pass", data, last, *overrides) == 0
+    taken, there = (load_file(folder / "attributes_default.safetensors") for folder in (emotion, last))
+    for name, values in taken.items():
+        if name.startswith("emotion"):
+            np.testing.assert_array_equal(values, there[name])
+    training = load_record("attributes_default", last).training
+    assert training["initial"]["model_version"] == load_record("attributes_default", general).model_version
+    assert training["emotion"]["settings"]["tower"] == "emotion"
+    assert not (last / "attributes_default.teachers.npz").exists()
+
+
+@needs_shared
 def test_a_teacher_sees_its_own_cut(data: Path, tmp_path: Path) -> None:
     overrides = [f'train.teachers=["{PACKAGE_WEIGHTS / "attributes_default.json"}"]', "train.margin=0.8"]
     assert _train("default", data, tmp_path, *overrides, "train.epochs=0.2", "train.resolution=[[0.0, 64]]") == 0
@@ -203,6 +237,7 @@ def test_one_table_compares_the_systems(
             ["--set", "train.tower=emotion", "--set", "train.model=separate_grey"],
             "tower = 'emotion' is a part of model",
         ),
+        (["--set", "train.emotion_from=x", "--set", "train.model=separate_grey"], "train.emotion_from has a tower"),
         ([], "faces-train.parquet not found"),
     ],
 )
@@ -225,6 +260,13 @@ def test_what_is_wrong_is_named(
         ("multitask_facenet", ["train.initial=x", 'train.facenet.frozen=["mixed_9z"]'], "has no layer mixed_9z"),
         ("multitask_facenet", ["train.initial=nowhere.safetensors"], "nowhere.safetensors is not a readable"),
         ("multitask_facenet_backbone", ["train.resolution=[[0.0, 40]]"], "train.resolution has 40 pixels, too few for"),
+        pytest.param(
+            "default",
+            ["train.device=cuda"],
+            "train.device = 'cuda', but torch sees no GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU"),
+        ),
+        ("default", ["train.emotion_from={trained}/attributes_separate_grey.safetensors"], "that fits TwoTowers"),
         ("default", ["train.resolution=[[0.0, 0]]"], "train.resolution has 0 pixels, too few for"),
         ("separate_grey", ["train.initial={trained}/attributes_default.safetensors"], "fits SeparateGrey"),
         ("embedding_svm", ["train.svm.embedding={trained}/none"], "attributes_multitask_facenet.json is missing"),

@@ -47,6 +47,16 @@ def test_emotion_alone_is_what_both_say(towers: TwoTowers, pixels: torch.Tensor)
 
 
 @torch.no_grad()
+def test_a_glance_is_what_both_towers_say_of_a_face_without_its_mirror_image(
+    towers: TwoTowers, pixels: torch.Tensor
+) -> None:
+    towers.emotion_share.fill_(EMOTION_SHARE)
+    twice = torch.repeat_interleave(pixels, 2, dim=0)
+    for name, values in towers.decide(twice).items():
+        torch.testing.assert_close(towers.glance(pixels)[name], values)
+
+
+@torch.no_grad()
 def test_no_faces_give_no_logits(towers: TwoTowers, pixels: torch.Tensor) -> None:
     assert {name: tuple(values.shape) for name, values in towers(pixels[:0]).items()} == {
         "age": (0, 101), "gender": (0, 2), "ethnicity": (0, 5), "emotion": (0, 7),
