@@ -67,7 +67,7 @@ def _training(record: WeightsRecord) -> str:
     ]
     stages = _stages(training)
     if "emotion" in training:
-        stages += [stage for stage in _stages(training["emotion"]) if stage["settings"]["tower"] == "emotion"]
+        stages += [stage for stage in _stages(training["emotion"]) if stage["settings"].get("tower") == "emotion"]
     lines += [f"  {number}. {_stage(stage)}" for number, stage in enumerate(stages, start=1)]
     temperatures = ", ".join(f"{name} {value:.2f}" for name, value in record.temperatures.items())
     lines += [

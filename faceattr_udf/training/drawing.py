@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
 from faceattr_udf.training.augment import augment
 from faceattr_udf.training.objectives import Batch
-from faceattr_udf.training.sampling import batches, face_weights, with_people
+from faceattr_udf.training.sampling import batches, face_weights, label_kinds, partners, with_people
 from faceattr_udf.training.settings import TrainingSettings
 from faceattr_udf.training.teachers import SoftLabels
 
@@ -58,6 +58,8 @@ def drawn_ahead(  # noqa: PLR0917 - one caller
             indices, people, settings.facenet.people, settings.facenet.faces_per_person, settings.seed
         )
 
+    kinds = label_kinds(faces)
+
     def draw(step: int, index: npt.NDArray[np.int64]) -> Drawn:
         random = np.random.default_rng((settings.seed, step))  # of the step, so that a resumed run draws the same
         side = _resolution(step, steps, size, settings)
@@ -72,7 +74,7 @@ def drawn_ahead(  # noqa: PLR0917 - one caller
         if not settings.mixup:
             return Drawn(batch)
         share = random.beta(settings.mixup, settings.mixup)
-        return Drawn(batch, share, torch.from_numpy(random.permutation(len(index))))
+        return Drawn(batch, share, torch.from_numpy(partners(kinds[index], random)))
 
     return iter(
         DataLoader(

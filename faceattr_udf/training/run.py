@@ -215,15 +215,19 @@ def figure_of_merit(scores: Mapping[str, Any]) -> float:
 
 
 def _origin(settings: TrainingSettings) -> dict[str, Any]:
-    """What the weights that the run began with were themselves made by, where records lie beside them."""
-    origin = {}
+    """How the run's initial weights were made, where a record lies beside them, and how its teachers were."""
+    origin: dict[str, Any] = {}
     for name, file in (("initial", settings.initial), ("emotion", settings.emotion_from)):
-        if not file or not file.endswith(".safetensors") or not Path(file).with_suffix(".json").exists():
-            continue
-        record = load_record(Path(file).stem, Path(file).parent)
-        earlier = {key: value for key, value in record.training.items() if key != "log"}
-        origin[name] = {"model_version": record.model_version, **earlier}
+        if file and file.endswith(".safetensors") and Path(file).with_suffix(".json").exists():
+            origin[name] = _made(Path(file))
+    if settings.teachers:
+        origin["teachers"] = [_made(Path(file)) for file in settings.teachers]
     return origin
+
+
+def _made(weights: Path) -> dict[str, Any]:
+    record = load_record(weights.stem, weights.parent)
+    return {"model_version": record.model_version, **record.training}
 
 
 def _thinned(log_file: Path) -> list[dict[str, Any]]:

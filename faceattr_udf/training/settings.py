@@ -80,7 +80,8 @@ class TrainingSettings(_Section):
             is the network's own; empty means that throughout.
         augmentation: Strength of the augmentation; 1 is strong, 0 only mirrors.
         mixup: Parameter of the beta distribution of the shares in which two views and their losses are mixed (Zhang et
-            al. 2018, "mixup: Beyond Empirical Risk Minimization"); 0 mixes nothing.
+            al. 2018, "mixup: Beyond Empirical Risk Minimization"), of faces that are labelled for the same attributes;
+            0 mixes nothing.
         sources: Source -> how often its faces are seen, relative to other sources; 1 where it is not named.
         balance: How much more often rare kinds of faces are seen; see `sampling.face_weights`.
         optimizer: "adamw", or "sgd" with a momentum of 0.9.

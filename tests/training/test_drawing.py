@@ -14,7 +14,7 @@ COUNT = 12
 
 def _draw(first: int = 0, **settings: object) -> list[Drawn]:
     crops = np.random.default_rng(0).integers(0, 256, (COUNT, 37, 37, 3), dtype=np.uint8)
-    faces = labelled_faces(["a"] * COUNT, [(age, age) for age in range(COUNT)], crops=crops, gender=[0, 1] * 6)
+    faces = labelled_faces(["a"] * COUNT, [(age, age) for age in range(COUNT)], crops=crops, gender=[0, 1, -1] * 4)
     soft = {"gender": np.linspace(0, 1, 2 * COUNT, dtype=np.float16).reshape(COUNT, 2)}
     run = TrainingSettings.model_validate({"batch_size": 4, **settings})
     return list(drawn_ahead(faces, soft, 32, first, 6, run))
@@ -31,7 +31,7 @@ def test_a_batch_has_the_labels_of_its_faces() -> None:
         assert batch.views.dtype == torch.uint8
         assert tuple(batch.views.shape) == (4, 3, 32, 32)
         faces = batch.age_range[:, 0].long()
-        assert torch.equal(batch.labels["gender"], faces % 2)
+        assert torch.equal(batch.labels["gender"], torch.tensor([0, 1, -1])[faces % 3])
         expected = np.linspace(0, 1, 2 * COUNT, dtype=np.float16).reshape(COUNT, 2)[faces]
         np.testing.assert_array_equal(batch.soft["gender"], expected.astype(np.float32))
 
@@ -61,6 +61,7 @@ def test_views_are_mixed_as_numbers() -> None:
     assert batch.share == drawn.share
     own = drawn.batch.views.float()
     torch.testing.assert_close(batch.views, drawn.share * own + (1 - drawn.share) * own[drawn.order])
+    assert torch.equal(batch.labels["gender"] < 0, batch.other.labels["gender"] < 0)
     assert torch.equal(batch.other.age_range, drawn.batch.age_range[drawn.order])
 
 

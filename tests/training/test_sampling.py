@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faceattr_udf.evaluation.faces import UNLABELLED
-from faceattr_udf.training.sampling import batches, face_weights, with_people
+from faceattr_udf.training.sampling import batches, face_weights, label_kinds, partners, with_people
 
 YEARS = (30.0, 30.0)
 
@@ -94,3 +94,25 @@ def test_without_people_batches_stay_what_they_are() -> None:
     identity = np.full(10, UNLABELLED)
     (index,) = itertools.islice(with_people(batches(np.ones(10), 10, 0), identity, 2, 2, 0), 1)
     assert sorted(index) == list(range(10))
+
+
+def test_faces_are_of_a_kind_when_they_are_labelled_for_the_same_attributes() -> None:
+    faces = labelled_faces(
+        ["a"] * 5, [YEARS, (5.0, 9.0), NO_AGE, NO_AGE, YEARS], gender=[0, 1, 1, UNLABELLED, UNLABELLED]
+    )
+    kinds = label_kinds(faces).tolist()
+    assert kinds[0] == kinds[1]
+    assert len(set(kinds)) == 4
+
+
+@given(st.lists(st.integers(0, 3), max_size=20), st.integers(0, 100))
+def test_every_face_is_mixed_into_one_of_its_kind(kinds: list[int], seed: int) -> None:
+    values = np.array(kinds, dtype=np.int64)
+    order = partners(values, np.random.default_rng(seed))
+    assert sorted(order) == list(range(len(kinds)))
+    assert np.array_equal(values[order], values)
+
+
+def test_who_is_mixed_with_whom_is_drawn() -> None:
+    orders = {tuple(partners(np.zeros(6, np.int64), np.random.default_rng(seed))) for seed in range(9)}
+    assert len(orders) > 1
