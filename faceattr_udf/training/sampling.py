@@ -47,8 +47,8 @@ def label_kinds(faces: LabelledFaces) -> npt.NDArray[np.int64]:
 def partners(kinds: npt.NDArray[np.int64], random: np.random.Generator) -> npt.NDArray[np.int64]:
     """The place of the face that is mixed into each: one of the same kind, so that both have labels or neither.
 
-    Mixed with faces that lack a label, a network learns to look past them to the face that has it, and then sees nothing
-    in such faces: of All-Age-Faces, which are mostly East Asian and not labelled so, it named a fifth asian.
+    Mixed with faces that lack a label, a network learns to look past them to the face that has it, and sees nothing in
+    such faces: of All-Age-Faces, which are mostly East Asian and not labelled so, it named a fifth asian.
 
     Args:
         kinds: Of the faces of a batch (n,), of `label_kinds`.
