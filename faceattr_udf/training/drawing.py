@@ -1,14 +1,14 @@
 """The batches of a run: which faces, which views of them, drawn ahead of the network."""
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
 from faceattr_udf.training.augment import augment
@@ -76,28 +76,14 @@ def drawn_ahead(  # noqa: PLR0917 - one caller
         share = random.beta(settings.mixup, settings.mixup)
         return Drawn(batch, share, torch.from_numpy(partners(kinds[index], random)))
 
-    return iter(
-        DataLoader(
-            _Views(draw),
-            sampler=islice(enumerate(indices), first, steps),
-            batch_size=None,
-            num_workers=settings.workers,
-            multiprocessing_context="fork",  # the workers share the faces
-            worker_init_fn=_alone,
-        )
-    )
-
-
-class _Views(Dataset[Drawn]):
-    def __init__(self, draw: Callable[[int, npt.NDArray[np.int64]], Drawn]) -> None:
-        self._draw = draw
-
-    def __getitem__(self, key: tuple[int, npt.NDArray[np.int64]]) -> Drawn:
-        return self._draw(*key)
-
-
-def _alone(_: int) -> None:
-    cv2.setNumThreads(0)  # OpenCV's own threads do not survive a fork
+    with ThreadPoolExecutor(settings.workers) as pool:
+        pending: deque[Future[Drawn]] = deque()
+        for step, index in islice(enumerate(indices), first, steps):
+            pending.append(pool.submit(draw, step, index))
+            if len(pending) > settings.workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def pixels(crops: npt.NDArray[np.uint8]) -> torch.Tensor:

@@ -100,7 +100,7 @@ class TrainingSettings(_Section):
         teaching: The teachers' share of each loss.
         average: Decay of the exponential moving average of the weights that is kept.
         device: "cuda" trains on the first GPU that torch sees.
-        workers: Processes that draw views of faces; a GPU wants many.
+        workers: Threads that draw views of faces; a GPU wants more than one.
         bfloat16: Computes convolutions in bfloat16 where the processor has it.
         compiled: Compiles the network first (torch.compile; needs a C++ compiler and minutes per resolution): networks
             of many small layers then train nearly twice as fast on a processor.
