@@ -16,6 +16,7 @@ from faceattr_udf.config import Config
 from faceattr_udf.detection.mtcnn import Detector
 from faceattr_udf.images.decode import decode_image
 from faceattr_udf.results import ImageResult
+from faceattr_udf.runtime import CPU
 
 DEVICE = "cuda:0"
 FACES = (64, 256, 1024)
@@ -32,12 +33,10 @@ def gpu(contents: Sequence[bytes], config: Config, rounds: int) -> dict[str, Any
     Raises:
         EngineError: There is no GPU, or it cannot run the networks.
     """
-    analyzers = {"gpu": FaceAnalyzer.from_config(config, device=DEVICE), "cpu": FaceAnalyzer.from_config(config)}
-    detectors = {"gpu": Detector(config.detector, device=DEVICE), "cpu": Detector(config.detector)}
-    predictors = {
-        "gpu": load_predictor(config.attributes, device=DEVICE),
-        "cpu": load_predictor(config.attributes),
-    }
+    devices = {"gpu": DEVICE, "cpu": CPU}
+    detectors = {name: Detector(config.detector, device=device) for name, device in devices.items()}
+    predictors = {name: load_predictor(config.attributes, device=device) for name, device in devices.items()}
+    analyzers = {name: FaceAnalyzer(config, detectors[name], predictors[name]) for name in devices}
     images = [decode_image(content, config.images) for content in contents]
     detection = take_turns({name: partial(one.detect, images) for name, one in detectors.items()}, rounds, len(images))
     analysis = take_turns(

@@ -45,8 +45,10 @@ def test_the_shipped_weights_reach_the_figures_of_the_card(tmp_path: Path) -> No
 def test_what_no_source_labels_is_seen_all_the_same() -> None:
     # All-Age-Faces is mostly East Asian and has no label of ethnicity: a network can learn to say anything of it.
     table = read_table(SHARED / "faces-val.parquet")
-    faces = load_faces(table.filter(pc.equal(table["source"], "aaf")), 160, load_record("attributes_default").margin)
-    ethnicity = predict_in_batches(load_predictor(AttributesConfig()), faces)["ethnicity"]
+    predictor = load_predictor(AttributesConfig())
+    rows = table.filter(pc.equal(table["source"], "aaf"))
+    faces = load_faces(rows, predictor.record.input_size, predictor.record.margin)
+    ethnicity = predict_in_batches(predictor, faces)["ethnicity"]
     assert np.mean(ethnicity.argmax(axis=1) == CLASSES["ethnicity"].index("asian")) > 0.8
 
 
