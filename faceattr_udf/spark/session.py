@@ -35,6 +35,7 @@ _AT_START: Final = {"spark.sql.codegen.cache.maxEntries": "1000"}
 _QUIET: Final = {"spark.ui.showConsoleProgress": "false"}  # the job reports its own progress on the same stream
 
 _CONNECT_SECONDS: Final = 10
+_ONE_YEAR: Final = 365 * 24 * 3600
 
 _lock = threading.Lock()
 _sail: dict[str, Any] = {}
@@ -131,6 +132,8 @@ def _start_sail(config: Config) -> SparkSession:
         if "remote" not in _sail:
             # Read when the server starts. A scan's batches are otherwise 8192 rows, and those rows are photographs.
             os.environ.setdefault("SAIL_EXECUTION__BATCH_SIZE", str(config.enrich.max_batch_rows))
+            # The server ends with this process: a notebook that nobody touches for a quarter of an hour shall go on.
+            os.environ.setdefault("SAIL_SPARK__SESSION_TIMEOUT_SECS", str(_ONE_YEAR))
             os.environ.setdefault("RUST_LOG", "error")  # its log shares stderr with the job's progress
             try:
                 from pysail.spark import SparkConnectServer  # noqa: PLC0415

@@ -1,6 +1,8 @@
 """Sessions of every engine from one configuration."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -99,3 +101,36 @@ def test_a_stopped_session_is_not_found_again(monkeypatch: pytest.MonkeyPatch, s
     first.stop()
     assert start(Config()).range(1).count() == 1
     assert sail_engine.session.range(1).count() == 1
+
+
+_IDLE = """
+import os, sys, time
+from faceattr_udf.spark.session import start
+start()
+print(os.environ["SAIL_SPARK__SESSION_TIMEOUT_SECS"])
+time.sleep(float(sys.argv[1]))
+print(start().range(3).count())
+"""
+
+
+def _idle(seconds: int, **environment: str) -> list[str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "SAIL_SPARK__SESSION_TIMEOUT_SECS"}
+    done = subprocess.run(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-c", _IDLE, str(seconds)],
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return (done.stdout + done.stderr).splitlines()
+
+
+def test_the_embedded_engine_keeps_a_session_that_nobody_uses() -> None:
+    timeout, count = _idle(0)
+    assert int(timeout) > 24 * 3600
+    assert count == "3"
+    # Of a server that is told to, which shows that it reads this variable.
+    timeout, *_, last = _idle(4, SAIL_SPARK__SESSION_TIMEOUT_SECS="1")
+    assert timeout == "1"
+    assert "is not running" in last
