@@ -34,17 +34,17 @@ def engines(contents: Sequence[bytes], configs: Mapping[str, Config], rows: int,
     """
     with tempfile.TemporaryDirectory() as name:
         table = write_catalogue(Path(name) / "images", contents, rows)
-        # The naive peer is so slow, and so even, that a tenth says as much.
-        few = max(1, rows // 10)
-        tenth = write_catalogue(Path(name) / "tenth", contents, few)
+        # One process is so even, and the naive peer so slow as well, that parts of the table say as much.
+        parts = {"bare_1": max(1, rows // 3), "naive": max(1, rows // 10)}
+        third, tenth = (write_catalogue(Path(name) / part, contents, size) for part, size in parts.items())
         night = _Nights(Path(name), configs)
         for engine in configs:
             night.run(engine, write_catalogue(Path(name) / f"few-{engine}", contents, _WARM_UP_ROWS))
         faces: dict[str, int] = {}
 
-        def bare(processes: int) -> Callable[[], None]:
+        def bare(processes: int, images: Path) -> Callable[[], None]:
             def run() -> None:
-                faces[f"bare_{processes}"] = bare_loop(table, next(iter(configs.values())), processes)
+                faces[f"bare_{processes}"] = bare_loop(images, next(iter(configs.values())), processes)
 
             return run
 
@@ -57,11 +57,13 @@ def engines(contents: Sequence[bytes], configs: Mapping[str, Config], rows: int,
         def naive() -> None:
             faces["naive"] = naive_detection(start(configs["spark"]), tenth)
 
-        contenders = {"bare_1": bare(1), "bare_2": bare(PROCESSES), **{engine: job(engine) for engine in configs}}
-        units = dict.fromkeys(contenders, rows)
-        if "spark" in configs:
-            contenders["naive"], units["naive"] = naive, few
-        times = take_turns(contenders, rounds, units, warm_up=False)
+        contenders = {
+            "bare_1": bare(1, third),
+            "bare_2": bare(PROCESSES, table),
+            **{engine: job(engine) for engine in configs},
+            **({"naive": naive} if "spark" in configs else {}),
+        }
+        times = take_turns(contenders, rounds, dict.fromkeys(contenders, rows) | parts, warm_up=False)
     return {
         "photographs": rows,
         "faces": faces,
