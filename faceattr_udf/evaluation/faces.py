@@ -58,6 +58,11 @@ class LabelledFaces:
         """How many faces."""
         return len(self.crops)
 
+    def labelled(self, attribute: str) -> npt.NDArray[np.bool_]:
+        """Which faces have a label of an attribute, or of "age"; bool (n,)."""
+        values = self.age_range[:, 0] if attribute == "age" else self.labels[attribute]
+        return np.asarray(values != UNLABELLED)
+
     def take(self, index: npt.NDArray[np.int64]) -> "LabelledFaces":
         """The faces with these places, in this order."""
         return replace(

@@ -18,7 +18,8 @@ EMOTION_SIZE = 96
 _SHRINKING = ((2 / 3, 1 / 3, 0, 0, 0), (0, 0, 1, 0, 0), (0, 0, 0, 1 / 3, 2 / 3))
 # Of the emotion tower in the probabilities of emotions; on validation faces 0.4 to 0.7 are within half a point.
 EMOTION_SHARE = 0.5
-_SMALLEST_PROBABILITY = 1e-9
+SMALLEST_PROBABILITY = 1e-9
+"""What probabilities are raised to before their logarithm is taken, here and wherever they are calibrated."""
 
 
 class TwoTowers(nn.Module):
@@ -96,7 +97,7 @@ class TwoTowers(nn.Module):
         small = nn.functional.pixel_shuffle(nn.functional.conv2d(pixels, self.shrinking, stride=5), 3)
         emotion = torch.softmax(self.emotion(small)["emotion"].float(), dim=1)
         probabilities["emotion"] = torch.lerp(probabilities["emotion"], emotion, self.emotion_share.float())
-        return {name: torch.log(values.clamp(min=_SMALLEST_PROBABILITY)) for name, values in probabilities.items()}
+        return {name: torch.log(values.clamp(min=SMALLEST_PROBABILITY)) for name, values in probabilities.items()}
 
 
 def _shrinking() -> torch.Tensor:

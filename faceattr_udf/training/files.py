@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from faceattr_udf.networks.towers import SMALLEST_PROBABILITY
 from faceattr_udf.runtime import load_openvino
 from faceattr_udf.weights import WeightsRecord
 
@@ -18,7 +19,6 @@ Precision = Literal["float32", "float16", "int8_constants", "int8"]
 """How a graph keeps its weights and computes: float32 throughout; constants of 16 or 8 bits, computed with in float32;
 or convolutions in 8 bits, whose ranges are measured on faces."""
 
-_SMALLEST_PROBABILITY = 1e-9
 # The heads, which are cheap, and what is done with probabilities: age is an expectation over a hundred small ones.
 _NOT_IN_8_BITS = ["MatMul", "ReduceMean", "Softmax", "Add", "Subtract", "Multiply"]
 
@@ -107,7 +107,7 @@ def calibrate_graph(stem: Path, outputs: Sequence[str], temperatures: Mapping[st
     model = ov.Core().read_model(stem.with_suffix(".xml"))
     for name, result in zip(outputs, model.get_results(), strict=True):
         if name in temperatures:
-            probability = ops.maximum(result.input_value(0), np.float32(_SMALLEST_PROBABILITY))
+            probability = ops.maximum(result.input_value(0), np.float32(SMALLEST_PROBABILITY))
             scaled = ops.divide(ops.log(probability), np.float32(temperatures[name]))
             result.input(0).replace_source_output(ops.softmax(scaled, axis=1).output(0))
     model.validate_nodes_and_infer_types()

@@ -14,6 +14,7 @@ from faceattr_udf.attributes.predictor import AttributePredictor, GraphPredictor
 from faceattr_udf.evaluation.faces import LabelledFaces, load_faces, read_table
 from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.evaluation.report import report
+from faceattr_udf.networks.towers import SMALLEST_PROBABILITY
 from faceattr_udf.training.augment import ROOM, center_window, source_margin
 from faceattr_udf.training.calibrate import temperatures
 from faceattr_udf.training.checkpoint import calibrate, save_weights
@@ -22,7 +23,7 @@ from faceattr_udf.training.loop import Log, train, validate
 from faceattr_udf.training.search import search_totals
 from faceattr_udf.training.settings import TrainingSettings
 from faceattr_udf.training.systems import SYSTEMS, start
-from faceattr_udf.training.teachers import SoftLabels, Teachers, soft_labels
+from faceattr_udf.training.teachers import SoftLabels, Teachers, soft_labels, where_unlabelled
 from faceattr_udf.weights import WeightsRecord, load_record
 
 SPLITS = ("train", "val", "test")
@@ -108,7 +109,7 @@ def _run_network(
         settings,
         size=size,
         log=log,
-        soft=_taught(settings, faces_for, output / f"{settings.name}.teachers.npz"),
+        soft=_taught(settings, faces["train"], faces_for, output / f"{settings.name}.teachers.npz"),
         teach=_teachers(settings),
         validation=faces["val"],
         checkpoint=checkpoint,
@@ -128,22 +129,26 @@ def _run_network(
     )
     # Calibrated on what the graph gives, whose 8 bits the network in torch does not have.
     uncalibrated = predict_in_batches(GraphPredictor(settings.name, output, threads=2), faces["val"])
-    logits = {name: np.log(np.maximum(values, 1e-9)) for name, values in uncalibrated.items()}
+    logits = {name: np.log(np.maximum(values, SMALLEST_PROBABILITY)) for name, values in uncalibrated.items()}
     record = calibrate(record, output, temperatures(logits, faces["val"]))
     return record, GraphPredictor(settings.name, output, threads=2), faces
 
 
 def _taught(
-    settings: TrainingSettings, faces_for: Callable[[WeightsRecord], LabelledFaces], said: Path
+    settings: TrainingSettings, faces: LabelledFaces, faces_for: Callable[[WeightsRecord], LabelledFaces], file: Path
 ) -> SoftLabels | None:
     """What the teachers say, kept in a file: a run that goes on after an interruption need not ask them again."""
     if not settings.teachers or settings.teachers_see == "views":
         return None
-    if not said.exists():
-        partial = said.with_suffix(".part.npz")
-        np.savez(partial, **soft_labels([Path(name) for name in settings.teachers], faces_for))  # type: ignore[arg-type]
-        partial.replace(said)
-    with np.load(said, allow_pickle=False) as arrays:
+    if not file.exists():
+        said = soft_labels([Path(name) for name in settings.teachers], faces_for)
+        if settings.unlabelled_teachers:
+            instead = soft_labels([Path(name) for name in settings.unlabelled_teachers], faces_for)
+            said = where_unlabelled(said, instead, faces)
+        partial = file.with_suffix(".part.npz")
+        np.savez(partial, **said)  # type: ignore[arg-type]
+        partial.replace(file)
+    with np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
 
 
@@ -220,8 +225,10 @@ def _origin(settings: TrainingSettings) -> dict[str, Any]:
     for name, file in (("initial", settings.initial), ("emotion", settings.emotion_from)):
         if file and file.endswith(".safetensors") and Path(file).with_suffix(".json").exists():
             origin[name] = _made(Path(file))
-    if settings.teachers:
-        origin["teachers"] = [_made(Path(file)) for file in settings.teachers]
+    for role in ("teachers", "unlabelled_teachers"):
+        files: list[str] = getattr(settings, role)
+        if files:
+            origin[role] = [_made(Path(file)) for file in files]
     return origin
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from faceattr_udf.attributes.labels import CLASSES
+from faceattr_udf.attributes.labels import ATTRIBUTES, CLASSES
 from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
 
 _LARGEST = 5.0
@@ -40,7 +40,7 @@ def face_weights(faces: LabelledFaces, sources: Mapping[str, float], balance: fl
 
 def label_kinds(faces: LabelledFaces) -> npt.NDArray[np.int64]:
     """Which attributes a face is labelled for, as a number: equal for faces that are labelled for the same ones."""
-    labelled = [faces.age_range[:, 0] != UNLABELLED, *(faces.labels[name] != UNLABELLED for name in CLASSES)]
+    labelled = [faces.labelled(name) for name in ATTRIBUTES]
     return sum((flags.astype(np.int64) << bit for bit, flags in enumerate(labelled)), np.zeros(len(faces), np.int64))
 
 

@@ -97,6 +97,8 @@ class TrainingSettings(_Section):
         teachers_see: "faces", which are asked about once, before the training; or "views": every view that the pupil is
             shown, mixed or not (Beyer et al. 2022, "Knowledge Distillation: A Good Teacher Is Patient and Consistent"),
             which costs their time at every step.
+        unlabelled_teachers: Of `teachers_see = "faces"`: records of networks that speak, instead of `teachers`, of the
+            attributes that a face has no label for.
         teaching: The teachers' share of each loss.
         average: Decay of the exponential moving average of the weights that is kept.
         device: "cuda" trains on the first GPU that torch sees.
@@ -137,6 +139,7 @@ class TrainingSettings(_Section):
     )
     teachers: list[str] = Field(default_factory=list)
     teachers_see: Literal["faces", "views"] = "faces"
+    unlabelled_teachers: list[str] = Field(default_factory=list)
     teaching: float = Field(default=0.5, ge=0.0, le=1.0)
     average: float = Field(default=0.998, ge=0.0, lt=1.0)
     device: Literal["cpu", "cuda"] = "cpu"
@@ -167,6 +170,16 @@ class TrainingSettings(_Section):
             if self.emotion_from is not None:
                 msg = f"train.emotion_from has a tower of model default, and {self.model} has none; remove it"
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _teachers(self) -> Self:
+        if self.unlabelled_teachers and (not self.teachers or self.teachers_see != "faces"):
+            msg = (
+                "train.unlabelled_teachers speak instead of train.teachers, of faces that are asked about once; "
+                "name train.teachers too and set train.teachers_see = 'faces', or remove them"
+            )
+            raise ValueError(msg)
         return self
 
     @field_validator("resolution", mode="before")

@@ -95,6 +95,20 @@ def soft_labels(teachers: Sequence[Path], faces_for: Callable[[WeightsRecord], L
     return {name: (values / len(teachers)).astype(np.float16) for name, values in labels.items()}
 
 
+def where_unlabelled(said: SoftLabels, instead: SoftLabels, faces: LabelledFaces) -> SoftLabels:
+    """What some teachers say of the attributes that a face is labelled for, and others of those that it is not.
+
+    Teachers that learned from mixed faces are the best judges of faces like those that they had labels for, and say
+    anything of the others; see `sampling.partners`.
+
+    Args:
+        said: Of the labelled ones, of `soft_labels`.
+        instead: Of the unlabelled ones.
+        faces: That both were asked about.
+    """
+    return {name: np.where(faces.labelled(name)[:, None], values, instead[name]) for name, values in said.items()}
+
+
 def _check(record: WeightsRecord, path: Path) -> None:
     missing = [name for name in BINS if name not in record.classes]
     if missing:

@@ -194,17 +194,29 @@ def test_the_last_pass_joins_two_runs_and_a_teacher_that_sees_the_views(
 
 
 @needs_shared
-def test_a_teacher_sees_its_own_cut(data: Path, tmp_path: Path) -> None:
-    overrides = [f'train.teachers=["{PACKAGE_WEIGHTS / "attributes_default.json"}"]', "train.margin=0.8"]
-    assert _train("default", data, tmp_path, *overrides, "train.epochs=0.2", "train.resolution=[[0.0, 64]]") == 0
-    teacher = GraphPredictor("attributes_default")
-    faces = load_faces(
-        read_table(data / "faces-train.parquet"), teacher.record.input_size, teacher.record.margin, workers=1
-    )
-    expected = teacher.predict(faces.crops)
+def test_a_teacher_sees_its_own_cut_and_another_speaks_where_labels_are_missing(
+    trained: Path, data: Path, tmp_path: Path
+) -> None:
+    shipped, other = PACKAGE_WEIGHTS, trained
+    overrides = [
+        f'train.teachers=["{shipped / "attributes_default.json"}"]',
+        f'train.unlabelled_teachers=["{other / "attributes_default.json"}"]',
+        "train.margin=0.8",
+        "train.epochs=0.2",
+        "train.resolution=[[0.0, 64]]",
+    ]
+    assert _train("default", data, tmp_path, *overrides) == 0
+    training = load_record("attributes_default", tmp_path).training
     with np.load(tmp_path / "attributes_default.teachers.npz", allow_pickle=False) as said:
-        for name in CLASSES:
-            assert np.abs(said[name] - expected[name]).mean() < 0.03
+        for folder, role in ((shipped, "teachers"), (other, "unlabelled_teachers")):
+            teacher = GraphPredictor("attributes_default", folder)
+            table = read_table(data / "faces-train.parquet")
+            faces = load_faces(table, teacher.record.input_size, teacher.record.margin, workers=1)
+            expected = teacher.predict(faces.crops)
+            for name in CLASSES:
+                spoken = faces.labelled(name) == (role == "teachers")
+                assert np.abs(said[name] - expected[name])[spoken].mean() < 0.03
+            assert [made["model_version"] for made in training[role]] == [teacher.record.model_version]
 
 
 @needs_shared
@@ -238,6 +250,7 @@ def test_one_table_compares_the_systems(
             "tower = 'emotion' is a part of model",
         ),
         (["--set", "train.emotion_from=x", "--set", "train.model=separate_grey"], "train.emotion_from has a tower"),
+        (["--set", 'train.unlabelled_teachers=["x"]'], "name train.teachers too"),
         ([], "faces-train.parquet not found"),
     ],
 )

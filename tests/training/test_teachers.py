@@ -10,7 +10,7 @@ from faceattr_udf.attributes.labels import BINS
 from faceattr_udf.attributes.predictor import GraphPredictor
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.training.export import PACKAGE_WEIGHTS
-from faceattr_udf.training.teachers import Teachers, soft_labels
+from faceattr_udf.training.teachers import Teachers, soft_labels, where_unlabelled
 from faceattr_udf.weights import is_shipped, load_record
 
 DEFAULT = PACKAGE_WEIGHTS / "attributes_default.json"
@@ -27,6 +27,19 @@ def test_two_teachers_that_agree_say_what_one_says() -> None:
     for name, values in one.items():
         np.testing.assert_allclose(values.astype(float).sum(axis=1), 1.0, atol=0.01)
         np.testing.assert_allclose(values, two[name], atol=2e-3)
+
+
+def test_others_speak_where_a_face_has_no_label() -> None:
+    faces = labelled_faces(["a"] * 3, [(30, 30), (-1, -1), (20, 40)], gender=[1, 0, -1])
+    said = {name: np.full((3, size), 0.25, np.float16) for name, size in BINS.items()}
+    instead = {name: np.full((3, size), 0.75, np.float16) for name, size in BINS.items()}
+    joined = where_unlabelled(said, instead, faces)
+    assert {name: values[:, 0].tolist() for name, values in joined.items()} == {
+        "age": [0.25, 0.75, 0.25], "gender": [0.25, 0.25, 0.75], "ethnicity": [0.75] * 3, "emotion": [0.75] * 3,
+    }  # fmt: skip
+    assert {name: (values.shape, values.dtype) for name, values in joined.items()} == {
+        name: (values.shape, values.dtype) for name, values in said.items()
+    }
 
 
 @pytest.mark.skipif(
