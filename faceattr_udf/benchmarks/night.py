@@ -36,7 +36,7 @@ def engines(contents: Sequence[bytes], configs: Mapping[str, Config], rows: int,
         table = write_catalogue(Path(name) / "images", contents, rows)
         # One process is so even, and the naive peer so slow as well, that parts of the table say as much.
         parts = {"bare_1": max(1, rows // 3), "naive": max(1, rows // 10)}
-        third, tenth = (write_catalogue(Path(name) / part, contents, size) for part, size in parts.items())
+        tables = {part: write_catalogue(Path(name) / part, contents, size) for part, size in parts.items()}
         night = _Nights(Path(name), configs)
         for engine in configs:
             night.run(engine, write_catalogue(Path(name) / f"few-{engine}", contents, _WARM_UP_ROWS))
@@ -55,14 +55,15 @@ def engines(contents: Sequence[bytes], configs: Mapping[str, Config], rows: int,
             return run
 
         def naive() -> None:
-            faces["naive"] = naive_detection(start(configs["spark"]), tenth)
+            faces["naive"] = naive_detection(start(configs["spark"]), tables["naive"])
 
         contenders = {
-            "bare_1": bare(1, third),
+            "bare_1": bare(1, tables["bare_1"]),
             "bare_2": bare(PROCESSES, table),
             **{engine: job(engine) for engine in configs},
-            **({"naive": naive} if "spark" in configs else {}),
         }
+        if "spark" in configs:
+            contenders["naive"] = naive
         times = take_turns(contenders, rounds, dict.fromkeys(contenders, rows) | parts, warm_up=False)
     return {
         "photographs": rows,

@@ -63,6 +63,11 @@ class LabelledFaces:
         values = self.age_range[:, 0] if attribute == "age" else self.labels[attribute]
         return np.asarray(values != UNLABELLED)
 
+    def exactly_aged(self) -> npt.NDArray[np.bool_]:
+        """Which faces have an age and not only a range; bool (n,)."""
+        low, high = self.age_range.T
+        return np.asarray((low == high) & self.labelled("age"))
+
     def take(self, index: npt.NDArray[np.int64]) -> "LabelledFaces":
         """The faces with these places, in this order."""
         return replace(

@@ -92,8 +92,8 @@ def _measure_age(
     if probabilities is None:
         return dict.fromkeys(("age_mae", "age_in_range", "age_coverage", "age_ece"))
     low, high = faces.age_range[:, 0], faces.age_range[:, 1]
-    exact = select & (low == high) & (low != UNLABELLED)
-    ranged = select & (low != UNLABELLED)
+    exact = select & faces.exactly_aged()
+    ranged = select & faces.labelled("age")
     age = expected_age(probabilities)
     rounded = np.round(age)
     truth = low[exact]
@@ -113,7 +113,7 @@ def _measure_class(
     names = [f"{attribute}_{figure}" for figure in ("accuracy", "macro_f1", "ece", "recall", "mean_recall")]
     truth = faces.labels[attribute]
     # A label the model has no class for is a face it gets wrong.
-    labelled = select & ((truth != UNLABELLED) | faces.unknown[attribute])
+    labelled = select & (faces.labelled(attribute) | faces.unknown[attribute])
     if probabilities is None or not labelled.any():
         return dict.fromkeys(names)
     truth, confidence = truth[labelled], probabilities[labelled].max(axis=1)
@@ -136,7 +136,7 @@ def _measure_class(
 def age_group_index(faces: LabelledFaces) -> npt.NDArray[np.int64]:
     """The place in `AGE_GROUPS` of every face whose age is known that well, else -1."""
     low, high = np.minimum(faces.age_range // 10, len(AGE_GROUPS) - 1).astype(np.int64).T
-    return np.where((faces.age_range[:, 0] != UNLABELLED) & (low == high), low, UNLABELLED)
+    return np.where(faces.labelled("age") & (low == high), low, UNLABELLED)
 
 
 def age_group_of(faces: LabelledFaces) -> npt.NDArray[np.str_]:

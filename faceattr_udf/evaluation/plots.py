@@ -147,12 +147,11 @@ def _abstention(tasks: list[_Task]) -> Figure | None:
 
 
 def _age_error(probabilities: Probabilities, faces: LabelledFaces) -> Figure | None:
-    low, high = faces.age_range.T
-    exact = (low == high) & (low != UNLABELLED)
+    exact = faces.exactly_aged()
     if "age" not in probabilities or not exact.any():
         return None
     figure, axes = _panels(1, 4.6)
-    truth, age = low[exact], expected_age(probabilities["age"][exact])
+    truth, age = faces.age_range[exact, 0], expected_age(probabilities["age"][exact])
     decades = np.minimum(truth // 10, len(AGE_GROUPS) - 1).astype(int)
     errors = [(age - truth)[decades == k] for k in range(len(AGE_GROUPS))]
     labels = [f"{name}\nn = {len(error):,}" for name, error in zip(AGE_GROUPS, errors, strict=True)]

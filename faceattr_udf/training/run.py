@@ -225,10 +225,9 @@ def _origin(settings: TrainingSettings) -> dict[str, Any]:
     for name, file in (("initial", settings.initial), ("emotion", settings.emotion_from)):
         if file and file.endswith(".safetensors") and Path(file).with_suffix(".json").exists():
             origin[name] = _made(Path(file))
-    for role in ("teachers", "unlabelled_teachers"):
-        files: list[str] = getattr(settings, role)
+    for name, files in (("teachers", settings.teachers), ("unlabelled_teachers", settings.unlabelled_teachers)):
         if files:
-            origin[role] = [_made(Path(file)) for file in files]
+            origin[name] = [_made(Path(file)) for file in files]
     return origin
 
 

@@ -135,8 +135,7 @@ def train_svm(
         temperature[attribute] = class_temperature(machine.decide(held_out), held_out_labels)
         arrays |= machine.arrays(attribute)
         log({"attribute": attribute, **chosen[attribute]})
-    exact = (faces.age_range[:, 0] == faces.age_range[:, 1]) & (faces.age_range[:, 0] != UNLABELLED)
-    arrays["age.years"] = year_shares(faces.age_range[exact, 0], MAX_AGE + 1)
+    arrays["age.years"] = year_shares(faces.age_range[faces.exactly_aged(), 0], MAX_AGE + 1)
     backbone = f"{embedder.record.name}-{embedder.record.version}"
     # The embedding's version is among the bytes, so that another embedding makes another version.
     save_file(arrays, output / f"{settings.name}.safetensors", metadata={"backbone": backbone})

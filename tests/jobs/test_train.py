@@ -197,20 +197,19 @@ def test_the_last_pass_joins_two_runs_and_a_teacher_that_sees_the_views(
 def test_a_teacher_sees_its_own_cut_and_another_speaks_where_labels_are_missing(
     trained: Path, data: Path, tmp_path: Path
 ) -> None:
-    shipped, other = PACKAGE_WEIGHTS, trained
     overrides = [
-        f'train.teachers=["{shipped / "attributes_default.json"}"]',
-        f'train.unlabelled_teachers=["{other / "attributes_default.json"}"]',
+        f'train.teachers=["{PACKAGE_WEIGHTS / "attributes_default.json"}"]',
+        f'train.unlabelled_teachers=["{trained / "attributes_default.json"}"]',
         "train.margin=0.8",
         "train.epochs=0.2",
         "train.resolution=[[0.0, 64]]",
     ]
     assert _train("default", data, tmp_path, *overrides) == 0
     training = load_record("attributes_default", tmp_path).training
+    table = read_table(data / "faces-train.parquet")
     with np.load(tmp_path / "attributes_default.teachers.npz", allow_pickle=False) as said:
-        for folder, role in ((shipped, "teachers"), (other, "unlabelled_teachers")):
+        for folder, role in ((PACKAGE_WEIGHTS, "teachers"), (trained, "unlabelled_teachers")):
             teacher = GraphPredictor("attributes_default", folder)
-            table = read_table(data / "faces-train.parquet")
             faces = load_faces(table, teacher.record.input_size, teacher.record.margin, workers=1)
             expected = teacher.predict(faces.crops)
             for name in CLASSES:
