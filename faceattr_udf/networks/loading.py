@@ -34,13 +34,15 @@ def build(record: WeightsRecord, weights: bytes) -> nn.Module:
         raise WeightsError(msg)
     try:
         # By name, because one architecture needs facenet-pytorch and the others do not.
-        network = getattr(importlib.import_module(module), name)()
+        make = getattr(importlib.import_module(module), name)
+        state = load(weights)
+        network = make.shaped_like(state) if hasattr(make, "shaped_like") else make()
         assert isinstance(network, nn.Module)  # noqa: S101 - narrows the type
-        network.load_state_dict(load(weights))
+        network.load_state_dict(state)
     except (ImportError, AttributeError, TypeError) as error:
         msg = f"weights {record.name}: the network {record.architecture} cannot be made here ({error})"
         raise WeightsError(msg) from error
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, KeyError) as error:
         msg = f"weights {record.name}.safetensors do not belong to {record.architecture}; make them again by jobs.train"
         raise WeightsError(msg) from error
     return network.eval()

@@ -1,13 +1,14 @@
 """The default attribute model: a MobileNet v1 for every attribute, and a smaller-sighted one for emotion beside it."""
 
 import copy
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, Self
 
 import torch
 from torch import nn
 
 from faceattr_udf.attributes.labels import ATTRIBUTES
-from faceattr_udf.networks.mobilenet import MobileNetV1
+from faceattr_udf.networks.mobilenet import WIDTHS, MobileNetV1, widths_in
 
 Tower = Literal["general", "emotion"]
 
@@ -39,21 +40,42 @@ class TwoTowers(nn.Module):
     emotion_share: torch.Tensor
     shrinking: torch.Tensor
 
-    def __init__(self, dropout: float = 0.2) -> None:
+    def __init__(self, dropout: float = 0.2, widths: Sequence[int] = WIDTHS) -> None:
+        """Makes both towers, with random weights.
+
+        Args:
+            dropout: On the pooled features of both.
+            widths: Of the general tower's blocks.
+        """
         super().__init__()
-        self.general = MobileNetV1(dropout)
+        self.general = MobileNetV1(dropout, widths=widths)
         self.emotion = MobileNetV1(dropout, heads=("emotion",))
         self.register_buffer("emotion_share", torch.tensor(0.0))
         self.register_buffer("shrinking", _shrinking(), persistent=False)
         self.learning: Tower = "general"
 
+    @classmethod
+    def shaped_like(cls, state: Mapping[str, torch.Tensor]) -> Self:
+        """A network that weights fit.
+
+        Raises:
+            KeyError: They are of another network.
+        """
+        return cls(widths=widths_in(state, "general."))
+
     def learn(self, tower: Tower) -> None:
         """Chooses the tower that training is about.
 
         An emotion tower that never learned anything starts from the general one, which knows faces.
+
+        Raises:
+            ValueError: The emotion tower would start from a general one of other widths.
         """
         self.learning = tower
         if tower == "emotion" and float(self.emotion_share) == 0.0:
+            if widths_in(self.general.state_dict()) != WIDTHS:
+                msg = "a tower for emotion starts from a general one of the widths of MobileNet v1"
+                raise ValueError(msg)
             self.emotion.features = copy.deepcopy(self.general.features)
             self.emotion.heads["emotion"] = copy.deepcopy(self.general.heads["emotion"])
             self.emotion_share.fill_(EMOTION_SHARE)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from faceattr_udf.errors import WeightsError
-from faceattr_udf.networks.mobilenet import MobileNetV1
+from faceattr_udf.networks.mobilenet import MobileNetV1, widths_in
 
 
 def load_faceres(network: MobileNetV1, manifest: Path, crops: npt.NDArray[np.uint8]) -> None:
@@ -67,13 +67,7 @@ def load_earlier(network: nn.Module, weights: Path, only: tuple[str, ...] = ("",
     Raises:
         WeightsError: The file cannot be read, or lacks what is to be restored.
     """
-    try:
-        tensors = load_file(weights) if weights.suffix == ".safetensors" else torch.load(weights, weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, pickle.UnpicklingError) as error:
-        msg = f"{weights} is not a readable weights file; point train.initial at the safetensors of an earlier run"
-        raise WeightsError(msg) from error
-    # A network's names within the one that it is a part of.
-    tensors |= {f"{part}.{name}": value for part in ("backbone", "general") for name, value in tensors.items()}
+    tensors = _read_earlier(weights)
     wanted = {name: value for name, value in network.state_dict().items() if name.startswith(only)}
     fitting = {
         name: tensors[name] for name, own in wanted.items() if name in tensors and own.shape == tensors[name].shape
@@ -86,6 +80,29 @@ def load_earlier(network: nn.Module, weights: Path, only: tuple[str, ...] = ("",
         )
         raise WeightsError(msg)
     network.load_state_dict(fitting, strict=False)
+
+
+def earlier_widths(weights: Path) -> tuple[int, ...]:
+    """Widths of the general tower, or only one, that a file of an earlier run of `default` has.
+
+    Raises:
+        WeightsError: The file cannot be read, or is of another network.
+    """
+    try:
+        return widths_in(_read_earlier(weights), "general.")
+    except KeyError as error:
+        msg = f"{weights} has no {error.args[0]}; point train.initial at weights of model default"
+        raise WeightsError(msg) from error
+
+
+def _read_earlier(weights: Path) -> dict[str, torch.Tensor]:
+    try:
+        tensors = load_file(weights) if weights.suffix == ".safetensors" else torch.load(weights, weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, pickle.UnpicklingError) as error:
+        msg = f"{weights} is not a readable weights file; point train.initial at the safetensors of an earlier run"
+        raise WeightsError(msg) from error
+    # A network's names within the one that it is a part of.
+    return tensors | {f"{part}.{name}": value for part in ("backbone", "general") for name, value in tensors.items()}
 
 
 def _unit_weights(tensors: dict[str, npt.NDArray[np.float32]], index: int) -> tuple[torch.Tensor, torch.Tensor]:

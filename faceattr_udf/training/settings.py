@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from faceattr_udf.attributes.labels import ATTRIBUTES
 from faceattr_udf.config import apply_override, explain
 from faceattr_udf.errors import ConfigError
+
+_BLOCKS = 13  # of MobileNet v1, whose module imports torch
 
 
 class _Section(BaseModel):
@@ -73,6 +75,8 @@ class TrainingSettings(_Section):
             an earlier run; None starts from random weights.
         emotion_from: Of `default`: safetensors of an earlier run whose tower for emotion is taken instead of the one in
             `initial`.
+        widths: Of `default`: channels of the thirteen blocks of its general tower, which starts from the ones of
+            `initial` that matter most; None: as many as `initial` has.
         margin: How much larger than the detector's box faces are cut.
         batch_size: Faces per step.
         epochs: Passes over the training faces; may be a fraction.
@@ -118,6 +122,7 @@ class TrainingSettings(_Section):
     tower: Literal["general", "emotion"] = "general"
     initial: str | None = None
     emotion_from: str | None = None
+    widths: list[PositiveInt] | None = Field(default=None, min_length=_BLOCKS, max_length=_BLOCKS)
     margin: float = Field(default=0.2, ge=0.0)
     batch_size: int = Field(default=128, ge=2)
     epochs: float = Field(default=4.0, gt=0.0)
@@ -169,6 +174,9 @@ class TrainingSettings(_Section):
                 raise ValueError(msg)
             if self.emotion_from is not None:
                 msg = f"train.emotion_from has a tower of model default, and {self.model} has none; remove it"
+                raise ValueError(msg)
+            if self.widths is not None:
+                msg = f"train.widths are those of model default, and {self.model} has none; remove them"
                 raise ValueError(msg)
         return self
 

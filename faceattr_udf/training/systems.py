@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -12,9 +13,11 @@ from faceattr_udf.attributes.labels import ATTRIBUTES
 from faceattr_udf.errors import ConfigError
 from faceattr_udf.evaluation.faces import LabelledFaces
 from faceattr_udf.networks import facenet, grey, towers
+from faceattr_udf.networks.mobilenet import WIDTHS, widths_in
 from faceattr_udf.training.augment import center_window
 from faceattr_udf.training.files import Precision
-from faceattr_udf.training.initial import load_earlier, load_faceres
+from faceattr_udf.training.initial import earlier_widths, load_earlier, load_faceres
+from faceattr_udf.training.narrowing import narrow
 from faceattr_udf.training.objectives import DynamicWeights, Objective, WeightedSum
 from faceattr_udf.training.settings import TrainingSettings
 
@@ -103,7 +106,7 @@ def start(settings: TrainingSettings, faces: LabelledFaces) -> nn.Module:
     if unweighted:
         msg = f"train.task_weights lacks {', '.join(unweighted)}, which {settings.model} predicts; give each a number"
         raise ConfigError(msg)
-    network = system.make(settings.dropout)
+    network = _two_towers(settings, faces) if settings.model == "default" else system.make(settings.dropout)
     _check_resolutions(network, settings)
     frozen = settings.facenet.frozen
     if isinstance(network, facenet.MultitaskFacenet) and frozen:
@@ -116,17 +119,41 @@ def start(settings: TrainingSettings, faces: LabelledFaces) -> nn.Module:
             msg = f"train.facenet.frozen = {frozen} is wrong: {error}"
             raise ConfigError(msg) from error
         load_earlier(network, Path(settings.initial), only=tuple(f"backbone.{layer}." for layer in frozen))
-    elif isinstance(network, towers.TwoTowers) and settings.initial and settings.initial.endswith(".json"):
-        chosen = np.sort(np.random.default_rng(settings.seed).permutation(len(faces))[:_STATISTICS_FACES])
-        window = center_window(np.asarray(faces.crops[chosen]), towers.INPUT_SIZE)
-        load_faceres(network.general, Path(settings.initial), window)
-    elif settings.initial:
+    elif settings.initial and settings.model != "default":
         load_earlier(network, Path(settings.initial))
-    if isinstance(network, towers.TwoTowers):
-        if settings.emotion_from:
-            load_earlier(network, Path(settings.emotion_from), only=("emotion",))
-        network.learn(settings.tower)
     return network
+
+
+def _two_towers(settings: TrainingSettings, faces: LabelledFaces) -> towers.TwoTowers:
+    initial = Path(settings.initial) if settings.initial else None
+    if initial and initial.suffix != ".json":
+        network = towers.TwoTowers(settings.dropout, earlier_widths(initial))
+        load_earlier(network, initial)
+    else:
+        network = towers.TwoTowers(settings.dropout, WIDTHS if initial else settings.widths or WIDTHS)
+        if initial:
+            load_faceres(network.general, initial, _some_crops(settings, faces))
+    if settings.widths and tuple(settings.widths) != widths_in(network.general.state_dict()):
+        wide, network = network, towers.TwoTowers(settings.dropout, settings.widths)
+        network.emotion, network.emotion_share = wide.emotion, wide.emotion_share
+        try:
+            narrow(wide.general, network.general, _some_crops(settings, faces))
+        except ValueError as error:
+            msg = f"train.widths does not fit {initial}: {error}"
+            raise ConfigError(msg) from error
+    if settings.emotion_from:
+        load_earlier(network, Path(settings.emotion_from), only=("emotion",))
+    try:
+        network.learn(settings.tower)
+    except ValueError as error:
+        msg = f"train.tower = 'emotion' has nothing to start from: {error}; remove train.widths"
+        raise ConfigError(msg) from error
+    return network
+
+
+def _some_crops(settings: TrainingSettings, faces: LabelledFaces) -> npt.NDArray[np.uint8]:
+    chosen = np.sort(np.random.default_rng(settings.seed).permutation(len(faces))[:_STATISTICS_FACES])
+    return center_window(np.asarray(faces.crops[chosen]), towers.INPUT_SIZE)
 
 
 def _check_resolutions(network: nn.Module, settings: TrainingSettings) -> None:

@@ -15,6 +15,7 @@ from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.attributes.predictor import MODELS, GraphPredictor, load_predictor
 from faceattr_udf.config import AttributesConfig, Config
 from faceattr_udf.evaluation.faces import load_faces, read_table
+from faceattr_udf.networks.mobilenet import widths_in
 from faceattr_udf.training import loop
 from faceattr_udf.training.export import PACKAGE_WEIGHTS
 from faceattr_udf.weights import load_record
@@ -193,6 +194,31 @@ def test_the_last_pass_joins_two_runs_and_a_teacher_that_sees_the_views(
     assert not (last / "attributes_default.teachers.npz").exists()
 
 
+NARROWER = (48, 96, 96, 256, 256, 512, 512, 512, 512, 512, 512, 768, 1024)
+
+
+@needs_shared
+def test_a_narrower_network_goes_on_from_a_wider_one(trained: Path, data: Path, tmp_path: Path) -> None:
+    narrow, again = tmp_path / "narrow", tmp_path / "again"
+    quick = ["train.epochs=0.2", "train.resolution=[[0.0, 64]]"]
+    wide = trained / "attributes_default.safetensors"
+    assert _train("default", data, narrow, f"train.initial={wide}", f"train.widths={list(NARROWER)}", *quick) == 0
+    made = load_file(narrow / "attributes_default.safetensors")
+    assert widths_in({name: torch.from_numpy(values) for name, values in made.items()}, "general.") == NARROWER
+    assert load_record("attributes_default", narrow).training["settings"]["widths"] == list(NARROWER)
+    # The tower for emotion is as wide as it was, and the same.
+    assert all(np.array_equal(made[name], values) for name, values in load_file(wide).items() if "emotion." in name)
+    # Whoever goes on from these weights need not say how wide they are.
+    initial = f"train.initial={narrow / 'attributes_default.safetensors'}"
+    assert _train("default", data, again, initial, *quick) == 0
+    shapes = [
+        {name: values.shape for name, values in load_file(folder / "attributes_default.safetensors").items()}
+        for folder in (narrow, again)
+    ]
+    assert shapes[0] == shapes[1]
+    assert _train("default_emotion", data, tmp_path / "emotion", initial) == 2
+
+
 @needs_shared
 def test_a_teacher_sees_its_own_cut_and_another_speaks_where_labels_are_missing(
     trained: Path, data: Path, tmp_path: Path
@@ -250,6 +276,11 @@ def test_one_table_compares_the_systems(
         ),
         (["--set", "train.emotion_from=x", "--set", "train.model=separate_grey"], "train.emotion_from has a tower"),
         (["--set", 'train.unlabelled_teachers=["x"]'], "name train.teachers too"),
+        (["--set", "train.widths=[64]"], "widths = [64] is wrong"),
+        (
+            ["--set", f"train.widths={[64] * 13}", "--set", "train.model=separate_grey"],
+            "train.widths are those of model",
+        ),
         ([], "faces-train.parquet not found"),
     ],
 )
@@ -279,6 +310,16 @@ def test_what_is_wrong_is_named(
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU"),
         ),
         ("default", ["train.emotion_from={trained}/attributes_separate_grey.safetensors"], "that fits TwoTowers"),
+        (
+            "default",
+            ["train.initial={trained}/attributes_default.safetensors", f"train.widths={[*NARROWER[:12], 900]}"],
+            "the last block has 1024 channels, which stay",
+        ),
+        (
+            "default",
+            ["train.initial={trained}/attributes_separate_grey.safetensors"],
+            "point train.initial at weights of model default",
+        ),
         ("default", ["train.resolution=[[0.0, 0]]"], "train.resolution has 0 pixels, too few for"),
         ("separate_grey", ["train.initial={trained}/attributes_default.safetensors"], "fits SeparateGrey"),
         ("embedding_svm", ["train.svm.embedding={trained}/none"], "attributes_multitask_facenet.json is missing"),

@@ -194,6 +194,7 @@ def test_altered_weights_are_refused(folder: Path) -> None:
         ("faceattr_udf.networks.mtcnn.QNet", "cannot be made here"),
         ("faceattr_udf.networks.gone.Net", "cannot be made here"),
         ("faceattr_udf.networks.mtcnn.ONet", "do not belong to"),
+        ("faceattr_udf.networks.towers.TwoTowers", "do not belong to"),
     ],
 )
 def test_a_record_chooses_among_our_own_networks_only(folder: Path, architecture: str, reason: str) -> None:

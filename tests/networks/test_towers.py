@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from faceattr_udf.networks.mobilenet import WIDTHS, widths_in
 from faceattr_udf.networks.towers import EMOTION_SHARE, EMOTION_SIZE, INPUT_SIZE, TwoTowers
 
 TASKS = ["age", "gender", "ethnicity", "emotion"]
@@ -83,3 +84,23 @@ def test_the_emotion_tower_starts_from_the_general_one_once(towers: TwoTowers) -
         towers.emotion.heads["emotion"].bias.fill_(7.0)
     towers.learn("emotion")
     assert towers.emotion.heads["emotion"].bias.tolist() == [7.0] * 7
+
+
+def test_weights_say_how_wide_the_general_tower_is(pixels: torch.Tensor) -> None:
+    widths = (48, *WIDTHS[1:])
+    state = TwoTowers(widths=widths).state_dict()
+    network = TwoTowers.shaped_like(state).eval()
+    network.load_state_dict(state)
+    assert widths_in(network.general.state_dict()) == widths
+    assert widths_in(network.emotion.state_dict()) == WIDTHS
+    with torch.no_grad():
+        assert network(pixels)["age"].shape == (3, 101)
+
+
+def test_an_emotion_tower_does_not_start_from_a_narrower_one() -> None:
+    towers = TwoTowers(widths=(48, *WIDTHS[1:]))
+    with pytest.raises(ValueError, match="of the widths of MobileNet v1"):
+        towers.learn("emotion")
+    towers.emotion_share.fill_(EMOTION_SHARE)
+    towers.learn("emotion")
+    assert towers.learning == "emotion"
