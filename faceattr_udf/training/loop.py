@@ -20,6 +20,7 @@ from faceattr_udf.evaluation.faces import LabelledFaces
 from faceattr_udf.evaluation.metrics import measure
 from faceattr_udf.training.averaging import average
 from faceattr_udf.training.drawing import drawn_ahead, pixels
+from faceattr_udf.training.half import bfloat16
 from faceattr_udf.training.objectives import Batch, Objective, Outputs, loss_of_mixed
 from faceattr_udf.training.settings import TrainingSettings
 from faceattr_udf.training.teachers import SoftLabels
@@ -174,7 +175,7 @@ def _train_step(  # noqa: PLR0917 - one caller
     state.network.train()
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    with torch.autocast(batch.views.device.type, torch.bfloat16, enabled=settings.bfloat16):
+    with bfloat16(batch.views.device, wanted=settings.bfloat16):
         outputs = forward(batch.views)
     total, figures = loss_of_mixed(objective, outputs, batch)
     state.optimizer.zero_grad(set_to_none=True)

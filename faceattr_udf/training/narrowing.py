@@ -39,7 +39,7 @@ def narrow(wide: MobileNetV1, narrower: MobileNetV1, crops: npt.NDArray[np.uint8
     wide.eval()
     narrower.eval()
     assert isinstance(wide.mean_pixel, torch.Tensor)  # noqa: S101 - narrows the type of a buffer
-    batches = torch.from_numpy(np.ascontiguousarray(crops)).split(_BATCH)
+    batches = torch.split(torch.from_numpy(np.ascontiguousarray(crops)), _BATCH)
     pixels = [batch.permute(0, 3, 1, 2).float() - wide.mean_pixel for batch in batches]
     kept = _choose(wide, narrower, pixels[: 512 // _BATCH])
     _copy(wide, narrower, 0, kept[0], torch.arange(3))

@@ -16,6 +16,7 @@ from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.networks.loading import build
 from faceattr_udf.networks.towers import TwoTowers
 from faceattr_udf.training.augment import center_window
+from faceattr_udf.training.half import bfloat16
 from faceattr_udf.weights import WeightsRecord, load_file, load_record
 
 SoftLabels = dict[str, npt.NDArray[np.float16]]
@@ -52,7 +53,7 @@ class Teachers:
         total: dict[str, torch.Tensor] = {}
         for record, teacher in self._teachers:
             seen = _resized(views, record.input_size)
-            with torch.autocast(views.device.type, torch.bfloat16):
+            with bfloat16(views.device):
                 # Mirrored or not, a view is what its pupil sees; the other one comes in another step.
                 logits = teacher.glance(seen) if isinstance(teacher, TwoTowers) else teacher(seen)
             for name in BINS:

@@ -60,6 +60,24 @@ def test_channels_that_say_nothing_are_lost_without_loss(wide: MobileNetV1) -> N
 
 
 @torch.no_grad()
+def test_what_other_channels_can_say_is_not_lost(wide: MobileNetV1) -> None:
+    twins = torch.arange(48, 64)
+    for layer in (wide.features[2], wide.features[3]):  # those of block 1, and what brings them to block 2
+        for values in [*layer.parameters(), *(b for b in layer.buffers() if b.ndim)]:
+            values[twins] = values[: len(twins)].clone()
+    read = wide.features[4][0].weight
+    read[:, twins] *= 0.1  # what matters least, and yet something
+    narrower = MobileNetV1(widths=(48, *WIDTHS[1:])).eval()
+    narrow(wide, narrower, _crops(8))
+    pixels = _pixels(_crops(8))
+    expected = wide(pixels)
+    read[:, twins] = 0.0
+    for name, without in wide(pixels).items():
+        wrong = (narrower(pixels)[name] - expected[name]).abs().mean()
+        assert wrong < 0.1 * (without - expected[name]).abs().mean()
+
+
+@torch.no_grad()
 def test_what_channels_say_on_average_stays(wide: MobileNetV1) -> None:
     narrower = MobileNetV1(widths=(48, *WIDTHS[1:])).eval()
     narrow(wide, narrower, _crops(8))
