@@ -1,5 +1,7 @@
 """Half precision while networks learn."""
 
+from collections.abc import Mapping
+
 import torch
 
 
@@ -16,6 +18,6 @@ def bfloat16(device: torch.device, *, wanted: bool = True) -> torch.autocast:
 
 
 def _on_this_cpu() -> bool:
-    able = torch.cpu.get_capabilities()
+    able: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # old versions do not tell
     # x86-64's two ways, and that of 64-bit Arm.
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
