@@ -22,6 +22,7 @@ from faceattr_udf.training.objectives import DynamicWeights, Objective, Weighted
 from faceattr_udf.training.settings import TrainingSettings
 
 _STATISTICS_FACES = 512
+_NARROWING_FACES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +133,12 @@ def _two_towers(settings: TrainingSettings, faces: LabelledFaces) -> towers.TwoT
     else:
         network = towers.TwoTowers(settings.dropout, WIDTHS if initial else settings.widths or WIDTHS)
         if initial:
-            load_faceres(network.general, initial, _some_crops(settings, faces))
+            load_faceres(network.general, initial, _some_crops(settings, faces, _STATISTICS_FACES))
     if settings.widths and tuple(settings.widths) != widths_in(network.general.state_dict()):
         wide, network = network, towers.TwoTowers(settings.dropout, settings.widths)
         network.emotion, network.emotion_share = wide.emotion, wide.emotion_share
         try:
-            narrow(wide.general, network.general, _some_crops(settings, faces))
+            narrow(wide.general, network.general, _some_crops(settings, faces, _NARROWING_FACES))
         except ValueError as error:
             msg = f"train.widths does not fit {initial}: {error}"
             raise ConfigError(msg) from error
@@ -151,8 +152,8 @@ def _two_towers(settings: TrainingSettings, faces: LabelledFaces) -> towers.TwoT
     return network
 
 
-def _some_crops(settings: TrainingSettings, faces: LabelledFaces) -> npt.NDArray[np.uint8]:
-    chosen = np.sort(np.random.default_rng(settings.seed).permutation(len(faces))[:_STATISTICS_FACES])
+def _some_crops(settings: TrainingSettings, faces: LabelledFaces, count: int) -> npt.NDArray[np.uint8]:
+    chosen = np.sort(np.random.default_rng(settings.seed).permutation(len(faces))[:count])
     return center_window(np.asarray(faces.crops[chosen]), towers.INPUT_SIZE)
 
 
