@@ -11,6 +11,7 @@ from faceattr_udf.networks.mobilenet import WIDTHS, MobileNetV1
 
 _BLOCKS = range(1, len(WIDTHS) + 1)
 _BATCH = 64
+_CHOOSING = 8  # batches on which variances are measured: means over pixels, for which some hundred faces are enough
 # Of the mean variance of a channel: enough where faces are fewer than weights, nothing where they are many.
 _RIDGE = 1e-3
 
@@ -41,7 +42,7 @@ def narrow(wide: MobileNetV1, narrower: MobileNetV1, crops: npt.NDArray[np.uint8
     assert isinstance(wide.mean_pixel, torch.Tensor)  # noqa: S101 - narrows the type of a buffer
     batches = torch.split(torch.from_numpy(np.ascontiguousarray(crops)), _BATCH)
     pixels = [batch.permute(0, 3, 1, 2).float() - wide.mean_pixel for batch in batches]
-    kept = _choose(wide, narrower, pixels[: 512 // _BATCH])
+    kept = _choose(wide, narrower, pixels[:_CHOOSING])
     _copy(wide, narrower, 0, kept[0], torch.arange(3))
     given = [wide.features[0](batch) for batch in pixels]
     own = [batch[:, kept[0]] for batch in given]
