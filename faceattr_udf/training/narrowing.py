@@ -51,7 +51,8 @@ def narrow(wide: MobileNetV1, narrower: MobileNetV1, crops: npt.NDArray[np.uint8
         _copy(wide, narrower, 2 * block, kept[block], kept[block - 1])
         _through(wide, 2 * block - 1, given)
         _through(narrower, 2 * block - 1, own)
-        _refit(wide, narrower, block, kept[block], zip(given, own, strict=True))
+        wanted = _parts(wide, 2 * block)[0].weight[kept[block], :, 0, 0]
+        _refit(wanted, *_parts(narrower, 2 * block), zip(given, own, strict=True))
         _through(wide, 2 * block, given)
         _through(narrower, 2 * block, own)
     narrower.heads.load_state_dict(wide.heads.state_dict())
@@ -87,23 +88,16 @@ def _through(network: MobileNetV1, place: int, batches: list[torch.Tensor]) -> N
 
 
 def _refit(
-    wide: MobileNetV1,
-    narrower: MobileNetV1,
-    block: int,
-    outputs: torch.Tensor,
-    read: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    wanted: torch.Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, read: Iterable[tuple[torch.Tensor, torch.Tensor]]
 ) -> None:
-    """Brings a pointwise layer near that of the wide network; its normalisation takes up the difference of the means.
+    """Brings a pointwise layer near a wider one; its normalisation takes up the difference of the means.
 
     Args:
-        wide: Gives what is wanted.
-        narrower: The weights of its layer are where the fit starts from and is held near.
-        block: Of the layer.
-        outputs: Channels of the wide layer that the narrower one has.
-        read: Batches of what the layer of `wide` and that of `narrower` read.
+        wanted: Weights (outputs, more inputs) of the wider layer.
+        conv: The layer, whose weights are where the fit starts from and is held near.
+        norm: What follows it.
+        read: Batches of what the wider layer and this one read.
     """
-    wanted = _parts(wide, 2 * block)[0].weight[outputs, :, 0, 0]
-    conv, norm = _parts(narrower, 2 * block)
     weight = conv.weight[:, :, 0, 0]
     n_outputs, n_inputs = weight.shape
     count = 0

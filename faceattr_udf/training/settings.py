@@ -76,7 +76,7 @@ class TrainingSettings(_Section):
         emotion_from: Of `default`: safetensors of an earlier run whose tower for emotion is taken instead of the one in
             `initial`.
         widths: Of `default`: channels of the thirteen blocks of its general tower, which starts from the ones of
-            `initial` that matter most; None: as many as `initial` has.
+            `initial` that matter most, refitted; None: as many as `initial` has.
         margin: How much larger than the detector's box faces are cut.
         batch_size: Faces per step.
         epochs: Passes over the training faces; may be a fraction.
