@@ -10,12 +10,12 @@ import torch
 
 from faceattr_udf.analyzer import FaceAnalyzer
 from faceattr_udf.attributes.predictor import load_predictor
-from faceattr_udf.benchmarks.peers import FloatArray, agreement_of_all
+from faceattr_udf.benchmarks.peers import FloatArray, partners
 from faceattr_udf.benchmarks.rounds import take_turns
 from faceattr_udf.config import Config
 from faceattr_udf.detection.mtcnn import Detector
 from faceattr_udf.images.decode import decode_image
-from faceattr_udf.results import ImageResult
+from faceattr_udf.results import Face, ImageResult
 from faceattr_udf.runtime import CPU
 
 DEVICE = "cuda:0"
@@ -69,20 +69,19 @@ def same(ours: Sequence[ImageResult], theirs: Sequence[ImageResult]) -> dict[str
     """How many faces both found, and how many of them got the same class of every attribute.
 
     >>> same([], [])
-    {'faces': 0, 'pairs': 0, 'compared': 0, 'equal': 0}
+    {'faces': 0, 'pairs': 0, 'equal': 0}
     """
-    pairs, faces = agreement_of_all([_boxes(result) for result in ours], [_boxes(result) for result in theirs])
-    compared = equal = 0
+    faces = pairs = equal = 0
     for mine, other in zip(ours, theirs, strict=True):
-        if mine.n_faces != other.n_faces:
-            continue
-        for one, two in zip(mine.faces, other.faces, strict=True):
-            compared += 1
-            equal += all(
-                getattr(getattr(one, name), "label", None) == getattr(getattr(two, name), "label", None)
-                for name in ("gender", "ethnicity", "emotion")
-            )
-    return {"faces": faces, "pairs": pairs, "compared": compared, "equal": equal}
+        faces += max(len(mine.faces), len(other.faces))
+        for one, two in partners(_boxes(mine), _boxes(other)):
+            pairs += 1
+            equal += _labels(mine.faces[one]) == _labels(other.faces[two])
+    return {"faces": faces, "pairs": pairs, "equal": equal}
+
+
+def _labels(face: Face) -> list[str | None]:
+    return [getattr(getattr(face, name), "label", None) for name in ("gender", "ethnicity", "emotion")]
 
 
 def _boxes(result: ImageResult) -> FloatArray:

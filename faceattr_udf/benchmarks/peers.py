@@ -126,8 +126,8 @@ def _boxes(found: Any) -> FloatArray:  # noqa: ANN401 - None or an array, of obj
     return np.zeros((0, 4), np.float32) if found is None else np.asarray(found, dtype=np.float32).reshape(-1, 4)
 
 
-def agreement(ours: FloatArray, theirs: FloatArray, least: float = 0.9) -> tuple[int, int]:
-    """How many boxes have a partner in the other set, each used once, with an intersection over union of `least`.
+def partners(ours: FloatArray, theirs: FloatArray, least: float = 0.9) -> list[tuple[int, int]]:
+    """Boxes of two sets that are one face: nearest first, each used once, intersection over union `least` or more.
 
     Args:
         ours: float32 (n, 4): x_min, y_min, x_max, y_max in pixels.
@@ -135,19 +135,28 @@ def agreement(ours: FloatArray, theirs: FloatArray, least: float = 0.9) -> tuple
         least: The overlap that counts.
 
     Returns:
-        Pairs found, and the size of the larger set: equal where both found the same faces.
+        Places in `ours` and in `theirs`.
 
     >>> box = np.array([[0, 0, 10, 10]], dtype=np.float32)
-    >>> agreement(box, box), agreement(box, box + 5)
-    ((1, 1), (0, 1))
+    >>> partners(box, np.concatenate([box + 5, box])), partners(box, box + 5)
+    ([(0, 1)], [])
     """
     overlap = overlaps(ours, theirs)
-    pairs = 0
+    pairs = []
     while overlap.size and overlap.max() >= least:
         row, column = np.unravel_index(overlap.argmax(), overlap.shape)
         overlap[row], overlap[:, column] = 0.0, 0.0
-        pairs += 1
-    return pairs, max(len(ours), len(theirs))
+        pairs.append((int(row), int(column)))
+    return pairs
+
+
+def agreement(ours: FloatArray, theirs: FloatArray, least: float = 0.9) -> tuple[int, int]:
+    """How many boxes have a partner in the other set, see `partners`.
+
+    Returns:
+        Pairs found, and the size of the larger set: equal where both found the same faces.
+    """
+    return len(partners(ours, theirs, least)), max(len(ours), len(theirs))
 
 
 def agreement_of_all(ours: Sequence[FloatArray], theirs: Sequence[FloatArray]) -> tuple[int, int]:

@@ -119,7 +119,7 @@ def _gpu(gpu: Figures) -> Iterator[str]:
         )
     same = gpu["same"]
     yield f"| the same faces on both (IoU 0.9) | {same['pairs']} of {same['faces']} | | |"
-    yield f"| of these with the same gender, ethnicity and emotion | {same['equal']} of {same['compared']} | | |"
+    yield f"| of these with the same gender, ethnicity and emotion | {same['equal']} of {same['pairs']} | | |"
 
 
 _SECTIONS = {

@@ -84,9 +84,9 @@ def _connect(remote: str, config: Config, unless_given: dict[str, str], always: 
         raise EngineError(msg) from error
     os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"  # as that builder does: functions.* then build Connect columns
     try:
+        _wait_for(remote)
         session = _connected.get(remote)
-        if session is None or session.is_stopped:  # type: ignore[attr-defined]  # only the Connect class has it
-            _wait_for(remote)
+        if session is None or not _lives(session):
             # Not getOrCreate, which finds the process's last session whatever server that has.
             session = cast("SparkSession", ConnectSession.builder.remote(remote).create())
             _connected[remote] = session
@@ -110,6 +110,17 @@ def _connect(remote: str, config: Config, unless_given: dict[str, str], always: 
             )
             raise EngineError(msg) from error
     return session
+
+
+def _lives(session: SparkSession) -> bool:
+    """Whether this client has not stopped a session and its server still knows it: it drops those long unused."""
+    if session.is_stopped:  # type: ignore[attr-defined]  # only the Connect class has it
+        return False
+    try:
+        session.conf.get("spark.sql.session.timeZone")
+    except PySparkException:
+        return False
+    return True
 
 
 def _wait_for(remote: str) -> None:

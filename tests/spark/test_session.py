@@ -106,9 +106,13 @@ def test_a_stopped_session_is_not_found_again(monkeypatch: pytest.MonkeyPatch, s
 _IDLE = """
 import os, sys, time
 from faceattr_udf.spark.session import start
-start()
+first = start()
 print(os.environ["SAIL_SPARK__SESSION_TIMEOUT_SECS"])
 time.sleep(float(sys.argv[1]))
+try:
+    print(first.range(3).count())
+except Exception as error:
+    print(error)
 print(start().range(3).count())
 """
 
@@ -127,10 +131,13 @@ def _idle(seconds: int, **environment: str) -> list[str]:
 
 
 def test_the_embedded_engine_keeps_a_session_that_nobody_uses() -> None:
-    timeout, count = _idle(0)
+    timeout, count, _ = _idle(0)
     assert int(timeout) > 24 * 3600
     assert count == "3"
-    # Of a server that is told to, which shows that it reads this variable.
-    timeout, *_, last = _idle(4, SAIL_SPARK__SESSION_TIMEOUT_SECS="1")
+
+
+def test_a_session_that_its_server_dropped_is_replaced() -> None:
+    timeout, *reason, last = _idle(4, SAIL_SPARK__SESSION_TIMEOUT_SECS="1")
     assert timeout == "1"
-    assert "is not running" in last
+    assert "is not running" in " ".join(reason)  # so it is this variable that the server reads
+    assert last == "3"
