@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from faceattr_udf.analyzer import FaceAnalyzer
+from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.attributes.predictor import load_predictor
 from faceattr_udf.benchmarks.peers import FloatArray, partners
 from faceattr_udf.benchmarks.rounds import take_turns
@@ -73,7 +74,7 @@ def same(ours: Sequence[ImageResult], theirs: Sequence[ImageResult]) -> dict[str
     """
     faces = pairs = equal = 0
     for mine, other in zip(ours, theirs, strict=True):
-        faces += max(len(mine.faces), len(other.faces))
+        faces += max(mine.n_faces, other.n_faces)
         for one, two in partners(_boxes(mine), _boxes(other)):
             pairs += 1
             equal += _labels(mine.faces[one]) == _labels(other.faces[two])
@@ -81,7 +82,7 @@ def same(ours: Sequence[ImageResult], theirs: Sequence[ImageResult]) -> dict[str
 
 
 def _labels(face: Face) -> list[str | None]:
-    return [getattr(getattr(face, name), "label", None) for name in ("gender", "ethnicity", "emotion")]
+    return [getattr(getattr(face, name), "label", None) for name in CLASSES]
 
 
 def _boxes(result: ImageResult) -> FloatArray:
