@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
+from operator import or_
 from typing import Final, TypeVar
 
 import structlog
@@ -89,7 +91,7 @@ def enrich(
         output: The folder of the output tables and of the staging area.
         provider: Where analyzers come from.
         checkpoint: Called as the run passes a point between two commits: "leased", "created", "tidied", "begun",
-            "planned", for every wave "staged", "faces" and "results", then "deleted" and "ended".
+            "planned", for every wave "staged", "faces" and "results", then "corrected", "deleted" and "ended".
 
     Returns:
         The run, as its row in the runs table says.
@@ -206,8 +208,11 @@ class _Night:
         if self._run.n_duplicate_rows:
             self._log.warning("rows share an image_id; one of each counts", rows=self._run.n_duplicate_rows)
 
-    def _pending(self) -> DataFrame:
-        """Images without a result for their content, consent, configuration and model."""
+    def _planned(self) -> DataFrame:
+        """Images without a result for their content, consent, configuration and model.
+
+        And, `_corrected`, those that have it and whose columns that pass through are not those of their faces any more.
+        """
         results = self._tables.read(self._outputs.image_results)
         done = results.where(
             (F.col("config_id") == self._config.config_id())
@@ -215,20 +220,35 @@ class _Night:
             # A row that had a hash and no content may have its content tonight; nothing but a look can tell.
             & ~((F.col("status") == "missing") & F.col("content_sha256").isNotNull())
         ).select(
-            F.col("image_id").alias("_id"),
+            F.col("image_id").alias("_done_id"),
             F.coalesce("content_sha256", F.lit("")).alias("_hash"),
             (F.col("status") != "not_consented").alias("_consented"),
         )
         keys = self._images.keys()
         same = (
-            (keys["image_id"] == done["_id"])
+            (keys["image_id"] == done["_done_id"])
             & (F.coalesce(keys["content_sha256"], F.lit("")) == done["_hash"])
             & (keys["consented"] == done["_consented"])
         )
-        return keys.join(done, same, "left_anti").orderBy("image_id")
+        passed = self._images.comparable
+        # All faces of an image have the same.
+        faces = self._tables.read(self._outputs.faces).where(F.col("face_index") == 0)
+        faces = faces.select(
+            F.col("image_id").alias("_face_of"), *(F.col(name).alias(f"_was_{name}") for name in passed)
+        )
+        differs = reduce(or_, (~F.col(name).eqNullSafe(F.col(f"_was_{name}")) for name in passed), F.lit(False))
+        return (
+            keys.join(done, same, "left")
+            .join(faces, F.col("image_id") == F.col("_face_of"), "left")
+            .withColumn("_corrected", F.col("_done_id").isNotNull())
+            .where(~F.col("_corrected") | (F.col("_face_of").isNotNull() & differs))
+            .select(*keys.columns, "_corrected")
+            .orderBy("image_id")
+        )
 
     def _waves(self) -> None:
-        pending = self._tried(lambda: self._staging.write("pending", self._pending()))
+        planned = self._tried(lambda: self._staging.write("planned", self._planned()))
+        pending = planned.where("NOT _corrected").drop("_corrected")
         total = self._tried(pending.count)
         self._checkpoint("planned")
         self._log.info("planned", pending=total)
@@ -241,12 +261,27 @@ class _Night:
             ends = wave.agg(F.min("image_id").alias("first"), F.max("image_id").alias("last"))
             bounds = self._tried(ends.first)
             if bounds is None or bounds["first"] is None:
-                return
+                break
             images, faces = self._wave(f"wave_{number}", left, bounds["first"], bounds["last"])
             self._log.info("wave", **progress.advance(images, faces))
             pace.learn(images, progress.seconds - started)
             left = pending.where(F.col("image_id") > bounds["last"])
             number += 1
+        self._tried(lambda: self._correct(planned.where("_corrected")))
+
+    def _correct(self, images: DataFrame) -> None:
+        """Gives faces, as they are otherwise, the columns that pass through from these images."""
+        count = images.count()
+        if not count:
+            return
+        faces = self._tables.read(self._outputs.faces)
+        passed = [field.name for field in self._images.pass_through]
+        rows = faces.drop(*passed).join(images.select("image_id", *passed), "image_id").select(*faces.columns)
+        staged = self._staging.write("corrected", rows)
+        self._lease.check()
+        self._tables.merge(self._outputs.faces, staged, ["image_id", "face_index"])
+        self._checkpoint("corrected")
+        self._log.info("corrected columns that pass through", images=count)
 
     def _wave(self, name: str, left: DataFrame, first: str, last: str) -> tuple[int, int]:
         wave = Wave(

@@ -54,6 +54,11 @@ class ImagesTable:
         return cls(frame, config, passed)
 
     @property
+    def comparable(self) -> list[str]:
+        """Those of the columns that pass through whose values every engine can tell apart."""
+        return [field.name for field in self.pass_through if _sortable(field)]
+
+    @property
     def _has_hash(self) -> bool:
         return self.config.input.columns.content_sha256 in self.frame.columns
 
@@ -112,7 +117,7 @@ class ImagesTable:
             rows = select(self.frame, self._hash())
         same = Window.partitionBy("image_id")
         order = [F.col("content_sha256").asc_nulls_last()]
-        order += [F.col(field.name).cast("string").asc_nulls_last() for field in self.pass_through if _sortable(field)]
+        order += [F.col(name).cast("string").asc_nulls_last() for name in self.comparable]
         return (
             rows.withColumn("copies", F.count(F.lit(1)).over(same))
             .withColumn("consented", F.min(F.col("consented").cast("int")).over(same) == 1)

@@ -1,11 +1,15 @@
 """Night after night: what changes is inferred again and nothing else, and what comes back is as it was."""
 
+import json
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Engine
 from fakes import content, inferred
-from test_enrichment import PICTURES, SCHEMA, TWO_WAVES, Killed, Place, image, killed_at, statuses
+from test_enrichment import NIGHT, PICTURES, SCHEMA, TWO_WAVES, Killed, Place, image, killed_at, statuses
 
 CONSENTED = SCHEMA + ", consent boolean"
 ASKED = "input.require_consent=true"
@@ -54,6 +58,63 @@ def test_config_or_model_changed_and_changed_back(place: Place) -> None:
     assert place.run().n_inferred == 7
     assert place.tables() == before
     assert len(inferred(place.seen)) == 4 * 7
+
+
+CORRECTED: dict[str | None, dict[str, Any]] = {
+    "a": {"path": "/y/a"},
+    "b": {"subject_id": 8},  # was null
+    "c": {"subject_id": 9},  # has no face
+    "z": {"captured_at": None, "subject_id": None},
+}
+
+
+def test_corrected_columns_reach_the_faces_and_nothing_is_inferred(place: Place) -> None:
+    place.write(PICTURES)
+    place.run()
+    faces, results = place.tables()
+    seen = inferred(place.seen)
+    names = [column.split()[0] for column in SCHEMA.split(", ")]
+    rows = [dict(zip(names, row, strict=True)) | CORRECTED.get(row[0], {}) for row in PICTURES]
+    place.write([tuple(row.values()) for row in rows])
+    assert place.run().n_images == 0
+    right = [row | CORRECTED.get(row["image_id"], {}) for row in faces]
+    assert place.tables() == (right, results)
+    assert right != faces
+    assert inferred(place.seen) == seen
+
+
+def test_killed_while_it_corrects_and_run_again(sail_place: Place) -> None:
+    sail_place.write(PICTURES)
+    sail_place.run()
+    faces, _ = sail_place.tables()
+    sail_place.write([image("a", content(1, "new")), (*PICTURES[1][:3], "/y/b", NIGHT, 8), *PICTURES[2:]])
+    for point in ("planned", "results", "corrected"):
+        with pytest.raises(Killed):
+            sail_place.run(checkpoint=killed_at(point))
+    assert sail_place.run().n_images == 0
+    assert [row for row in sail_place.table("faces") if row["image_id"] not in {"a", "b"}] == faces[2 + 1 :]
+    assert [(row["image_id"], row["path"]) for row in sail_place.table("faces")[:2]] == [("a", "/x/a"), ("b", "/y/b")]
+
+
+def test_columns_of_any_type_are_not_corrected_where_they_are_the_same(place: Place) -> None:
+    types = "b boolean, d double, n decimal(9,2), t date, m timestamp_ntz, s struct<x:int>, l array<string>, x binary"
+    values = (
+        None,
+        float("nan"),
+        Decimal("1.50"),
+        date(2026, 1, 2),
+        datetime(2026, 1, 2, 3, 4, 5, 6),
+        (1,),
+        ["y"],
+        b"z",
+    )
+    place.write([(*PICTURES[0], *values)], f"{SCHEMA}, {types}")
+    names = [part.split()[0] for part in types.split(", ")]
+    passed = f"input.columns.pass_through={json.dumps(names)}"
+    place.run(passed)
+    faces = len(list((place.folder / "out" / "faces" / "_delta_log").glob("*.json")))
+    place.run(passed)
+    assert len(list((place.folder / "out" / "faces" / "_delta_log").glob("*.json"))) == faces
 
 
 def test_settings_that_decide_no_result_infer_nothing(place: Place) -> None:
