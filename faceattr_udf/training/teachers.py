@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from faceattr_udf.attributes.labels import BINS
 from faceattr_udf.attributes.predictor import GraphPredictor
@@ -50,16 +51,16 @@ class Teachers:
     @torch.no_grad()  # what inference mode gives cannot take part in a loss
     def __call__(self, views: torch.Tensor) -> dict[str, torch.Tensor]:
         """RGB (n, 3, height, width), 0-255 -> attribute -> mean probabilities (n, classes)."""
-        total: dict[str, torch.Tensor] = {}
-        for record, teacher in self._teachers:
-            seen = _resized(views, record.input_size)
-            with bfloat16(views.device):
-                # Mirrored or not, a view is what its pupil sees; the other one comes in another step.
-                logits = teacher.glance(seen) if isinstance(teacher, TwoTowers) else teacher(seen)
-            for name in BINS:
-                said = torch.softmax(logits[name].float() / record.temperatures.get(name, 1.0), dim=1)
-                total[name] = total[name] + said if name in total else said
-        return {name: values / len(self._teachers) for name, values in total.items()}
+        said = [_say(teacher, record, views) for record, teacher in self._teachers]
+        return {name: torch.stack([one[name] for one in said]).mean(dim=0) for name in BINS}
+
+
+def _say(teacher: nn.Module, record: WeightsRecord, views: torch.Tensor) -> dict[str, torch.Tensor]:
+    seen = _resized(views, record.input_size)
+    with bfloat16(views.device):
+        # Mirrored or not, a view is what its pupil sees; the other one comes in another step.
+        logits = teacher.glance(seen) if isinstance(teacher, TwoTowers) else teacher(seen)
+    return {name: torch.softmax(logits[name].float() / record.temperatures.get(name, 1.0), dim=1) for name in BINS}
 
 
 def _resized(views: torch.Tensor, side: int) -> torch.Tensor:
@@ -85,15 +86,13 @@ def soft_labels(teachers: Sequence[Path], faces_for: Callable[[WeightsRecord], L
     Raises:
         WeightsError: A teacher's files are missing, or it does not predict every attribute.
     """
-    labels: dict[str, npt.NDArray[np.float32]] = {}
+    said = []
     for record in teachers:
         teacher = GraphPredictor(record.stem, record.parent, threads=2)
         _check(teacher.record, record)
         faces = faces_for(teacher.record)
-        said = predict_in_batches(teacher, faces, view=partial(center_window, size=teacher.record.input_size))
-        for name in BINS:
-            labels[name] = labels[name] + said[name] if name in labels else said[name]
-    return {name: (values / len(teachers)).astype(np.float16) for name, values in labels.items()}
+        said.append(predict_in_batches(teacher, faces, view=partial(center_window, size=teacher.record.input_size)))
+    return {name: np.mean([one[name] for one in said], axis=0).astype(np.float16) for name in BINS}
 
 
 def where_unlabelled(said: SoftLabels, instead: SoftLabels, faces: LabelledFaces) -> SoftLabels:
