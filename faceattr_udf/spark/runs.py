@@ -21,7 +21,7 @@ class Run:
         images: How the user names the images table.
         config: Its configuration.
         model_version: The weights.
-        run_id: Unique; it begins with the second it was made in, so that ids sort as runs do.
+        run_id: Unique; it begins with its second, so that ids of different seconds sort as runs do.
         started_at: UTC.
         state: running, completed, failed or interrupted.
         counts: Images per status.
