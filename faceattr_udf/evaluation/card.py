@@ -96,8 +96,7 @@ def _stage(stage: Mapping[str, Any]) -> str:
         f"seed {settings['seed']}",
     ]
     if settings.get("teachers"):
-        seen = "view" if settings.get("teachers_see") == "views" else "face"
-        parts.append(f"{100 * settings['teaching']:.0f} % of each loss from what earlier weights said of each {seen}")
+        parts.append(f"{100 * settings['teaching']:.0f} % of each loss from what earlier weights said of each face")
     return ", ".join(parts) + "."
 
 

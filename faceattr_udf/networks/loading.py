@@ -36,7 +36,7 @@ def build(record: WeightsRecord, weights: bytes) -> nn.Module:
         # By name, because one architecture needs facenet-pytorch and the others do not.
         make = getattr(importlib.import_module(module), name)
         state = load(weights)
-        network = make.shaped_like(state) if hasattr(make, "shaped_like") else make()
+        network = make()
         assert isinstance(network, nn.Module)  # noqa: S101 - narrows the type
         network.load_state_dict(state)
     except (ImportError, AttributeError, TypeError) as error:

@@ -1,6 +1,6 @@
 """MobileNet v1 (Howard et al. 2017) with one linear head per attribute."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -11,8 +11,8 @@ from faceattr_udf.networks.depthwise import strided_depthwise
 # ImageNet's mean pixel, RGB, which the network that the weights start from was trained with.
 MEAN_PIXEL = (123.68, 116.779, 103.939)
 
-WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
-"""Output channels of the thirteen depthwise-separable blocks."""
+# Output channels and strides of the thirteen depthwise-separable blocks.
+_WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 _STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 
 
@@ -41,13 +41,11 @@ class MobileNetV1(nn.Module):
         heads: Attribute -> linear layer on the pooled features.
     """
 
-    def __init__(
-        self, dropout: float = 0.2, heads: Iterable[str] = tuple(BINS), widths: Sequence[int] = WIDTHS
-    ) -> None:
+    def __init__(self, dropout: float = 0.2, heads: Iterable[str] = tuple(BINS)) -> None:
         super().__init__()
         channels = 32
         units = [_unit(SamePadConv(3, channels, 3, stride=2, bias=False))]
-        for out_channels, stride in zip(widths, _STRIDES, strict=True):
+        for out_channels, stride in zip(_WIDTHS, _STRIDES, strict=True):
             units.append(_unit(SamePadConv(channels, channels, 3, stride=stride, groups=channels, bias=False)))
             units.append(_unit(nn.Conv2d(channels, out_channels, 1, bias=False)))
             channels = out_channels
@@ -62,16 +60,3 @@ class MobileNetV1(nn.Module):
         features = self.features(pixels - self.mean_pixel).mean(dim=(2, 3))
         features = self.dropout(features)
         return {attribute: head(features) for attribute, head in self.heads.items()}
-
-
-def widths_in(state: Mapping[str, torch.Tensor], prefix: str = "") -> tuple[int, ...]:
-    """The widths of the network that weights belong to.
-
-    Args:
-        state: Of a network that contains a MobileNet v1.
-        prefix: Of its names there, "general." for example.
-
-    Raises:
-        KeyError: There is no MobileNet v1 under that prefix.
-    """
-    return tuple(len(state[f"{prefix}features.{2 * block}.0.weight"]) for block in range(1, len(WIDTHS) + 1))

@@ -1,14 +1,13 @@
 """The default attribute model: a MobileNet v1 for every attribute, and a smaller-sighted one for emotion beside it."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch import nn
 
 from faceattr_udf.attributes.labels import ATTRIBUTES
-from faceattr_udf.networks.mobilenet import WIDTHS, MobileNetV1, widths_in
+from faceattr_udf.networks.mobilenet import MobileNetV1
 
 Tower = Literal["general", "emotion"]
 
@@ -40,42 +39,21 @@ class TwoTowers(nn.Module):
     emotion_share: torch.Tensor
     shrinking: torch.Tensor
 
-    def __init__(self, dropout: float = 0.2, widths: Sequence[int] = WIDTHS) -> None:
-        """Makes both towers, with random weights.
-
-        Args:
-            dropout: On the pooled features of both.
-            widths: Of the general tower's blocks.
-        """
+    def __init__(self, dropout: float = 0.2) -> None:
         super().__init__()
-        self.general = MobileNetV1(dropout, widths=widths)
+        self.general = MobileNetV1(dropout)
         self.emotion = MobileNetV1(dropout, heads=("emotion",))
         self.register_buffer("emotion_share", torch.tensor(0.0))
         self.register_buffer("shrinking", _shrinking(), persistent=False)
         self.learning: Tower = "general"
 
-    @classmethod
-    def shaped_like(cls, state: Mapping[str, torch.Tensor]) -> Self:
-        """A network that weights fit.
-
-        Raises:
-            KeyError: They are of another network.
-        """
-        return cls(widths=widths_in(state, "general."))
-
     def learn(self, tower: Tower) -> None:
         """Chooses the tower that training is about.
 
         An emotion tower that never learned anything starts from the general one, which knows faces.
-
-        Raises:
-            ValueError: The emotion tower would start from a general one of other widths.
         """
         self.learning = tower
         if tower == "emotion" and float(self.emotion_share) == 0.0:
-            if widths_in(self.general.state_dict()) != WIDTHS:
-                msg = "a tower for emotion starts from a general one of the widths of MobileNet v1"
-                raise ValueError(msg)
             self.emotion.features = copy.deepcopy(self.general.features)
             self.emotion.heads["emotion"] = copy.deepcopy(self.general.heads["emotion"])
             self.emotion_share.fill_(EMOTION_SHARE)
@@ -107,16 +85,8 @@ class TwoTowers(nn.Module):
         for name in ATTRIBUTES:
             both = torch.softmax(general[name].float(), dim=1)
             probabilities[name] = 0.5 * (both[0::2] + both[1::2])
-        return self._joined(probabilities, views[0::2].float())
-
-    def glance(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What both towers say of RGB (n, 3, 160, 160), values 0-255, without mirror images; as `decide`."""
-        general = self.general(pixels)
-        return self._joined({name: torch.softmax(general[name].float(), dim=1) for name in ATTRIBUTES}, pixels)
-
-    def _joined(self, probabilities: dict[str, torch.Tensor], pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         # Bilinear interpolation; as a convolution it takes a third of the time.
-        small = nn.functional.pixel_shuffle(nn.functional.conv2d(pixels, self.shrinking, stride=5), 3)
+        small = nn.functional.pixel_shuffle(nn.functional.conv2d(views[0::2].float(), self.shrinking, stride=5), 3)
         emotion = torch.softmax(self.emotion(small)["emotion"].float(), dim=1)
         probabilities["emotion"] = torch.lerp(probabilities["emotion"], emotion, self.emotion_share.float())
         return {name: torch.log(values.clamp(min=SMALLEST_PROBABILITY)) for name, values in probabilities.items()}

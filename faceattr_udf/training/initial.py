@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from faceattr_udf.errors import WeightsError
-from faceattr_udf.networks.mobilenet import MobileNetV1, widths_in
+from faceattr_udf.networks.mobilenet import MobileNetV1
 
 
 def load_faceres(network: MobileNetV1, manifest: Path, crops: npt.NDArray[np.uint8]) -> None:
@@ -80,19 +80,6 @@ def load_earlier(network: nn.Module, weights: Path, only: tuple[str, ...] = ("",
         )
         raise WeightsError(msg)
     network.load_state_dict(fitting, strict=False)
-
-
-def earlier_widths(weights: Path) -> tuple[int, ...]:
-    """Widths of the general tower, or only one, that a file of an earlier run of `default` has.
-
-    Raises:
-        WeightsError: The file cannot be read, or is of another network.
-    """
-    try:
-        return widths_in(_read_earlier(weights), "general.")
-    except KeyError as error:
-        msg = f"{weights} has no {error.args[0]}; point train.initial at weights of model default"
-        raise WeightsError(msg) from error
 
 
 def _read_earlier(weights: Path) -> dict[str, torch.Tensor]:

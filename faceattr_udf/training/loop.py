@@ -21,13 +21,11 @@ from faceattr_udf.evaluation.metrics import measure
 from faceattr_udf.training.averaging import average
 from faceattr_udf.training.drawing import drawn_ahead, pixels
 from faceattr_udf.training.half import bfloat16
-from faceattr_udf.training.objectives import Batch, Objective, Outputs, loss_of_mixed
+from faceattr_udf.training.objectives import Batch, Objective, loss_of_mixed
 from faceattr_udf.training.settings import TrainingSettings
 from faceattr_udf.training.teachers import SoftLabels
 
 Log = Callable[[dict[str, Any]], None]
-Teach = Callable[[torch.Tensor], Outputs]
-"""Views, RGB (n, 3, height, width), 0-255 -> what teachers say of them, attribute -> (n, classes)."""
 
 _CHECKPOINT_SECONDS = 300.0
 _LOG_STEPS = 25
@@ -82,7 +80,6 @@ def train(
     size: int,
     log: Log,
     soft: SoftLabels | None = None,
-    teach: Teach | None = None,
     validation: LabelledFaces | None = None,
     checkpoint: Path | None = None,
 ) -> nn.Module:
@@ -96,7 +93,6 @@ def train(
         size: Side of the network's input, pixels.
         log: Takes one dictionary of figures every few steps.
         soft: What teachers say about the training faces.
-        teach: What teachers say about views, as they come.
         validation: Faces cut to `size`, of which the log takes figures now and then.
         checkpoint: File to resume from if it is there, and to save to every five minutes.
 
@@ -117,8 +113,6 @@ def train(
     started, saved_at, first = time.monotonic(), time.monotonic(), state.step
     for drawn in drawn_ahead(faces, soft or {}, size, state.step, steps, settings):
         batch = drawn.on(device)
-        if teach:
-            batch = batch.taught(teach(batch.views))
         losses = _train_step(state, forward, objective, batch, learning_rate(state.step, steps, settings), settings)
         state.step += 1
         if state.step % _LOG_STEPS == 0 or state.step == steps:

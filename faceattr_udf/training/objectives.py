@@ -46,10 +46,6 @@ class Batch:
             soft={name: values.to(device) for name, values in self.soft.items()},
         )
 
-    def taught(self, soft: Mapping[str, torch.Tensor]) -> "Batch":
-        """The batch with what teachers say of its views, which is said of the faces that are mixed into them, too."""
-        return replace(self, soft=soft, other=self.other and replace(self.other, soft=soft))
-
     def mixed(self, share: float, order: torch.Tensor) -> "Batch":
         """The batch with every view mixed with that of another face of it.
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.attributes.predictor import AttributePredictor, GraphPredictor, SvmPredictor
@@ -23,7 +22,7 @@ from faceattr_udf.training.loop import Log, train, validate
 from faceattr_udf.training.search import search_totals
 from faceattr_udf.training.settings import TrainingSettings
 from faceattr_udf.training.systems import SYSTEMS, start
-from faceattr_udf.training.teachers import SoftLabels, Teachers, soft_labels, where_unlabelled
+from faceattr_udf.training.teachers import SoftLabels, soft_labels, where_unlabelled
 from faceattr_udf.weights import WeightsRecord, load_record
 
 SPLITS = ("train", "val", "test")
@@ -110,7 +109,6 @@ def _run_network(
         size=size,
         log=log,
         soft=_taught(settings, faces["train"], faces_for, output / f"{settings.name}.teachers.npz"),
-        teach=_teachers(settings),
         validation=faces["val"],
         checkpoint=checkpoint,
     )
@@ -138,7 +136,7 @@ def _taught(
     settings: TrainingSettings, faces: LabelledFaces, faces_for: Callable[[WeightsRecord], LabelledFaces], file: Path
 ) -> SoftLabels | None:
     """What the teachers say, kept in a file: a run that goes on after an interruption need not ask them again."""
-    if not settings.teachers or settings.teachers_see == "views":
+    if not settings.teachers:
         return None
     if not file.exists():
         said = soft_labels([Path(name) for name in settings.teachers], faces_for)
@@ -150,12 +148,6 @@ def _taught(
         partial.replace(file)
     with np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
-
-
-def _teachers(settings: TrainingSettings) -> Teachers | None:
-    if not settings.teachers or settings.teachers_see == "faces":
-        return None
-    return Teachers([Path(name) for name in settings.teachers], settings.margin, torch.device(settings.device))
 
 
 def _sample(faces: LabelledFaces, size: int, seed: int) -> npt.NDArray[np.uint8]:

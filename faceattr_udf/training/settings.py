@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from faceattr_udf.attributes.labels import ATTRIBUTES
 from faceattr_udf.config import apply_override, explain
 from faceattr_udf.errors import ConfigError
-
-_BLOCKS = 13  # of MobileNet v1, whose module imports torch
 
 
 class _Section(BaseModel):
@@ -75,8 +73,6 @@ class TrainingSettings(_Section):
             an earlier run; None starts from random weights.
         emotion_from: Of `default`: safetensors of an earlier run whose tower for emotion is taken instead of the one in
             `initial`.
-        widths: Of `default`: channels of the thirteen blocks of its general tower, which starts from the ones of
-            `initial` that matter most, refitted; None: as many as `initial` has.
         margin: How much larger than the detector's box faces are cut.
         batch_size: Faces per step.
         epochs: Passes over the training faces; may be a fraction.
@@ -98,11 +94,7 @@ class TrainingSettings(_Section):
         age_regression: Weight of the expected age's error.
         task_weights: Attribute -> weight of its loss; of every attribute that the model predicts.
         teachers: Records, FOLDER/NAME.json, of networks whose mean prediction is a target beside the labels.
-        teachers_see: "faces", which are asked about once, before the training; or "views": every view that the pupil is
-            shown, mixed or not (Beyer et al. 2022, "Knowledge Distillation: A Good Teacher Is Patient and Consistent"),
-            which costs their time at every step.
-        unlabelled_teachers: Of `teachers_see = "faces"`: records of networks that speak, instead of `teachers`, of the
-            attributes that a face has no label for.
+        unlabelled_teachers: Records of networks that speak, instead of `teachers`, of what a face has no label for.
         teaching: The teachers' share of each loss.
         average: Decay of the exponential moving average of the weights that is kept.
         device: "cuda" trains on the first GPU that torch sees.
@@ -122,7 +114,6 @@ class TrainingSettings(_Section):
     tower: Literal["general", "emotion"] = "general"
     initial: str | None = None
     emotion_from: str | None = None
-    widths: list[PositiveInt] | None = Field(default=None, min_length=_BLOCKS, max_length=_BLOCKS)
     margin: float = Field(default=0.2, ge=0.0)
     batch_size: int = Field(default=128, ge=2)
     epochs: float = Field(default=4.0, gt=0.0)
@@ -143,7 +134,6 @@ class TrainingSettings(_Section):
         default_factory=lambda: {"age": 0.5, "gender": 1.0, "ethnicity": 1.0, "emotion": 1.0}
     )
     teachers: list[str] = Field(default_factory=list)
-    teachers_see: Literal["faces", "views"] = "faces"
     unlabelled_teachers: list[str] = Field(default_factory=list)
     teaching: float = Field(default=0.5, ge=0.0, le=1.0)
     average: float = Field(default=0.998, ge=0.0, lt=1.0)
@@ -175,18 +165,12 @@ class TrainingSettings(_Section):
             if self.emotion_from is not None:
                 msg = f"train.emotion_from has a tower of model default, and {self.model} has none; remove it"
                 raise ValueError(msg)
-            if self.widths is not None:
-                msg = f"train.widths are those of model default, and {self.model} has none; remove them"
-                raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
     def _teachers(self) -> Self:
-        if self.unlabelled_teachers and (not self.teachers or self.teachers_see != "faces"):
-            msg = (
-                "train.unlabelled_teachers speak instead of train.teachers, of faces that are asked about once; "
-                "name train.teachers too and set train.teachers_see = 'faces', or remove them"
-            )
+        if self.unlabelled_teachers and not self.teachers:
+            msg = "train.unlabelled_teachers speak instead of train.teachers; name train.teachers too, or remove them"
             raise ValueError(msg)
         return self
 

@@ -13,16 +13,13 @@ from faceattr_udf.attributes.labels import ATTRIBUTES
 from faceattr_udf.errors import ConfigError
 from faceattr_udf.evaluation.faces import LabelledFaces
 from faceattr_udf.networks import facenet, grey, towers
-from faceattr_udf.networks.mobilenet import WIDTHS, widths_in
 from faceattr_udf.training.augment import center_window
 from faceattr_udf.training.files import Precision
-from faceattr_udf.training.initial import earlier_widths, load_earlier, load_faceres
-from faceattr_udf.training.narrowing import narrow
+from faceattr_udf.training.initial import load_earlier, load_faceres
 from faceattr_udf.training.objectives import DynamicWeights, Objective, WeightedSum
 from faceattr_udf.training.settings import TrainingSettings
 
 _STATISTICS_FACES = 512
-_NARROWING_FACES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,34 +123,20 @@ def start(settings: TrainingSettings, faces: LabelledFaces) -> nn.Module:
 
 
 def _two_towers(settings: TrainingSettings, faces: LabelledFaces) -> towers.TwoTowers:
+    network = towers.TwoTowers(settings.dropout)
     initial = Path(settings.initial) if settings.initial else None
-    if initial and initial.suffix != ".json":
-        network = towers.TwoTowers(settings.dropout, earlier_widths(initial))
+    if initial and initial.suffix == ".json":
+        load_faceres(network.general, initial, _some_crops(settings, faces))
+    elif initial:
         load_earlier(network, initial)
-    else:
-        network = towers.TwoTowers(settings.dropout, WIDTHS if initial else settings.widths or WIDTHS)
-        if initial:
-            load_faceres(network.general, initial, _some_crops(settings, faces, _STATISTICS_FACES))
-    if settings.widths and tuple(settings.widths) != widths_in(network.general.state_dict()):
-        wide, network = network, towers.TwoTowers(settings.dropout, settings.widths)
-        network.emotion, network.emotion_share = wide.emotion, wide.emotion_share
-        try:
-            narrow(wide.general, network.general, _some_crops(settings, faces, _NARROWING_FACES))
-        except ValueError as error:
-            msg = f"train.widths does not fit {initial}: {error}"
-            raise ConfigError(msg) from error
     if settings.emotion_from:
         load_earlier(network, Path(settings.emotion_from), only=("emotion",))
-    try:
-        network.learn(settings.tower)
-    except ValueError as error:
-        msg = f"train.tower = 'emotion' has nothing to start from: {error}; remove train.widths"
-        raise ConfigError(msg) from error
+    network.learn(settings.tower)
     return network
 
 
-def _some_crops(settings: TrainingSettings, faces: LabelledFaces, count: int) -> npt.NDArray[np.uint8]:
-    chosen = np.sort(np.random.default_rng(settings.seed).permutation(len(faces))[:count])
+def _some_crops(settings: TrainingSettings, faces: LabelledFaces) -> npt.NDArray[np.uint8]:
+    chosen = np.sort(np.random.default_rng(settings.seed).permutation(len(faces))[:_STATISTICS_FACES])
     return center_window(np.asarray(faces.crops[chosen]), towers.INPUT_SIZE)
 
 

@@ -6,67 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
 
 from faceattr_udf.attributes.labels import BINS
 from faceattr_udf.attributes.predictor import GraphPredictor
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.evaluation.faces import LabelledFaces
 from faceattr_udf.evaluation.predict import predict_in_batches
-from faceattr_udf.networks.loading import build
-from faceattr_udf.networks.towers import TwoTowers
 from faceattr_udf.training.augment import center_window
-from faceattr_udf.training.half import bfloat16
-from faceattr_udf.weights import WeightsRecord, load_file, load_record
+from faceattr_udf.weights import WeightsRecord
 
 SoftLabels = dict[str, npt.NDArray[np.float16]]
-
-
-class Teachers:
-    """Networks that say, while a pupil trains, what they see in the very views that it is shown."""
-
-    def __init__(self, records: Sequence[Path], margin: float, device: torch.device) -> None:
-        """Loads them.
-
-        Args:
-            records: FOLDER/NAME.json; at least one.
-            margin: The pupil's, which must be theirs: they see what it sees.
-            device: Where they compute.
-
-        Raises:
-            WeightsError: A teacher's files are missing, it does not predict every attribute, or faces are cut for it in
-                another way.
-        """
-        self._teachers = []
-        for path in records:
-            record = load_record(path.stem, path.parent)
-            _check(record, path)
-            if record.margin != margin or record.grayscale:
-                msg = f"train.teachers: {path} sees other cuts than its pupil; set train.teachers_see = 'faces'"
-                raise WeightsError(msg)
-            network = build(record, load_file(record, "safetensors", path.parent))
-            self._teachers.append((record, network.to(device).to(memory_format=torch.channels_last)))
-
-    @torch.no_grad()  # what inference mode gives cannot take part in a loss
-    def __call__(self, views: torch.Tensor) -> dict[str, torch.Tensor]:
-        """RGB (n, 3, height, width), 0-255 -> attribute -> mean probabilities (n, classes)."""
-        said = [_say(teacher, record, views) for record, teacher in self._teachers]
-        return {name: torch.stack([one[name] for one in said]).mean(dim=0) for name in BINS}
-
-
-def _say(teacher: nn.Module, record: WeightsRecord, views: torch.Tensor) -> dict[str, torch.Tensor]:
-    seen = _resized(views, record.input_size)
-    with bfloat16(views.device):
-        # Mirrored or not, a view is what its pupil sees; the other one comes in another step.
-        logits = teacher.glance(seen) if isinstance(teacher, TwoTowers) else teacher(seen)
-    return {name: torch.softmax(logits[name].float() / record.temperatures.get(name, 1.0), dim=1) for name in BINS}
-
-
-def _resized(views: torch.Tensor, side: int) -> torch.Tensor:
-    if views.shape[-1] == side:
-        return views
-    return torch.nn.functional.interpolate(views, (side, side), mode="bilinear", align_corners=False, antialias=True)
 
 
 def soft_labels(teachers: Sequence[Path], faces_for: Callable[[WeightsRecord], LabelledFaces]) -> SoftLabels:

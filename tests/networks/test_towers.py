@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from faceattr_udf.networks.mobilenet import WIDTHS, widths_in
 from faceattr_udf.networks.towers import EMOTION_SHARE, EMOTION_SIZE, INPUT_SIZE, TwoTowers
 
 TASKS = ["age", "gender", "ethnicity", "emotion"]
@@ -48,16 +47,6 @@ def test_emotion_alone_is_what_both_say(towers: TwoTowers, pixels: torch.Tensor)
 
 
 @torch.no_grad()
-def test_a_glance_is_what_both_towers_say_of_a_face_without_its_mirror_image(
-    towers: TwoTowers, pixels: torch.Tensor
-) -> None:
-    towers.emotion_share.fill_(EMOTION_SHARE)
-    twice = torch.repeat_interleave(pixels, 2, dim=0)
-    for name, values in towers.decide(twice).items():
-        torch.testing.assert_close(towers.glance(pixels)[name], values)
-
-
-@torch.no_grad()
 def test_no_faces_give_no_logits(towers: TwoTowers, pixels: torch.Tensor) -> None:
     assert {name: tuple(values.shape) for name, values in towers(pixels[:0]).items()} == {
         "age": (0, 101), "gender": (0, 2), "ethnicity": (0, 5), "emotion": (0, 7),
@@ -84,23 +73,3 @@ def test_the_emotion_tower_starts_from_the_general_one_once(towers: TwoTowers) -
         towers.emotion.heads["emotion"].bias.fill_(7.0)
     towers.learn("emotion")
     assert towers.emotion.heads["emotion"].bias.tolist() == [7.0] * 7
-
-
-def test_weights_say_how_wide_the_general_tower_is(pixels: torch.Tensor) -> None:
-    widths = (48, *WIDTHS[1:])
-    state = TwoTowers(widths=widths).state_dict()
-    network = TwoTowers.shaped_like(state).eval()
-    network.load_state_dict(state)
-    assert widths_in(network.general.state_dict()) == widths
-    assert widths_in(network.emotion.state_dict()) == WIDTHS
-    with torch.no_grad():
-        assert network(pixels)["age"].shape == (3, 101)
-
-
-def test_an_emotion_tower_does_not_start_from_a_narrower_one() -> None:
-    towers = TwoTowers(widths=(48, *WIDTHS[1:]))
-    with pytest.raises(ValueError, match="of the widths of MobileNet v1"):
-        towers.learn("emotion")
-    towers.emotion_share.fill_(EMOTION_SHARE)
-    towers.learn("emotion")
-    assert towers.learning == "emotion"

@@ -5,7 +5,6 @@ import torch
 from face_sets import labelled_faces
 
 from faceattr_udf.training.drawing import Drawn, drawn_ahead
-from faceattr_udf.training.objectives import Batch
 from faceattr_udf.training.settings import TrainingSettings
 
 CPU = torch.device("cpu")
@@ -63,12 +62,3 @@ def test_views_are_mixed_as_numbers() -> None:
     torch.testing.assert_close(batch.views, drawn.share * own + (1 - drawn.share) * own[drawn.order])
     assert torch.equal(batch.labels["gender"] < 0, batch.other.labels["gender"] < 0)
     assert torch.equal(batch.other.age_range, drawn.batch.age_range[drawn.order])
-
-
-def test_what_teachers_say_of_mixed_views_is_said_of_both() -> None:
-    soft = {"gender": torch.rand(2, 2)}
-    batch = Batch(torch.zeros(2, 3, 8, 8), torch.zeros(2, 2), {}, torch.zeros(2))
-    assert batch.taught(soft).other is None
-    mixed = batch.mixed(0.5, torch.tensor([1, 0])).taught(soft)
-    assert mixed.other is not None
-    assert mixed.soft["gender"] is mixed.other.soft["gender"] is soft["gender"]
