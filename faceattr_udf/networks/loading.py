@@ -34,15 +34,13 @@ def build(record: WeightsRecord, weights: bytes) -> nn.Module:
         raise WeightsError(msg)
     try:
         # By name, because one architecture needs facenet-pytorch and the others do not.
-        make = getattr(importlib.import_module(module), name)
-        state = load(weights)
-        network = make()
+        network = getattr(importlib.import_module(module), name)()
         assert isinstance(network, nn.Module)  # noqa: S101 - narrows the type
-        network.load_state_dict(state)
+        network.load_state_dict(load(weights))
     except (ImportError, AttributeError, TypeError) as error:
         msg = f"weights {record.name}: the network {record.architecture} cannot be made here ({error})"
         raise WeightsError(msg) from error
-    except (SafetensorError, RuntimeError, KeyError) as error:
+    except (SafetensorError, RuntimeError) as error:
         msg = f"weights {record.name}.safetensors do not belong to {record.architecture}; make them again by jobs.train"
         raise WeightsError(msg) from error
     return network.eval()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 
 
-def bfloat16(device: torch.device, *, wanted: bool = True) -> torch.autocast:
+def bfloat16(device: torch.device, *, wanted: bool) -> torch.autocast:
     """A context in which convolutions and products are in bfloat16, where the processor multiplies it.
 
     Without instructions for it a step takes ten times as long as in float32.

@@ -104,7 +104,7 @@ def start(settings: TrainingSettings, faces: LabelledFaces) -> nn.Module:
     if unweighted:
         msg = f"train.task_weights lacks {', '.join(unweighted)}, which {settings.model} predicts; give each a number"
         raise ConfigError(msg)
-    network = _two_towers(settings, faces) if settings.model == "default" else system.make(settings.dropout)
+    network = system.make(settings.dropout)
     _check_resolutions(network, settings)
     frozen = settings.facenet.frozen
     if isinstance(network, facenet.MultitaskFacenet) and frozen:
@@ -117,21 +117,14 @@ def start(settings: TrainingSettings, faces: LabelledFaces) -> nn.Module:
             msg = f"train.facenet.frozen = {frozen} is wrong: {error}"
             raise ConfigError(msg) from error
         load_earlier(network, Path(settings.initial), only=tuple(f"backbone.{layer}." for layer in frozen))
-    elif settings.initial and settings.model != "default":
+    elif isinstance(network, towers.TwoTowers) and settings.initial and settings.initial.endswith(".json"):
+        load_faceres(network.general, Path(settings.initial), _some_crops(settings, faces))
+    elif settings.initial:
         load_earlier(network, Path(settings.initial))
-    return network
-
-
-def _two_towers(settings: TrainingSettings, faces: LabelledFaces) -> towers.TwoTowers:
-    network = towers.TwoTowers(settings.dropout)
-    initial = Path(settings.initial) if settings.initial else None
-    if initial and initial.suffix == ".json":
-        load_faceres(network.general, initial, _some_crops(settings, faces))
-    elif initial:
-        load_earlier(network, initial)
-    if settings.emotion_from:
-        load_earlier(network, Path(settings.emotion_from), only=("emotion",))
-    network.learn(settings.tower)
+    if isinstance(network, towers.TwoTowers):
+        if settings.emotion_from:
+            load_earlier(network, Path(settings.emotion_from), only=("emotion",))
+        network.learn(settings.tower)
     return network
 
 

@@ -43,8 +43,7 @@ ARGUMENTS = {
     ],
     "embedding_svm": ["train.svm.faces=128", "train.svm.c=[1.0, 10.0]", "train.svm.gamma=[1.0]"],
 }
-# Those that begin and end by themselves.
-NETWORKS = ["default", "separate_grey", "multitask_facenet_backbone", "multitask_facenet"]
+NETWORKS = [name for name in ARGUMENTS if name not in {"embedding_svm", "default_emotion", "default_last_pass"}]
 
 
 def _train(name: str, data: Path, folder: Path, *overrides: str) -> int:
