@@ -137,13 +137,15 @@ def write_record(folder: Path, record: WeightsRecord, suffixes: Sequence[str]) -
     Args:
         folder: Where the files are.
         record: Its version and checksums are made anew.
-        suffixes: Of the files that belong to the network, the one that the version is taken from first.
+        suffixes: Of the files that belong to the network.
 
     Returns:
         The record as written.
     """
     names = [f"{record.name}.{suffix}" for suffix in suffixes]
     sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
-    written = record.model_copy(update={"version": sums[names[0]][:12], "sha256": sums})
+    # Of all files: the same weights in another graph give other answers, and tables must tell them apart.
+    version = hashlib.sha256("".join(sums.values()).encode()).hexdigest()[:12]
+    written = record.model_copy(update={"version": version, "sha256": sums})
     (folder / f"{record.name}.json").write_text(written.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return written

@@ -35,7 +35,7 @@ class System:
         normalisation: What the network itself does to the pixels, for the record.
         precision: Of the graph.
         mirrored: Whether it is served a face and its mirror image, and gives the mean over both.
-        ships: Suffixes of the files that belong to the weights; the version comes from the first.
+        ships: Suffixes of the files that belong to the weights.
     """
 
     make: Callable[[float], nn.Module]

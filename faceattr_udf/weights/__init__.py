@@ -25,7 +25,7 @@ class WeightsRecord(BaseModel):
 
     Attributes:
         name: File stem of the network.
-        version: Changes whenever the weights do; part of every row's `model_version`.
+        version: Changes whenever any of the files does; part of every row's `model_version`.
         task: "detection" or "attributes".
         architecture: The class in `faceattr_udf.networks`.
         sha256: File name -> checksum, hexadecimal.

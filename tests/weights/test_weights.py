@@ -25,6 +25,7 @@ from faceattr_udf.networks.loading import build, serve
 from faceattr_udf.runtime import Graph
 from faceattr_udf.training import export
 from faceattr_udf.training.export import PACKAGE_WEIGHTS
+from faceattr_udf.training.files import write_record
 from faceattr_udf.weights import WeightsRecord, is_shipped, load_file, load_record
 
 SHIPPED = (*STAGES, SCREEN, *(name for name, _ in MODELS.values() if is_shipped(name)))
@@ -211,3 +212,15 @@ def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
     one, two = ({file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders)
     assert one == two
     assert len(one) == 8
+
+
+def test_equal_weights_in_another_graph_are_another_version(tmp_path: Path) -> None:
+    for suffix in ("json", "safetensors", "xml", "bin"):
+        shutil.copy(PACKAGE_WEIGHTS / f"mtcnn_pnet.{suffix}", tmp_path)
+    record = load_record("mtcnn_pnet", tmp_path)
+    one, same = (write_record(tmp_path, record, ("safetensors", "xml", "bin")) for _ in range(2))
+    with (tmp_path / "mtcnn_pnet.xml").open("a", encoding="utf-8") as graph:
+        graph.write("\n")
+    other = write_record(tmp_path, record, ("safetensors", "xml", "bin"))
+    assert one.model_version == same.model_version
+    assert other.model_version != one.model_version
