@@ -1,6 +1,7 @@
 """MobileNet v1 (Howard et al. 2017) with one linear head per attribute."""
 
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import nn
@@ -10,6 +11,9 @@ from faceattr_udf.networks.depthwise import strided_depthwise
 
 # ImageNet's mean pixel, RGB, which the network that the weights start from was trained with.
 MEAN_PIXEL = (123.68, 116.779, 103.939)
+
+GREY = 115
+"""The mean pixel's mean, in whole numbers: what lies beyond the edge of a picture of bytes."""
 
 # Output channels and strides of the thirteen depthwise-separable blocks.
 _WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
@@ -39,7 +43,10 @@ class MobileNetV1(nn.Module):
     Attributes:
         features: 27 convolution units: the first, then depthwise and pointwise in turn.
         heads: Attribute -> linear layer on the pooled features.
+        mean_pixel: (1, 3, 1, 1).
     """
+
+    mean_pixel: torch.Tensor
 
     def __init__(self, dropout: float = 0.2, heads: Iterable[str] = tuple(BINS)) -> None:
         super().__init__()
@@ -56,7 +63,27 @@ class MobileNetV1(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         """RGB (n, 3, height, width), values 0-255 -> attribute -> logits (n, classes)."""
-        assert isinstance(self.mean_pixel, torch.Tensor)  # noqa: S101 - narrows the type of a buffer
-        features = self.features(pixels - self.mean_pixel).mean(dim=(2, 3))
-        features = self.dropout(features)
+        return self.judge(pixels - self.mean_pixel)
+
+    def judge(self, centred: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The same of pixels that the mean pixel has been taken from."""
+        return self._answer(self.features(centred))
+
+    def judge_bytes(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The same of bytes as they lie in memory, RGB (n, height, width, 3).
+
+        The mean pixel is taken away after the first convolution, so that a runtime that computes in 8 bits multiplies
+        the bytes themselves, instead of turning them into other bytes first. What the convolution sees right and below
+        of the picture, `GREY`, is at most 12 from the mean pixel, which `forward` sees there.
+        """
+        first = cast("nn.Sequential", self.features[0])
+        conv, norm = cast("nn.Conv2d", first[0]), cast("nn.BatchNorm2d", first[1])
+        framed = nn.functional.pad(pixels, (0, 0, 0, 1, 0, 1), value=GREY).permute(0, 3, 1, 2)
+        maps = nn.functional.conv2d(framed.float(), conv.weight, stride=2)
+        mean = cast("torch.Tensor", norm.running_mean) + (conv.weight.detach() * self.mean_pixel).sum(dim=(1, 2, 3))
+        maps = nn.functional.batch_norm(maps, mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        return self._answer(self.features[1:](first[2](maps)))
+
+    def _answer(self, maps: torch.Tensor) -> dict[str, torch.Tensor]:
+        features = self.dropout(maps.mean(dim=(2, 3)))
         return {attribute: head(features) for attribute, head in self.heads.items()}

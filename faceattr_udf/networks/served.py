@@ -31,8 +31,10 @@ class Served(nn.Module):
 
         Of two towers n / 2: they take each face and its mirror image after it.
         """
-        pixels = pixels.permute(0, 3, 1, 2)
-        outputs = self.network.decide(pixels) if isinstance(self.network, TwoTowers) else self.network(pixels.float())
+        if isinstance(self.network, TwoTowers):
+            outputs = self.network.decide(pixels)
+        else:
+            outputs = self.network(pixels.permute(0, 3, 1, 2).float())
         return tuple(outputs[n] if n == "embedding" else self._probabilities(n, outputs[n]) for n in self.outputs)
 
     def _probabilities(self, name: str, logits: torch.Tensor) -> torch.Tensor:
