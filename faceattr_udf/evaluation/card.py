@@ -65,10 +65,7 @@ def _training(record: WeightsRecord) -> str:
         f"- {training['faces']:,} faces, by `{training['command']}`, in the stages below. Settings and figures of the "
         f"log are in `faceattr_udf/weights/{record.name}.json`, the reasons in [conf/train/](conf/train/).",
     ]
-    stages = _stages(training)
-    if "emotion" in training:
-        stages += [stage for stage in _stages(training["emotion"]) if stage["settings"].get("tower") == "emotion"]
-    lines += [f"  {number}. {_stage(stage)}" for number, stage in enumerate(stages, start=1)]
+    lines += [f"  {number}. {_stage(stage)}" for number, stage in enumerate(_stages(training), start=1)]
     temperatures = ", ".join(f"{name} {value:.2f}" for name, value in record.temperatures.items())
     lines += [
         f"- Calibrated on the validation faces by one temperature per attribute: {temperatures}.",
@@ -78,11 +75,11 @@ def _training(record: WeightsRecord) -> str:
 
 
 def _stages(training: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The runs behind weights, the first one first."""
-    stages = [training]
-    while "initial" in stages[0]:
-        stages.insert(0, stages[0]["initial"])
-    return stages
+    """The runs behind weights, the first one first; those of a tower for emotion before the run that took it over."""
+    stages = _stages(training["initial"]) if "initial" in training else []
+    if "emotion" in training:
+        stages += [stage for stage in _stages(training["emotion"]) if stage["settings"].get("tower") == "emotion"]
+    return [*stages, training]
 
 
 def _stage(stage: Mapping[str, Any]) -> str:

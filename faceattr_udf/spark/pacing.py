@@ -3,7 +3,7 @@
 from typing import Final
 
 _FIRST: Final = 1_000
-_GROWTH: Final = 4
+_GROWTH: Final = 8
 
 
 class Pace:
@@ -30,8 +30,8 @@ class Pace:
         >>> pace = Pace(most=20_000, seconds=300.0)
         >>> pace.learn(1_000, 10.0)
         >>> pace.images
-        4000
-        >>> pace.learn(4_000, 1_200.0)
+        8000
+        >>> pace.learn(8_000, 2_400.0)
         >>> pace.images
         1000
         """

@@ -27,6 +27,11 @@ def test_the_card_is_that_of_the_shipped_weights() -> None:
     assert CARD.read_text(encoding="utf-8") == model_card(record, scores)
 
 
+def test_a_run_that_took_a_tower_over_comes_after_the_runs_that_made_it() -> None:
+    text = CARD.read_text(encoding="utf-8")
+    assert text.rindex("passes of the tower for emotion") < text.index("of each loss from what earlier weights said")
+
+
 @needs_shared
 def test_the_shipped_weights_reach_the_figures_of_the_card(tmp_path: Path) -> None:
     out = tmp_path / "scores.json"
