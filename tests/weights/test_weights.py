@@ -22,7 +22,7 @@ from faceattr_udf.errors import WeightsError
 from faceattr_udf.evaluation.faces import load_faces, read_table
 from faceattr_udf.evaluation.metrics import expected_age
 from faceattr_udf.networks.loading import build, serve
-from faceattr_udf.runtime import Graph
+from faceattr_udf.runtime import Graph, load_openvino
 from faceattr_udf.training import export
 from faceattr_udf.training.export import PACKAGE_WEIGHTS
 from faceattr_udf.training.files import write_record
@@ -152,6 +152,24 @@ def test_the_graph_of_8_bits_decides_as_its_network_in_float32() -> None:
     difference = expected_age(predicted["age"]) - expected_age(expected["age"])
     assert np.abs(difference).mean() < 0.6
     assert abs(difference.mean()) < 0.3
+
+
+def test_bytes_go_into_layers_of_8_bits_as_they_are() -> None:
+    model = load_openvino().Core().read_model(PACKAGE_WEIGHTS / "attributes_default.xml")
+    steps = []
+    for layer in model.get_ordered_ops():
+        # The general tower's first layer and the one that shrinks a face; what has been shrunk is no bytes any more.
+        if layer.get_type_name() == "Convolution" and list(layer.input(1).get_shape()) in (
+            [32, 3, 3, 3],
+            [27, 3, 5, 5],
+        ):
+            step = layer.input_value(0).get_node()
+            while step.get_type_name() in {"Transpose", "Pad", "Reshape"}:
+                step = step.input_value(0).get_node()
+            assert step.get_type_name() == "FakeQuantize"
+            steps.append([float(step.input_value(place).get_node().data) for place in range(1, 5)])
+    assert len(steps) == 3
+    assert steps.count([0.0, 255.0, 0.0, 255.0]) == 2
 
 
 def test_an_8_bit_graph_is_not_made_without_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
