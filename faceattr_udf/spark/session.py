@@ -76,6 +76,9 @@ def _connect(remote: str, config: Config, unless_given: dict[str, str], always: 
         unless_given: Settings that hold where the server has not been told otherwise.
         always: Settings of this client's session.
     """
+    # What gRPC does when its process forks aborts four in a hundred children: a JVM that this process starts later, for
+    # Apache Spark, would sometimes not come. It is read when gRPC is first used; no child of ours uses gRPC.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         # The client's own builder: SparkSession.builder.remote refuses while this process also has a JVM session.
         from pyspark.sql.connect.session import SparkSession as ConnectSession  # noqa: PLC0415

@@ -42,6 +42,20 @@ def test_arrow_batches_of_spark_are_bounded_by_the_configuration(
         assert conf.get("spark.sql.parquet.columnarReaderBatchSize") == str(config.enrich.max_batch_rows)
 
 
+def test_what_a_process_with_the_embedded_engine_starts_lives() -> None:
+    code = """
+import subprocess
+from faceattr_udf.spark.session import start
+start().range(1).count()
+# Spark's JVM is started like this: a child that runs Python before it becomes another program.
+for _ in range(200):
+    child = subprocess.Popen(["true"], preexec_fn=lambda: None)
+    assert child.wait() == 0, child.returncode
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603  # above
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.spark
 def test_spark_keeps_the_code_of_more_queries_than_a_night_has(spark_engine: Engine) -> None:
     settings = spark_engine.session.sparkContext._jvm.org.apache.spark.sql.internal.SQLConf.get()
