@@ -118,7 +118,7 @@ class EnrichConfig(_Section):
     """How a run over a table proceeds."""
 
     wave_images: int = Field(default=20_000, ge=1)
-    wave_seconds: float = Field(default=300.0, gt=0)
+    wave_seconds: float = Field(default=600.0, gt=0)
     delete_missing: bool = False
     max_batch_rows: int = Field(default=256, ge=1)
     max_batch_bytes: int = Field(default=64 * 2**20, ge=1)
