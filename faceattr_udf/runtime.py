@@ -21,6 +21,9 @@ _TOGETHER: Final = 32
 """Images that go through a network at once: what more of them make on the way outgrows the processor's cache, which
 costs a sixth of the time. Even, so that a face and its mirror image stay together."""
 
+_PAIRS_TOGETHER: Final = (_TOGETHER, _TOGETHER // 2)
+"""Of each input of a mirrored record's graph: the second has one image where the first has two."""
+
 _STANDARD: Final = re.compile(r"opset\d+|0")
 """Versions of layers whose code OpenVINO itself brings; 0 are its internal ones."""
 
@@ -52,12 +55,13 @@ class Network(Protocol):
         """The shape of each output without its first axis; for networks whose other axes are fixed."""
         ...
 
-    def __call__(self, pixels: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
+    def __call__(self, *pixels: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         """Runs the network.
 
         Args:
-            pixels: (n, height, width, channels) in the record's colour order, values 0-255: uint8 with three channels
-                for attributes, float32 with four for the detector.
+            pixels: One array (n, height, width, channels) in the record's colour order, values 0-255: uint8 with three
+                channels for attributes, float32 with four for the detector. Of a mirrored record two, as
+                `attributes.views` makes them.
 
         Returns:
             The outputs in the graph's order.
@@ -122,6 +126,7 @@ class Graph:
         xml, weights = load_file(self.record, "xml", folder), load_file(self.record, "bin", folder)
         _check(xml, len(weights), name)
         core = ov.Core()
+        self._together = _PAIRS_TOGETHER if self.record.mirrored else (_TOGETHER,)
         try:
             model = core.read_model(model=xml, weights=ov.Tensor(np.frombuffer(weights, dtype=np.uint8)))
             settings = {
@@ -132,13 +137,15 @@ class Graph:
                 "ENABLE_CPU_PINNING": False,
                 "INFERENCE_PRECISION_HINT": "f32",  # same results on every CPU, also where bf16 would be faster
             }
+            _count_inputs(model, len(self._together), name)
             compiled = core.compile_model(model, "CPU", settings)
             self._request: Any = compiled.create_infer_request()
             self._full: Any = self._request
             if _multiplies_bytes(model):
                 # Of as many images as it knows beforehand, the runtime takes bytes as they lie in memory; of any number
                 # it puts their colours apart first, and together again.
-                model.reshape([_TOGETHER, *list(model.input(0).partial_shape)[1:]])
+                lots = zip(model.inputs, self._together, strict=True)
+                model.reshape({port: [count, *list(port.partial_shape)[1:]] for port, count in lots})
                 self._full = core.compile_model(model, "CPU", settings).create_infer_request()
         except RuntimeError as error:
             msg = f"weights {name}.xml and .bin are not a graph OpenVINO can compile; make them again by export"
@@ -150,16 +157,25 @@ class Graph:
         """See `Network.output_shapes`."""
         return [tuple(dimension.get_length() for dimension in list(o.partial_shape)[1:]) for o in self._outputs]
 
-    def __call__(self, pixels: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
+    def __call__(self, *pixels: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         """See `Network.__call__`; the outputs are copied out of the runtime's buffers."""
-        parts = [self._infer(pixels[start : start + _TOGETHER]) for start in range(0, max(1, len(pixels)), _TOGETHER)]
+        inputs = list(zip(pixels, self._together, strict=True))
+        lots = range(max(1, -(-len(pixels[0]) // _TOGETHER)))
+        parts = [self._infer([array[lot * count : (lot + 1) * count] for array, count in inputs]) for lot in lots]
         return parts[0] if len(parts) == 1 else [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
-    def _infer(self, pixels: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
+    def _infer(self, lot: list[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
         # share_inputs spares a copy of every pyramid level; the array outlives the call.
-        request = self._full if len(pixels) == _TOGETHER else self._request
-        result = request.infer([pixels], share_inputs=True)
+        request = self._full if len(lot[0]) == _TOGETHER else self._request
+        result = request.infer(lot, share_inputs=True)
         return [np.array(result[place]) for place in range(len(self._outputs))]
+
+
+def _count_inputs(model: Any, wanted: int, name: str) -> None:  # noqa: ANN401 - OpenVINO has no types
+    if len(model.inputs) != wanted:
+        took = f"{len(model.inputs)} of the {wanted} inputs"
+        msg = f"weights {name}.xml takes {took} that {name}.json says; make it again by export"
+        raise WeightsError(msg)
 
 
 def _multiplies_bytes(model: Any) -> bool:  # noqa: ANN401 - OpenVINO has no types

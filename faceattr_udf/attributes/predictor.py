@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Final, Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
@@ -11,12 +10,12 @@ from safetensors.numpy import load
 
 from faceattr_udf.attributes.labels import AGE_GROUPS, ATTRIBUTES
 from faceattr_udf.attributes.svm import RbfSvm
+from faceattr_udf.attributes.views import UInt8Array, views
 from faceattr_udf.config import AttributesConfig
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.runtime import CPU, load_network
 from faceattr_udf.weights import WeightsRecord, is_shipped, load_file, load_record
 
-UInt8Array = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[np.float32]]
 
 EMBEDDING: Final = "embedding"
@@ -74,7 +73,7 @@ class GraphPredictor:
         if len(crops) == 0:
             shapes = zip(self._outputs, self._graph.output_shapes, strict=True)
             return {name: np.zeros((0, *shape), dtype=np.float32) for name, shape in shapes}
-        return dict(zip(self._outputs, self._graph(views(self.record, crops)), strict=True))
+        return dict(zip(self._outputs, self._graph(*views(self.record, crops)), strict=True))
 
 
 class SvmPredictor:
@@ -143,16 +142,6 @@ MODELS: Final[dict[str, tuple[str, type[GraphPredictor] | type[SvmPredictor]]]] 
     "embedding_svm": ("attributes_embedding_svm", SvmPredictor),
 }
 """`attributes.model` -> file stem of its weights, and what runs them."""
-
-
-def views(record: WeightsRecord, crops: UInt8Array) -> UInt8Array:
-    """What the graph of a record is shown of n > 0 faces (n, size, size, 3).
-
-    The faces themselves, or, where it is mirrored, each and its mirror image after it: (2n, size, size, 3).
-    """
-    if not record.mirrored:
-        return crops
-    return np.stack([view for crop in crops for view in (crop, cv2.flip(crop, 1))])  # NumPy flips ten times as slowly
 
 
 def model_record(config: AttributesConfig) -> WeightsRecord:

@@ -9,7 +9,7 @@ from torch import nn
 
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.networks.mtcnn import ONet, PNet, RNet, ServedMtcnn
-from faceattr_udf.networks.served import Served
+from faceattr_udf.networks.served import Served, ServedTowers
 from faceattr_udf.weights import WeightsRecord
 
 
@@ -54,11 +54,12 @@ def serve(network: nn.Module, record: WeightsRecord) -> nn.Module:
         record: Its record.
 
     Returns:
-        Pixels (n, h, w, channels) -> a tuple of outputs.
+        Pixels (n, h, w, channels), of attributes as `attributes.views` shows them -> a tuple of outputs.
     """
     if record.task == "attributes":
         outputs = (*record.classes, *(["embedding"] if record.embedding else []))
-        return Served(network, outputs, record.temperatures).eval()
+        serving = ServedTowers if record.mirrored else Served
+        return serving(network, outputs, record.temperatures).eval()
     if isinstance(network, PNet | RNet | ONet):
         return ServedMtcnn(network).eval()
     return _OneOutput(network).eval()

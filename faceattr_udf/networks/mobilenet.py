@@ -12,9 +12,6 @@ from faceattr_udf.networks.depthwise import strided_depthwise
 # ImageNet's mean pixel, RGB, which the network that the weights start from was trained with.
 MEAN_PIXEL = (123.68, 116.779, 103.939)
 
-GREY = 115
-"""The mean pixel's mean, in whole numbers: what lies beyond the edge of a picture of bytes."""
-
 # Output channels and strides of the thirteen depthwise-separable blocks.
 _WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 _STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
@@ -63,23 +60,21 @@ class MobileNetV1(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         """RGB (n, 3, height, width), values 0-255 -> attribute -> logits (n, classes)."""
-        return self.judge(pixels - self.mean_pixel)
+        return self._answer(self.features(pixels - self.mean_pixel))
 
-    def judge(self, centred: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The same of pixels that the mean pixel has been taken from."""
-        return self._answer(self.features(centred))
+    def judge_bytes(self, framed: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The same of bytes as they lie in memory, with what the first convolution sees right and below of them.
 
-    def judge_bytes(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The same of bytes as they lie in memory, RGB (n, height, width, 3).
+        The mean pixel is taken away after that convolution, so that a runtime that computes in 8 bits multiplies the
+        bytes themselves, instead of turning them into other bytes first.
 
-        The mean pixel is taken away after the first convolution, so that a runtime that computes in 8 bits multiplies
-        the bytes themselves, instead of turning them into other bytes first. What the convolution sees right and below
-        of the picture, `GREY`, is at most 12 from the mean pixel, which `forward` sees there.
+        Args:
+            framed: RGB (n, height + 1, width + 1, 3), values 0-255, as `attributes.views` lays them. Its grey is at
+                most 12 from the mean pixel, which `forward` sees beyond the edge.
         """
         first = cast("nn.Sequential", self.features[0])
         conv, norm = cast("nn.Conv2d", first[0]), cast("nn.BatchNorm2d", first[1])
-        framed = nn.functional.pad(pixels, (0, 0, 0, 1, 0, 1), value=GREY).permute(0, 3, 1, 2)
-        maps = nn.functional.conv2d(framed.float(), conv.weight, stride=2)
+        maps = nn.functional.conv2d(framed.permute(0, 3, 1, 2).float(), conv.weight, stride=2)
         mean = cast("torch.Tensor", norm.running_mean) + (conv.weight.detach() * self.mean_pixel).sum(dim=(1, 2, 3))
         maps = nn.functional.batch_norm(maps, mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         return self._answer(self.features[1:](first[2](maps)))

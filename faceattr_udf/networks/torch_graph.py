@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from faceattr_udf.attributes.views import views
 from faceattr_udf.errors import EngineError, WeightsError
 from faceattr_udf.networks.loading import build, serve
 from faceattr_udf.weights import WeightsRecord, load_file, load_record
@@ -55,7 +56,7 @@ class TorchGraph:
             self._served = serve(network, self.record).to(self._device)
         except RuntimeError as error:
             raise _failed(device, error) from error
-        first = self(np.zeros((2, side, side, channels), dtype=self._dtype))
+        first = self(*views(self.record, np.zeros((2, side, side, channels), dtype=self._dtype)))
         self._shapes = [output.shape[1:] for output in first]
 
     @property
@@ -63,7 +64,7 @@ class TorchGraph:
         """See `Network.output_shapes`."""
         return self._shapes
 
-    def __call__(self, pixels: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
+    def __call__(self, *pixels: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
         """See `Network.__call__`.
 
         Raises:
@@ -74,7 +75,8 @@ class TorchGraph:
         exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
         try:
             with torch.inference_mode(), half, exact:
-                outputs = self._served(torch.from_numpy(np.ascontiguousarray(pixels, self._dtype)).to(self._device))
+                whole = [torch.from_numpy(np.ascontiguousarray(array, self._dtype)) for array in pixels]
+                outputs = self._served(*(array.to(self._device) for array in whole))
                 return [output.float().cpu().numpy() for output in outputs]
         except torch.OutOfMemoryError:
             raise  # fewer images may fit

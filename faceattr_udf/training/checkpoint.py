@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
-from faceattr_udf.attributes.predictor import views
+from faceattr_udf.attributes.views import views
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.networks.loading import build, serve
 from faceattr_udf.training.files import calibrate_graph, write_graph, write_record
@@ -104,9 +104,10 @@ def export_attributes(record: WeightsRecord, folder: Path, faces: UInt8Array | N
     # Not verified: whoever exports has just made or changed these weights, and the record is written afterwards.
     network = build(record, (folder / f"{record.name}.safetensors").read_bytes())
     served = serve(network, record.model_copy(update={"temperatures": {}}))
-    example = torch.zeros((2, record.input_size, record.input_size, 3), dtype=torch.uint8)
+    blank = np.zeros((2, record.input_size, record.input_size, 3), dtype=np.uint8)
+    examples = [torch.from_numpy(array) for array in views(record, blank)]
     samples = None if faces is None else [views(record, face[None]) for face in faces]
-    write_graph(served, example, [0], folder / record.name, precision=system.precision, samples=samples)
+    write_graph(served, examples, [0], folder / record.name, precision=system.precision, samples=samples)
     return calibrate(record, folder, record.temperatures)
 
 

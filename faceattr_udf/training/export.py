@@ -87,7 +87,7 @@ def export_mtcnn(name: str, folder: Path) -> None:
     )
     example = torch.zeros((2, side, side, 4))  # levels and candidates are means of pixels, hence float32
     served = serve(build(record, (folder / f"{name}.safetensors").read_bytes()), record)
-    write_graph(served, example, [0] if size else [0, 1, 2], folder / name, precision="float32")
+    write_graph(served, [example], [0] if size else [0, 1, 2], folder / name, precision="float32")
     write_record(folder, record, ("safetensors", "xml", "bin"))
 
 

@@ -22,33 +22,33 @@ or convolutions in 8 bits, whose ranges are measured on faces."""
 # The heads, which are cheap, and what is done with probabilities: age is an expectation over a hundred small ones.
 _NOT_IN_8_BITS = ["MatMul", "ReduceMean", "Softmax", "Add", "Subtract", "Multiply"]
 
-_AS_THEY_ARE = {"Convert", "Pad", "Reshape", "Slice", "StridedSlice", "Transpose"}
+_AS_THEY_ARE = {"Convert", "Transpose"}
 """Operations that move values and do not change them."""
 
 
 def write_graph(
     served: nn.Module,
-    example: torch.Tensor,
+    examples: Sequence[torch.Tensor],
     dynamic: list[int],
     stem: Path,
     *,
     precision: Precision,
-    samples: Sequence[npt.NDArray[Any]] | None = None,
+    samples: Sequence[Sequence[npt.NDArray[Any]]] | None = None,
 ) -> None:
     """Converts a served module to `stem.xml` and `stem.bin`.
 
     Args:
         served: Pixels (n, h, w, 3) in, outputs out.
-        example: An input to trace with; its dtype becomes the graph's.
-        dynamic: Axes of the input that may have any size.
+        examples: Its inputs, to trace with; their dtypes become the graph's.
+        dynamic: Axes of every input that may have any size.
         stem: Path without suffix.
         precision: Of the graph.
-        samples: For "int8" alone: a few hundred inputs (n, h, w, channels), on which the ranges of activations are
-            measured.
+        samples: For "int8" alone: a few hundred times its inputs, on which the ranges of activations are measured.
     """
     ov = load_openvino()
-    shape = [-1 if axis in dynamic else size for axis, size in enumerate(example.shape)]
-    converted = ov.convert_model(served.eval(), example_input=example, input=[ov.PartialShape(shape)])
+    shapes = [[-1 if axis in dynamic else size for axis, size in enumerate(example.shape)] for example in examples]
+    inputs = [ov.PartialShape(shape) for shape in shapes]
+    converted = ov.convert_model(served.eval(), example_input=tuple(examples), input=inputs)
     _pool_without_indices(converted)
     if precision == "int8_constants":
         import nncf  # noqa: PLC0415 - export is the only user, and training runs without it
@@ -78,7 +78,7 @@ def _pool_without_indices(model: Any) -> None:  # noqa: ANN401 - OpenVINO has no
             operation.output(0).replace(pooled.output(0))
 
 
-def _quantize(model: Any, samples: Sequence[npt.NDArray[Any]] | None) -> Any:  # noqa: ANN401 - OpenVINO has no types
+def _quantize(model: Any, samples: Sequence[Sequence[npt.NDArray[Any]]] | None) -> Any:  # noqa: ANN401 - OpenVINO has no types
     import nncf  # noqa: PLC0415 - as above
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix  # noqa: PLC0415
 

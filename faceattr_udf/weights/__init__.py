@@ -32,7 +32,8 @@ class WeightsRecord(BaseModel):
         input_size: Side of the square input, pixels; 0 where any size goes in.
         margin: How much larger than the detector's box the face is cut (0.4: 20 % on each side).
         grayscale: Whether photographs are turned grey before the detector and the network see them.
-        mirrored: Whether it takes each face and its mirror image after it, and gives one answer for both.
+        mirrored: Whether it is shown each face and its mirror image, and the face once more, smaller, in a second input
+            (`attributes.views`), and gives one answer.
         color_order: Of the input pixels; they are uint8, (n, height, width, 3).
         normalisation: What the graph itself does to the pixels.
         classes: Output -> class labels in order.

@@ -14,7 +14,8 @@ from shared_data import SHARED, needs_shared, photographs
 
 from faceattr_udf.analyzer import FaceAnalyzer
 from faceattr_udf.attributes.labels import CLASSES
-from faceattr_udf.attributes.predictor import MODELS, views
+from faceattr_udf.attributes.predictor import MODELS
+from faceattr_udf.attributes.views import views
 from faceattr_udf.config import Config, DetectorConfig
 from faceattr_udf.detection.mtcnn import STAGES, Detector
 from faceattr_udf.detection.screen import NAME as SCREEN
@@ -48,7 +49,7 @@ def levels(count: int, height: int, width: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def faces() -> dict[str, np.ndarray]:
+def faces() -> dict[str, tuple[np.ndarray, ...]]:
     """Model -> real faces as it sees them."""
     table = read_table(SHARED / "faces-val.parquet")
     crops = {}
@@ -69,7 +70,8 @@ def test_every_shipped_network_has_the_outputs_of_its_graph(name: str, device: s
     pixels = levels(1 if name == SCREEN else 2, side or 120, side or 160)
     if network.record.task == "attributes":
         pixels = pixels[..., :3].astype(np.uint8)
-    for ours, theirs in zip(network(pixels), graph(pixels), strict=True):
+    shown = views(network.record, pixels)
+    for ours, theirs in zip(network(*shown), graph(*shown), strict=True):
         assert (ours.shape, ours.dtype) == (theirs.shape, np.float32)
     if side:
         assert network.output_shapes == graph.output_shapes
@@ -125,12 +127,12 @@ def compare(ours: list[np.ndarray], theirs: list[np.ndarray], model: str) -> dic
 @needs_shared
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("model", ["default", "separate_grey"])
-def test_half_precision_is_nearly_float32(faces: dict[str, np.ndarray], model: str, device: str) -> None:
+def test_half_precision_is_nearly_float32(faces: dict[str, tuple[np.ndarray, ...]], model: str, device: str) -> None:
     network, crops = TorchGraph(MODELS[model][0], device=device), faces[model]
     full = serve(build(network.record, load_file(network.record, "safetensors")), network.record)
     with torch.inference_mode():
-        exact = [output.numpy() for output in full(torch.from_numpy(crops))]
-    for name, found in compare(network(crops), exact, model).items():
+        exact = [output.numpy() for output in full(*map(torch.from_numpy, crops))]
+    for name, found in compare(network(*crops), exact, model).items():
         assert found["most"] < 0.02, name
         assert found["equal"] > 0.99 or name == "age"
         assert found.get("years", 0.0) < 0.2
@@ -138,17 +140,17 @@ def test_half_precision_is_nearly_float32(faces: dict[str, np.ndarray], model: s
 
 @needs_shared
 @pytest.mark.parametrize("device", DEVICES)
-def test_half_precision_is_nearly_the_graph_of_16_bits(faces: dict[str, np.ndarray], device: str) -> None:
+def test_half_precision_is_nearly_the_graph_of_16_bits(faces: dict[str, tuple[np.ndarray, ...]], device: str) -> None:
     name, crops = MODELS["separate_grey"][0], faces["separate_grey"]
-    found = compare(TorchGraph(name, device=device)(crops), Graph(name)(crops), "separate_grey")
+    found = compare(TorchGraph(name, device=device)(*crops), Graph(name)(*crops), "separate_grey")
     assert all(figures["most"] < 0.02 for figures in found.values())
 
 
 @needs_shared
 @pytest.mark.parametrize("device", DEVICES)
-def test_half_precision_decides_as_the_graph_of_8_bits(faces: dict[str, np.ndarray], device: str) -> None:
+def test_half_precision_decides_as_the_graph_of_8_bits(faces: dict[str, tuple[np.ndarray, ...]], device: str) -> None:
     name, crops = MODELS["default"][0], faces["default"]
-    found = compare(TorchGraph(name, device=device)(crops), Graph(name)(crops), "default")
+    found = compare(TorchGraph(name, device=device)(*crops), Graph(name)(*crops), "default")
     for attribute in CLASSES:
         assert found[attribute]["equal"] > 0.97
         assert found[attribute]["mean"] < 0.02
@@ -213,10 +215,11 @@ def test_temperatures_are_those_of_the_record(tmp_path: Path) -> None:
     for suffix in ("json", "safetensors"):
         shutil.copy(PACKAGE_WEIGHTS / f"attributes_default.{suffix}", tmp_path)
     crops = np.random.default_rng(0).integers(0, 256, (6, record.input_size, record.input_size, 3), dtype=np.uint8)
-    calibrated = TorchGraph("attributes_default", tmp_path, TORCH_ON_CPU)(crops)
+    shown = views(record, crops)
+    calibrated = TorchGraph("attributes_default", tmp_path, TORCH_ON_CPU)(*shown)
     plain = record.model_copy(update={"temperatures": {}})
     (tmp_path / "attributes_default.json").write_text(plain.model_dump_json())
-    uncalibrated = TorchGraph("attributes_default", tmp_path, TORCH_ON_CPU)(crops)
+    uncalibrated = TorchGraph("attributes_default", tmp_path, TORCH_ON_CPU)(*shown)
     for name, ours, theirs in zip(record.classes, calibrated, uncalibrated, strict=True):
         powers = theirs ** (1.0 / record.temperatures[name])
         np.testing.assert_allclose(ours, powers / powers.sum(axis=1, keepdims=True), rtol=1e-3, atol=1e-6)

@@ -116,6 +116,11 @@ def test_a_record_of_another_network_is_refused(folder: Path) -> None:
     assert f"{NAME}.json is that of mtcnn_onet" in refused(lambda: Graph(NAME, folder))
 
 
+def test_a_record_that_asks_for_other_inputs_than_its_graph_takes_is_refused(folder: Path) -> None:
+    record(folder, mirrored=True)
+    assert f"{NAME}.xml takes 1 of the 2 inputs that {NAME}.json says" in refused(lambda: Graph(NAME, folder))
+
+
 @pytest.mark.parametrize("backbone", ["../../x-1", "/x-1", "x", "-1", "x-", "x-1\n", "a/b-1"])
 def test_a_backbone_in_a_record_is_no_path(folder: Path, backbone: str) -> None:
     record(folder, backbone=backbone)

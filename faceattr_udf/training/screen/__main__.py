@@ -113,8 +113,8 @@ def export(
     )
     random = np.random.default_rng(0)
     halves = [picture.halves[min(int(random.integers(5)), len(picture.halves) - 1)] for picture in watched[:_SAMPLE]]
-    samples = [np.concatenate([half, half[..., :1]], axis=2)[None].astype(np.float32) for half in halves]
-    write_graph(network, torch.zeros((1, 64, 64, 4)), [1, 2], stem, precision="int8", samples=samples)
+    samples = [[np.concatenate([half, half[..., :1]], axis=2)[None].astype(np.float32)] for half in halves]
+    write_graph(network, [torch.zeros((1, 64, 64, 4))], [1, 2], stem, precision="int8", samples=samples)
     record = WeightsRecord(
         name=screen.NAME,
         version="",
