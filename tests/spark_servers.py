@@ -1,6 +1,5 @@
 """Apache Spark as processes of its own, from the installed pyspark: a standalone cluster, and a Connect server."""
 
-import importlib.metadata
 import os
 import socket
 import subprocess
@@ -14,10 +13,11 @@ from tempfile import TemporaryDirectory
 import psutil
 import pyspark
 
+from faceattr_udf.spark.jars import with_jars
+
 HOME = Path(pyspark.__file__).parent
 ADDRESS = "127.0.0.1"
 DELTA_SETTINGS = {
-    "spark.jars.packages": f"io.delta:delta-spark_4.2_2.13:{importlib.metadata.version('delta-spark')}",
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
@@ -101,7 +101,7 @@ def connect_server(folder: Path, settings: Mapping[str, str], variables: Mapping
     """A Spark Connect server on two cores; its address."""
     port = _free_port()
     command = [str(HOME / "bin" / "spark-submit"), "--master", "local[2]"]
-    command += conf({**DELTA_SETTINGS, **settings, "spark.connect.grpc.binding.port": str(port)})
+    command += conf({**with_jars(DELTA_SETTINGS), **settings, "spark.connect.grpc.binding.port": str(port)})
     command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal"]
     with running(command, folder, environment(**variables)) as server:
         server.until(lambda: _listens(port), "the Connect server listens")

@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from faceattr_udf.config import Config, server_address
 from faceattr_udf.errors import EngineError
+from faceattr_udf.spark.jars import with_jars
 from faceattr_udf.spark.schemas import ROW_GROUP_BYTES
 from faceattr_udf.texts import SPARK_REDACTION, first_line, redacted
 
@@ -170,7 +171,7 @@ def _start_spark(config: Config) -> SparkSession:
     try:
         import pyspark  # noqa: PLC0415
 
-        delta = importlib.metadata.version("delta_spark")
+        importlib.metadata.version("delta_spark")
     except (ImportError, importlib.metadata.PackageNotFoundError) as error:
         msg = f"engine spark is not installed ({error}); install the extra faceattr_udf[spark]"
         raise EngineError(msg) from error
@@ -192,9 +193,8 @@ def _start_spark(config: Config) -> SparkSession:
         if master.startswith("local-cluster"):
             # Its worker processes are started with Spark's own scripts.
             os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
-        minor = ".".join(pyspark.__version__.split(".")[:2])
         builder = builder.master(_with_retries(master))
-        settings = {"spark.jars.packages": f"io.delta:delta-spark_{minor}_2.13:{delta}", **settings}
+        settings = with_jars(settings)
     else:
         from pyspark import SparkConf, SparkContext  # noqa: PLC0415
 
@@ -210,7 +210,7 @@ def _start_spark(config: Config) -> SparkSession:
         session.sparkContext.setLogLevel("ERROR")
     except Exception as error:  # py4j and the launcher raise several unrelated types
         reason = redacted(first_line(error))
-        msg = f"engine spark cannot start ({reason}); it needs Java 17 or 21 and, at first, the network for Delta's jar"
+        msg = f"engine spark cannot start ({reason}); it needs Java 17 or 21, and what engine.settings ask for"
         raise EngineError(msg) from error
     return session
 

@@ -274,7 +274,7 @@ class Tables:
                 raise
             msg = (
                 f"engine {self._engine} does not know Delta; give Spark its jar at its start: "
-                "--packages io.delta:delta-spark_..., as in conf/nightly.toml"
+                "spark-submit --jars, as in conf/nightly.toml"
             )
             raise EngineError(msg) from error
 

@@ -22,6 +22,7 @@ from fakes import inferred, loads, parents
 from shared_data import needs_shared, photographs
 from spark_servers import HOME, Cluster, Node, Server, conf, environment, running, standalone
 
+from faceattr_udf.spark.jars import with_jars
 from jobs import enrich
 
 pytestmark = pytest.mark.spark
@@ -188,6 +189,7 @@ def documented_command(places: dict[str, str]) -> list[str]:
 def places(dist: Path, bare_python: Path) -> dict[str, str]:
     """What the README's command names, and where it is here."""
     return {
+        "$(.venv/bin/python -m faceattr_udf.spark.jars)": with_jars({})["spark.jars"],
         "spark-submit": str(HOME / "bin" / "spark-submit"),
         "dist/": f"{dist}/",
         ".venv/bin/python": str(bare_python),
@@ -295,8 +297,8 @@ def test_what_is_wrong_is_one_sentence_and_exit_code_2(
     pq.write_table(pa.table({"image_id": ["a"], "content": [b"no image"]}), images)
     here = {"spark://HOST:7077": "local[1]", "s3a://BUCKET/images": str(images), "s3a://BUCKET/enriched": str(output)}
     submit, *words = documented_command(places | here)
-    packages = words.index("--packages")
-    command = [submit, *conf(SPARK_SETTINGS), *words[:packages], *words[packages + without :], "--set", override]
+    jars = words.index("--jars")
+    command = [submit, *conf(SPARK_SETTINGS), *words[:jars], *words[jars + without :], "--set", override]
     finished = subprocess.run(  # noqa: S603
         command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
     )

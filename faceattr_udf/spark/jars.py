@@ -1,0 +1,191 @@
+"""Jars for Spark, Delta's above all: resolved once per machine, however many processes start together.
+
+    python -m faceattr_udf.spark.jars
+
+prints Delta's jars as `spark-submit --jars` takes them and fetches them if they are not there yet.
+
+Spark's own resolver (Ivy) is not safe when several processes fill one cache: each may find a file that another is still
+writing, and all of them fail. So each resolution here works in a folder of its own, under a lock, and its jars are
+published by one rename. A process that is killed leaves the lock to the next one and never a half-written jar.
+"""
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from faceattr_udf.errors import EngineError, FaceattrError
+from faceattr_udf.texts import redacted
+
+# Settings that decide what is resolved, and how. The JVM's options may name a proxy.
+_PACKAGES: Final = "spark.jars.packages"
+_RESOLVER: Final = (
+    _PACKAGES,
+    "spark.jars.excludes",
+    "spark.jars.repositories",
+    "spark.jars.ivy",
+    "spark.jars.ivySettings",
+    "spark.driver.extraJavaOptions",
+)
+_TIMEOUT_SECONDS: Final = 900
+_PARTIAL: Final = ".partial-"
+
+# Starts a JVM as a session does, which resolves the packages, and asks it for the jars it got.
+_RESOLVE: Final = """
+import json, sys
+from pyspark import SparkConf, SparkContext
+SparkContext._ensure_initialized(conf=SparkConf(loadDefaults=False).setAll(list(json.load(sys.stdin).items())))
+print(SparkConf().get("spark.jars"))
+"""
+
+
+def with_jars(settings: Mapping[str, str]) -> dict[str, str]:
+    """Replaces packages among Spark's settings by local jars, so that no session resolves anything as it starts.
+
+    Args:
+        settings: Settings of a session that is about to start its own JVM. Delta is added to `spark.jars.packages`
+            unless `spark.jars`, these packages or the installed Spark already have it.
+
+    Returns:
+        The same settings with `spark.jars` instead of `spark.jars.packages`.
+
+    Raises:
+        EngineError: A package is not in the cache and cannot be fetched, or there is no Java to fetch it with.
+    """
+    packages = _packages(settings)
+    own = {key: value for key, value in settings.items() if key != _PACKAGES}
+    jars = [settings["spark.jars"]] if settings.get("spark.jars") else []
+    if packages:
+        resolver = {key: settings[key] for key in _RESOLVER if key in settings} | {_PACKAGES: packages}
+        jars += [str(path) for path in resolve(resolver)]
+    return {**own, "spark.jars": ",".join(jars)} if jars else own
+
+
+def resolve(resolver: Mapping[str, str]) -> list[Path]:
+    """Returns the jars of packages, from the cache or, at first, through Spark's own resolver.
+
+    Args:
+        resolver: `spark.jars.packages` (Maven coordinates, separated by commas) and the resolver's other settings.
+
+    Returns:
+        Files in a folder that belongs to exactly these settings.
+
+    Raises:
+        EngineError: They cannot be fetched.
+    """
+    key = hashlib.sha256(json.dumps(resolver, sort_keys=True).encode()).hexdigest()[:16]
+    cache = _cache()
+    published = cache / key
+    try:
+        if not published.is_dir():
+            cache.mkdir(parents=True, exist_ok=True)
+            with _locked(cache / "lock"):
+                if not published.is_dir():  # another process may have resolved it while this one waited
+                    _publish(resolver, published)
+    except OSError as error:
+        msg = f"the jar cache {cache} cannot be used ({error.strerror}); set XDG_CACHE_HOME to a folder that can be written"
+        raise EngineError(msg) from error
+    return sorted(published.glob("*.jar"))
+
+
+def delta_package() -> str:
+    """Returns the Maven coordinates of the Delta jar that fits the installed delta-spark and pyspark."""
+    spark, delta = importlib.metadata.version("pyspark"), importlib.metadata.version("delta_spark")
+    minor = ".".join(spark.split(".")[:2])
+    return f"io.delta:delta-spark_{minor}_2.13:{delta}"
+
+
+def _packages(settings: Mapping[str, str]) -> str:
+    """Returns the packages to resolve, Delta among them unless something else brings it."""
+    given = settings.get(_PACKAGES, "")
+    if "delta-spark" in given or "delta-spark" in settings.get("spark.jars", "") or _bundled():
+        return given
+    return ",".join([delta_package(), *filter(None, [given])])
+
+
+def _bundled() -> bool:
+    """Whether the installed Spark has Delta among its own jars, as images for containers often do."""
+    import pyspark  # noqa: PLC0415
+
+    home = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent)
+    return any((home / "jars").glob("delta-spark_*.jar"))
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faceattr_udf" / "jars"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock that the system takes back when this process ends, however it ends."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _publish(resolver: Mapping[str, str], published: Path) -> None:
+    """Resolves into a folder of this process's own and renames the result; the lock is held."""
+    for left in published.parent.glob(f"{_PARTIAL}*"):  # by processes that were killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=published.parent, ignore_cleanup_errors=True) as folder:
+        jars = Path(folder) / "published"
+        jars.mkdir()
+        for jar in _fetch({"spark.jars.ivy": folder, **resolver}):
+            shutil.copy(jar, jars)
+        jars.rename(published)
+
+
+def _fetch(resolver: Mapping[str, str]) -> list[str]:
+    command = [sys.executable, "-c", _RESOLVE]
+    try:
+        finished = subprocess.run(  # noqa: S603 - this interpreter and the code above
+            command, input=json.dumps(resolver), capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        msg = f"{resolver[_PACKAGES]} was not fetched within {_TIMEOUT_SECONDS} s; check the network and run it again"
+        raise EngineError(msg) from error
+    if finished.returncode != 0:
+        raise EngineError(_reason(resolver[_PACKAGES], finished.stderr))
+    return [unquote(urlsplit(jar).path) for jar in finished.stdout.splitlines()[-1].split(",")]
+
+
+def _reason(packages: str, stderr: str) -> str:
+    """Says in one sentence what a resolver that failed complained about.
+
+    >>> _reason("io.delta:x:1", "JAVA_HOME is not set\\nTraceback ...")
+    'engine spark cannot start (JAVA_HOME is not set); install Java 17 or 21'
+    """
+    lines = [line.strip(": \t") for line in stderr.splitlines()]
+    java = [line for line in lines if "JAVA_HOME" in line or "UnsupportedClassVersionError" in line or "/java:" in line]
+    if java:
+        return f"engine spark cannot start ({redacted(java[0])}); install Java 17 or 21"
+    causes = ("download failed", "not found", "Server access error", "Exception", "Error")
+    found = [line for cause in causes for line in lines if cause in line]
+    return (
+        f"{packages} cannot be fetched ({redacted(found[0]) if found else 'the resolver gave no reason'}); the first start "
+        "needs the network, or engine.settings: spark.jars with the jars' paths, spark.jars.repositories with a mirror"
+    )
+
+
+def main() -> int:
+    """Prints Delta's jars, separated by commas; 2 when they cannot be had."""
+    try:
+        print(",".join(str(path) for path in resolve({_PACKAGES: delta_package()})))  # noqa: T201 - what it is for
+    except FaceattrError as error:
+        print(f"jars: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
