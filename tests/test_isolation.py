@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import shared_data
 from obedient import Obedient
 
 from faceattr_udf.analyzer import FaceAnalyzer
@@ -152,9 +151,8 @@ def test_the_child_goes_with_its_parent() -> None:
     assert not alive(child)
 
 
-@shared_data.needs_shared
-def test_the_real_analyzer_gives_the_same_results_isolated() -> None:
-    contents = [path.read_bytes() for path in shared_data.photographs()[:2]]
+def test_the_real_analyzer_gives_the_same_results_isolated(demo_photos: Path) -> None:
+    contents = [(demo_photos / name).read_bytes() for name in ("portrait.jpg", "group/five_friends.jpg")]
     isolated = IsolatedAnalyzer(partial(load_analyzer, Config(), 1, "cpu"), SECONDS)
     theirs, ours = isolated.analyze(contents), FaceAnalyzer.from_config(None).analyze(contents)
     isolated.close()

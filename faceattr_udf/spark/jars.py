@@ -93,7 +93,7 @@ def resolve(resolver: Mapping[str, str]) -> list[Path]:
                 if not published.is_dir():  # another process may have resolved it while this one waited
                     _publish(resolver, published)
     except OSError as error:
-        msg = f"the jar cache {cache} cannot be used ({error.strerror}); set XDG_CACHE_HOME to a folder that can be written"
+        msg = f"the jar cache {cache} cannot be used ({error.strerror}); set XDG_CACHE_HOME to a writable folder"
         raise EngineError(msg) from error
     return sorted(published.glob("*.jar"))
 
@@ -160,20 +160,21 @@ def _fetch(resolver: Mapping[str, str]) -> list[str]:
 
 
 def _reason(packages: str, stderr: str) -> str:
-    """Says in one sentence what a resolver that failed complained about.
+    r"""Says in one sentence what a resolver that failed complained about.
 
-    >>> _reason("io.delta:x:1", "JAVA_HOME is not set\\nTraceback ...")
-    'engine spark cannot start (JAVA_HOME is not set); install Java 17 or 21'
+    >>> _reason("io.delta:x:1", "JAVA_HOME is not set\nTraceback ...")
+    'engine spark cannot start (JAVA_HOME is not set); it needs Java 17 or 21'
     """
     lines = [line.strip(": \t") for line in stderr.splitlines()]
     java = [line for line in lines if "JAVA_HOME" in line or "UnsupportedClassVersionError" in line or "/java:" in line]
     if java:
-        return f"engine spark cannot start ({redacted(java[0])}); install Java 17 or 21"
+        return f"engine spark cannot start ({redacted(java[0])}); it needs Java 17 or 21"
     causes = ("download failed", "not found", "Server access error", "Exception", "Error")
     found = [line for cause in causes for line in lines if cause in line]
+    cause = redacted(found[0]) if found else "the resolver gave no reason"
     return (
-        f"{packages} cannot be fetched ({redacted(found[0]) if found else 'the resolver gave no reason'}); the first start "
-        "needs the network, or engine.settings: spark.jars with the jars' paths, spark.jars.repositories with a mirror"
+        f"{packages} cannot be fetched ({cause}); the first start needs the network, or "
+        "engine.settings: spark.jars with the jars' paths, spark.jars.repositories with a mirror"
     )
 
 

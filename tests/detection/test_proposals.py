@@ -1,9 +1,10 @@
 """P-Net where the screen sends it: the same cells as on the whole level."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
-from shared_data import needs_shared, photographs
 
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection import proposals
@@ -53,9 +54,10 @@ def test_no_tiles_have_no_cells(pnet: Graph) -> None:
     assert (len(rows), len(columns), cells.shape) == (0, 0, (0, 5))
 
 
-@needs_shared
-def test_tiles_that_all_pass_give_the_candidates_of_no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Image.open(photographs()[0]) as image:
+def test_tiles_that_all_pass_give_the_candidates_of_no_screen(
+    monkeypatch: pytest.MonkeyPatch, demo_photos: Path
+) -> None:
+    with Image.open(demo_photos / "group" / "five_friends.jpg") as image:
         pixels = np.asarray(image.convert("RGB"))
     monkeypatch.setattr(proposals, "_MOST_TILES", 1.0)
     screened, plain = Proposer(DetectorConfig(screen=True)), Proposer(DetectorConfig(screen=False))

@@ -32,6 +32,7 @@ def test_a_run_that_took_a_tower_over_comes_after_the_runs_that_made_it() -> Non
     assert text.rindex("passes of the tower for emotion") < text.index("of each loss from what earlier weights said")
 
 
+@pytest.mark.slow
 @needs_shared
 def test_the_shipped_weights_reach_the_figures_of_the_card(tmp_path: Path) -> None:
     out = tmp_path / "scores.json"
@@ -46,6 +47,7 @@ def test_the_shipped_weights_reach_the_figures_of_the_card(tmp_path: Path) -> No
     assert len(list((tmp_path / "scores-plots").glob("*.png"))) == 5
 
 
+@pytest.mark.slow
 @needs_shared
 def test_what_no_source_labels_is_seen_all_the_same() -> None:
     # All-Age-Faces is mostly East Asian and has no label of ethnicity: a network can learn to say anything of it.

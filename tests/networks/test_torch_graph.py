@@ -7,10 +7,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
-from shared_data import SHARED, needs_shared, photographs
 
 from faceattr_udf.analyzer import FaceAnalyzer
 from faceattr_udf.attributes.labels import CLASSES
@@ -20,7 +20,7 @@ from faceattr_udf.config import Config, DetectorConfig
 from faceattr_udf.detection.mtcnn import STAGES, Detector
 from faceattr_udf.detection.screen import NAME as SCREEN
 from faceattr_udf.errors import EngineError, WeightsError
-from faceattr_udf.evaluation.faces import load_faces, read_table
+from faceattr_udf.evaluation.faces import load_faces
 from faceattr_udf.evaluation.metrics import expected_age
 from faceattr_udf.networks.loading import build, serve
 from faceattr_udf.networks.torch_graph import TorchGraph
@@ -49,14 +49,12 @@ def levels(count: int, height: int, width: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def faces() -> dict[str, tuple[np.ndarray, ...]]:
-    """Model -> real faces as it sees them."""
-    table = read_table(SHARED / "faces-val.parquet")
+def faces(demo_faces: pa.Table) -> dict[str, tuple[np.ndarray, ...]]:
+    """Model -> real faces as it sees them; few, because processors without half precision take seconds for each."""
     crops = {}
-    for model, count in {"default": 300, "separate_grey": 100}.items():
+    for model in ("default", "separate_grey"):
         record = load_record(MODELS[model][0])
-        rows = table.take(list(range(0, len(table), len(table) // count))[:count])
-        cut = load_faces(rows, record.input_size, record.margin, grayscale=record.grayscale).crops
+        cut = load_faces(demo_faces.slice(0, 18), record.input_size, record.margin, grayscale=record.grayscale).crops
         crops[model] = views(record, cut)
     return crops
 
@@ -97,11 +95,10 @@ def test_the_screen_says_what_its_graph_of_8_bits_says(device: str) -> None:
     assert ((ours >= 0) == (theirs >= 0))[sure].mean() > 0.99
 
 
-@needs_shared
 @pytest.mark.parametrize("device", DEVICES)
-def test_the_same_faces_are_found(device: str) -> None:
+def test_the_same_faces_are_found(device: str, demo_photos: Path) -> None:
     ours, theirs = Detector(DetectorConfig(), device=device), Detector(DetectorConfig())
-    images = [np.asarray(Image.open(path).convert("RGB")) for path in photographs()[:12]]
+    images = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(demo_photos.rglob("*.*"))]
     total = 0
     for mine, other in zip(ours.detect(images), theirs.detect(images), strict=True):
         total += len(other)
@@ -109,7 +106,7 @@ def test_the_same_faces_are_found(device: str) -> None:
         np.testing.assert_allclose(mine.boxes, other.boxes, atol=0.05)
         np.testing.assert_allclose(mine.confidences, other.confidences, atol=1e-3)
         np.testing.assert_allclose(mine.landmarks, other.landmarks, atol=0.05)
-    assert total > 12
+    assert total == 8
 
 
 def compare(ours: list[np.ndarray], theirs: list[np.ndarray], model: str) -> dict[str, dict[str, float]]:
@@ -124,7 +121,7 @@ def compare(ours: list[np.ndarray], theirs: list[np.ndarray], model: str) -> dic
     return found
 
 
-@needs_shared
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("model", ["default", "separate_grey"])
 def test_half_precision_is_nearly_float32(faces: dict[str, tuple[np.ndarray, ...]], model: str, device: str) -> None:
@@ -134,11 +131,11 @@ def test_half_precision_is_nearly_float32(faces: dict[str, tuple[np.ndarray, ...
         exact = [output.numpy() for output in full(*map(torch.from_numpy, crops))]
     for name, found in compare(network(*crops), exact, model).items():
         assert found["most"] < 0.02, name
-        assert found["equal"] > 0.99 or name == "age"
+        assert found["equal"] == 1.0 or name == "age"
         assert found.get("years", 0.0) < 0.2
 
 
-@needs_shared
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 def test_half_precision_is_nearly_the_graph_of_16_bits(faces: dict[str, tuple[np.ndarray, ...]], device: str) -> None:
     name, crops = MODELS["separate_grey"][0], faces["separate_grey"]
@@ -146,13 +143,13 @@ def test_half_precision_is_nearly_the_graph_of_16_bits(faces: dict[str, tuple[np
     assert all(figures["most"] < 0.02 for figures in found.values())
 
 
-@needs_shared
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 def test_half_precision_decides_as_the_graph_of_8_bits(faces: dict[str, tuple[np.ndarray, ...]], device: str) -> None:
     name, crops = MODELS["default"][0], faces["default"]
     found = compare(TorchGraph(name, device=device)(*crops), Graph(name)(*crops), "default")
     for attribute in CLASSES:
-        assert found[attribute]["equal"] > 0.97
+        assert found[attribute]["equal"] > 0.9
         assert found[attribute]["mean"] < 0.02
 
 

@@ -48,7 +48,7 @@ SETTINGS = {
         "engine.settings.spark.ui.enabled=false",
         "engine.settings.spark.sql.shuffle.partitions=2",
         "engine.settings.spark.databricks.delta.snapshotPartitions=1",
-        "engine.settings.spark.driver.extraJavaOptions=-XX:+UseSerialGC",
+        "engine.settings.spark.driver.extraJavaOptions=-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
         "engine.settings.spark.sql.codegen.wholeStage=false",
         "engine.settings.spark.sql.adaptive.enabled=false",
     ],

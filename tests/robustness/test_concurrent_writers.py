@@ -6,13 +6,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Engine
-from kill_nights import Night, make, pictures, write_images
+from kill_nights import Night, pictures, write_images
 from process_groups import ROOT, Job
 
-
-@pytest.fixture(scope="module")
-def nights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Night, Night]:
-    return make(tmp_path_factory.mktemp("nights"), "sail", images=36)
+pytestmark = pytest.mark.slow
 
 
 def _until(job: Job, holds: Callable[[], bool]) -> None:
@@ -26,15 +23,6 @@ def _one_refused(jobs: list[Job]) -> None:
     (refusal,) = (line for line in jobs[codes.index(2)].text().splitlines() if line.startswith("enrich: "))
     assert "out is being written by run 2" in refusal
     assert refusal.endswith("wait until that has ended and run this again")
-
-
-def test_of_two_runs_that_start_together_one_is_refused(nights: tuple[Night, Night], tmp_path: Path) -> None:
-    yesterday, calm = nights
-    night = yesterday.copy(tmp_path / "night")
-    night.slow = 0.5
-    _one_refused([night.job(), night.job()])
-    assert night.wrongs(calm) == []
-    assert max(night.repeated()) == 0
 
 
 @pytest.mark.spark
@@ -59,6 +47,7 @@ def test_two_runs_on_spark_and_a_compaction(nights: tuple[Night, Night], tmp_pat
     assert max(night.repeated()) == 0
 
 
+@pytest.mark.xdist_group("kills")
 def test_the_one_that_was_refused_does_the_rest_afterwards(nights: tuple[Night, Night], tmp_path: Path) -> None:
     yesterday, calm = nights
     night = yesterday.copy(tmp_path / "night")
@@ -76,17 +65,7 @@ def test_the_one_that_was_refused_does_the_rest_afterwards(nights: tuple[Night, 
     assert night.wrongs(calm) == []
 
 
-def test_after_a_kill_the_next_run_does_not_wait(nights: tuple[Night, Night], tmp_path: Path) -> None:
-    yesterday, calm = nights
-    night = yesterday.copy(tmp_path / "night")
-    assert night.job(die="planned:1").wait() != 0
-    assert list((night.out / "_lease").glob("*.beat"))
-    job = night.job(settings=("runtime.lease_seconds=100000",))
-    assert job.wait() == 0
-    assert "a writer was killed; its lease is over" in job.text()
-    assert night.wrongs(calm) == []
-
-
+@pytest.mark.xdist_group("kills")
 def test_pictures_that_change_while_a_run_is_at_work(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()

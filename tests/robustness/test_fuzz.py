@@ -17,7 +17,7 @@ from faceattr_udf.errors import ImageError
 from faceattr_udf.images.decode import decode_image, probe_size
 from faceattr_udf.results import ImageStatus
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "1000"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
 LIMITS = ImagesConfig(max_pixels=300_000)
 STATUSES = {ImageStatus.MISSING, ImageStatus.CORRUPT, ImageStatus.UNSUPPORTED, ImageStatus.TOO_LARGE}
 IMAGES = HostileImages(pictures([]), 10**9, 20261125, LIMITS.max_pixels)

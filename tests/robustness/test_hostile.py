@@ -46,11 +46,12 @@ def test_seed_and_index_alone_decide_an_item(sources: dict[str, Image.Image]) ->
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_every_undamaged_encoding_is_read(name: str, sources: dict[str, Image.Image]) -> None:
-    for seed in range(12):
+    for seed in range(3):
         content = ENCODERS[name](sources["five_friends"], np.random.default_rng(seed))
         assert decode_image(content, ImagesConfig()).shape[2] == 3
 
 
+@pytest.mark.slow
 def test_every_image_gets_an_answer_and_its_own(tmp_path: Path) -> None:
     # A process of its own: what it writes to stderr is then what a worker would write.
     script, figures = Path(__file__).with_name("analyze_hostile.py"), tmp_path / "figures.json"
@@ -65,6 +66,7 @@ def test_every_image_gets_an_answer_and_its_own(tmp_path: Path) -> None:
     assert {"ok", "no_face", "corrupt", "unsupported", "too_large"} <= set(found["statuses"])
 
 
+@pytest.mark.on_spark(slow=True)
 def test_the_job_gives_every_image_a_row(engine: Engine, sources: dict[str, Image.Image], tmp_path: Path) -> None:
     settings = [*engine.settings, f"images.max_pixels={SMALL}"]
     images = HostileImages(sources, 100, 2, SMALL)

@@ -10,12 +10,13 @@ from signal import SIGKILL
 from typing import Any
 
 import pytest
-from kill_nights import POINTS, SETTINGS, Night, kill, make, read, write_images
+from kill_nights import POINTS, SETTINGS, Night, kill, read, write_images
 from process_groups import ROOT, Job
-from shared_data import SHARED, needs_shared
 
 from faceattr_udf.config import Config
 from faceattr_udf.spark.session import start
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kills")]
 
 
 def _until(job: Job, holds: Callable[[], bool]) -> None:
@@ -23,16 +24,10 @@ def _until(job: Job, holds: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-@pytest.fixture(scope="module")
-def nights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Night, Night]:
-    """Yesterday and the calm night after it; other engines go on from the same tables."""
-    return make(tmp_path_factory.mktemp("nights"), "sail", images=36)
-
-
 def test_a_night_killed_again_and_again_equals_a_calm_one(nights: tuple[Night, Night], tmp_path: Path) -> None:
     yesterday, calm = nights
     night = yesterday.copy(tmp_path / "night")
-    for point in ("created:1", "staged:1", "faces:1", "results:1"):
+    for point in ("staged:1", "faces:1"):
         assert night.job(die=point).wait() == -SIGKILL
     chance = random.Random(7)  # noqa: S311
     how = [kill(night, chance, seconds=3.0) for _ in range(3)]
@@ -87,9 +82,8 @@ def _near(value: Any) -> Any:
     return [_near(inner) for inner in value] if isinstance(value, list) else value
 
 
-@needs_shared
-def test_the_job_with_the_real_cascade_killed_while_it_infers(tmp_path: Path) -> None:
-    photos = sorted((SHARED / "photos").glob("maks*.jpg"))[:6]
+def test_the_job_with_the_real_cascade_killed_while_it_infers(tmp_path: Path, demo_photos: Path) -> None:
+    photos = sorted(demo_photos.glob("*.*"))[:6]
     rows = [
         {"image_id": path.name, "content": path.read_bytes(), "content_sha256": sha256(path.read_bytes()).hexdigest()}
         for path in photos
@@ -131,7 +125,7 @@ def _parquet_files(folder: Path) -> int:
 
 @pytest.mark.parametrize(
     ("engine_name", "form", "kills"),
-    [("sail", "delta", 4), ("sail", "parquet", 2), pytest.param("spark", "delta", 1, marks=pytest.mark.spark)],
+    [("sail", "delta", 2), ("sail", "parquet", 2), pytest.param("spark", "delta", 1, marks=pytest.mark.spark)],
 )
 def test_an_ingestion_killed_at_any_moment(tmp_path: Path, engine_name: str, form: str, kills: int) -> None:
     photos, images = tmp_path / "photos", tmp_path / "images"

@@ -19,13 +19,12 @@ import pytest
 from cells import cells
 from conftest import SPARK_SETTINGS, Engine
 from fakes import inferred, loads, parents
-from shared_data import needs_shared, photographs
 from spark_servers import HOME, Cluster, Node, Server, conf, environment, running, standalone
 
 from faceattr_udf.spark.jars import with_jars
 from jobs import enrich
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.slow, pytest.mark.spark]
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,9 +51,10 @@ for _ in range(2):
 """
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with standalone(tmp_path / "cluster") as started:
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One for all tests; the one that kills a node of it comes last."""
+    with standalone(tmp_path_factory.mktemp("cluster")) as started:
         yield started
 
 
@@ -198,14 +198,12 @@ def places(dist: Path, bare_python: Path) -> dict[str, str]:
     }
 
 
-def write_photographs(folder: Path, copies: int) -> None:
+def write_photographs(folder: Path, photos: list[Path], copies: int) -> None:
     """Every photograph so many times, each with a content of its own, and two rows without a photograph."""
     folder.mkdir()
     for copy in range(copies):
-        # What follows the end of a JPEG is not looked at.
-        rows = [
-            {"image_id": f"{copy}/{path.name}", "content": path.read_bytes() + bytes([copy])} for path in photographs()
-        ]
+        # What follows the end of a JPEG or PNG is not looked at.
+        rows = [{"image_id": f"{copy}/{path.name}", "content": path.read_bytes() + bytes([copy])} for path in photos]
         rows += [{"image_id": f"{copy}/null", "content": None}, {"image_id": f"{copy}/text", "content": b"no image"}]
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{copy}.parquet")
 
@@ -233,56 +231,6 @@ def events(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in found if event["Event"] == f"SparkListener{kind}"]
 
 
-@needs_shared
-def test_a_night_that_loses_a_python_worker_and_a_whole_node_is_complete(
-    cluster: Cluster, places: dict[str, str], sail_engine: Engine, tmp_path: Path
-) -> None:
-    images, output, calm, log = (tmp_path / name for name in ("images", "out", "calm", "events"))
-    write_photographs(images, 3)
-    log.mkdir()
-    # Waves small enough that nodes die between commits, and tasks long enough that they die within one: one per core,
-    # without the screen. A photograph at a time: which ones would go through a network together depends on the engine,
-    # and the last bits of its sums depend on that.
-    changes = ["enrich.wave_images=60", "enrich.partitions=2", "detector.screen=false", "enrich.max_batch_rows=1"]
-    night = [word for change in changes for word in ("--set", change)]
-    settings = {
-        **SPARK_SETTINGS,
-        "spark.eventLog.enabled": "true",
-        "spark.eventLog.dir": log.as_uri(),
-        "spark.eventLog.compress": "false",
-        "spark.eventLog.rolling.enabled": "false",
-    }
-    here = {"spark://HOST:7077": cluster.url, "s3a://BUCKET/images": str(images), "s3a://BUCKET/enriched": str(output)}
-    submit, *words = documented_command(places | here)
-    command = [submit, *conf(settings), *words, *night]
-    with running(command, tmp_path / "elsewhere", environment()) as submitted:
-        assert kill_busy_worker(submitted, cluster.nodes[0]) == "./environment/bin/python"
-        commits = output / "image_results" / "_delta_log"
-        submitted.until(lambda: len(list(commits.glob("*.json"))) > 1, "the first wave is committed")
-        seen: dict[int, float] = {}
-        submitted.until(lambda: cluster.nodes[1].busy_worker(seen) is not None, "the other node works")
-        cluster.nodes[1].server.kill()
-        assert submitted.process.wait(300) == 0, submitted.log.read_text()
-        # spark-submit sends the driver's stderr to stdout.
-        assert f"{3 * 57} images in " in submitted.log.read_text()
-    ends = [str(event["Task End Reason"]) for event in events(log, "TaskEnd")]
-    assert any("Python worker exited unexpectedly" in end for end in ends)
-    assert any("ExecutorLostFailure" in end for end in ends)
-    # The command line has the last word over conf/nightly.toml.
-    (started,) = events(log, "EnvironmentUpdate")
-    key = "spark.sql.shuffle.partitions"
-    assert started["Spark Properties"][key] == SPARK_SETTINGS[key]
-    # What the JVM only takes at its start reaches it when spark-submit makes it, too.
-    assert started["Spark Properties"]["spark.sql.codegen.cache.maxEntries"] == "1000"
-
-    plain = ["--config", str(ROOT / "conf" / "nightly.toml"), "--set", "engine.name=sail", *night]
-    assert enrich.main(["--images", str(images), "--output", str(calm), *plain]) == 0
-    for name in ("faces", "image_results", "runs"):
-        written, expected = (cells(sail_engine.read(folder / name), "engine") for folder in (output, calm))
-        assert len(expected) == {"faces": len(expected), "image_results": 3 * 57, "runs": 1}[name]
-        assert written == expected
-
-
 @pytest.mark.parametrize(
     ("without", "override", "sentence"),
     [
@@ -305,3 +253,54 @@ def test_what_is_wrong_is_one_sentence_and_exit_code_2(
     assert finished.returncode == 2, finished.stderr
     assert sentence in finished.stdout
     assert not list(output.glob("*/_delta_log"))
+
+
+def test_a_night_that_loses_a_python_worker_and_a_whole_node_is_complete(
+    cluster: Cluster, places: dict[str, str], sail_engine: Engine, tmp_path: Path, demo_photos: Path
+) -> None:
+    images, output, calm, log = (tmp_path / name for name in ("images", "out", "calm", "events"))
+    photos, copies = sorted(demo_photos.rglob("*.*")), 9
+    n_images = copies * (len(photos) + 2)
+    write_photographs(images, photos, copies)
+    log.mkdir()
+    # Waves small enough that nodes die between commits, and tasks long enough that they die within one: one per core,
+    # without the screen. A photograph at a time: which ones would go through a network together depends on the engine,
+    # and the last bits of its sums depend on that.
+    changes = ["enrich.wave_images=30", "enrich.partitions=2", "detector.screen=false", "enrich.max_batch_rows=1"]
+    night = [word for change in changes for word in ("--set", change)]
+    settings = {
+        **SPARK_SETTINGS,
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": log.as_uri(),
+        "spark.eventLog.compress": "false",
+        "spark.eventLog.rolling.enabled": "false",
+    }
+    here = {"spark://HOST:7077": cluster.url, "s3a://BUCKET/images": str(images), "s3a://BUCKET/enriched": str(output)}
+    submit, *words = documented_command(places | here)
+    command = [submit, *conf(settings), *words, *night]
+    with running(command, tmp_path / "elsewhere", environment()) as submitted:
+        assert kill_busy_worker(submitted, cluster.nodes[0]) == "./environment/bin/python"
+        commits = output / "image_results" / "_delta_log"
+        submitted.until(lambda: len(list(commits.glob("*.json"))) > 1, "the first wave is committed")
+        seen: dict[int, float] = {}
+        submitted.until(lambda: cluster.nodes[1].busy_worker(seen) is not None, "the other node works")
+        cluster.nodes[1].server.kill()
+        assert submitted.process.wait(300) == 0, submitted.log.read_text()
+        # spark-submit sends the driver's stderr to stdout.
+        assert f"{n_images} images in " in submitted.log.read_text()
+    ends = [str(event["Task End Reason"]) for event in events(log, "TaskEnd")]
+    assert any("Python worker exited unexpectedly" in end for end in ends)
+    assert any("ExecutorLostFailure" in end for end in ends)
+    # The command line has the last word over conf/nightly.toml.
+    (started,) = events(log, "EnvironmentUpdate")
+    key = "spark.sql.shuffle.partitions"
+    assert started["Spark Properties"][key] == SPARK_SETTINGS[key]
+    # What the JVM only takes at its start reaches it when spark-submit makes it, too.
+    assert started["Spark Properties"]["spark.sql.codegen.cache.maxEntries"] == "1000"
+
+    plain = ["--config", str(ROOT / "conf" / "nightly.toml"), "--set", "engine.name=sail", *night]
+    assert enrich.main(["--images", str(images), "--output", str(calm), *plain]) == 0
+    for name in ("faces", "image_results", "runs"):
+        written, expected = (cells(sail_engine.read(folder / name), "engine") for folder in (output, calm))
+        assert len(expected) == {"faces": len(expected), "image_results": n_images, "runs": 1}[name]
+        assert written == expected

@@ -47,9 +47,18 @@ class Place:
 
 @pytest.fixture(params=["delta", "parquet"])
 def place(engine: Engine, tmp_path: Path, request: pytest.FixtureRequest) -> Place:
+    """On each engine that the test is marked for, in both formats."""
     return Place(engine, tmp_path, request.param)
 
 
+@pytest.fixture
+def sail_place(sail_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """For what is decided before a file reaches an engine."""
+    sail_engine.select(monkeypatch)
+    return Place(sail_engine, tmp_path, "delta")
+
+
+@pytest.mark.on_spark
 def test_an_empty_folder_gives_an_empty_table(place: Place) -> None:
     done = place.ingest()
     assert (done.new, done.changed, done.unchanged, done.refused) == (0, 0, 0, {})
@@ -74,6 +83,7 @@ def test_pictures_of_all_folders_below_become_rows_and_other_files_do_not(place:
     assert (done.new, done.bytes_written) == (3, 6)
 
 
+@pytest.mark.on_spark
 def test_a_second_run_adds_what_is_new_and_replaces_what_has_changed(place: Place) -> None:
     place.put("same.jpg", b"same")
     place.put("other.jpg", b"before")
@@ -93,24 +103,30 @@ def test_a_second_run_adds_what_is_new_and_replaces_what_has_changed(place: Plac
     assert not (place.images / "_ingest").exists()
 
 
-def test_links_do_not_lead_out_of_the_folder_or_in_circles(place: Place, tmp_path: Path) -> None:
+def test_links_do_not_lead_out_of_the_folder_or_in_circles(sail_place: Place, tmp_path: Path) -> None:
     secret = tmp_path / "secret.jpg"
     secret.write_bytes(b"secret")
-    inside = place.put("a.jpg", b"one")
-    (place.photos / "inside.jpg").symlink_to(inside)
-    (place.photos / "outside.jpg").symlink_to(secret)
-    (place.photos / "circle").symlink_to(place.photos)
-    done = place.ingest()
-    assert set(place.rows()) == {"a.jpg", "inside.jpg"}
+    inside = sail_place.put("a.jpg", b"one")
+    (sail_place.photos / "inside.jpg").symlink_to(inside)
+    (sail_place.photos / "outside.jpg").symlink_to(secret)
+    (sail_place.photos / "circle").symlink_to(sail_place.photos)
+    done = sail_place.ingest()
+    assert set(sail_place.rows()) == {"a.jpg", "inside.jpg"}
     assert sum(done.refused.values()) == 2
 
 
-def test_a_folder_that_is_not_there_is_named(place: Place) -> None:
+def test_a_folder_that_is_not_there_is_named(sail_place: Place) -> None:
     with pytest.raises(TableNotFoundError, match="nowhere does not exist"):
-        ingest(place.engine.session, place.engine.config(), str(place.photos / "nowhere"), str(place.images))
-    assert not place.images.exists()
+        ingest(
+            sail_place.engine.session,
+            sail_place.engine.config(),
+            str(sail_place.photos / "nowhere"),
+            str(sail_place.images),
+        )
+    assert not sail_place.images.exists()
 
 
+@pytest.mark.on_spark
 def test_a_table_of_other_columns_is_not_touched(place: Place) -> None:
     place.engine.frame([("a", 1)], "image_id string, price int").write.format(place.form).save(str(place.images))
     place.put("a.jpg", b"one")
@@ -152,14 +168,14 @@ def test_one_that_was_killed_before_it_had_made_the_table(place: Place) -> None:
     assert set(place.rows()) == {"a.jpg"}
 
 
-def test_a_second_ingestion_is_refused_while_the_first_writes(place: Place) -> None:
-    place.put("a.jpg", b"one")
+def test_a_second_ingestion_is_refused_while_the_first_writes(sail_place: Place) -> None:
+    sail_place.put("a.jpg", b"one")
     with (
-        Lease(str(place.images), "jobs.ingest", 60),
+        Lease(str(sail_place.images), "jobs.ingest", 60),
         pytest.raises(BusyError, match=r"is being written by jobs\.ingest"),
     ):
-        place.ingest()
-    assert place.ingest().new == 1
+        sail_place.ingest()
+    assert sail_place.ingest().new == 1
 
 
 HUGE = 2**36
@@ -177,19 +193,19 @@ def test_a_file_beyond_the_bound_has_a_row_without_content_and_is_never_read(pla
     assert (done.new, done.changed, done.unchanged, done.too_large) == (0, 0, 2, 0)
 
 
-def test_the_bound_is_the_last_size_that_is_read_and_a_file_may_cross_it_both_ways(place: Place) -> None:
-    place.put("a.jpg", b"12345")
-    assert place.ingest("images.max_bytes=5").too_large == 0
-    place.put("a.jpg", b"123456")
-    done = place.ingest("images.max_bytes=5")
+def test_the_bound_is_the_last_size_that_is_read_and_a_file_may_cross_it_both_ways(sail_place: Place) -> None:
+    sail_place.put("a.jpg", b"12345")
+    assert sail_place.ingest("images.max_bytes=5").too_large == 0
+    sail_place.put("a.jpg", b"123456")
+    done = sail_place.ingest("images.max_bytes=5")
     assert (done.changed, done.too_large) == (1, 1)
-    assert place.rows()["a.jpg"]["content"] is None
-    place.put("a.jpg", b"1234567")
-    assert place.ingest("images.max_bytes=5").changed == 1
-    assert place.rows()["a.jpg"]["size"] == 7
-    done = place.ingest("images.max_bytes=7")
+    assert sail_place.rows()["a.jpg"]["content"] is None
+    sail_place.put("a.jpg", b"1234567")
+    assert sail_place.ingest("images.max_bytes=5").changed == 1
+    assert sail_place.rows()["a.jpg"]["size"] == 7
+    done = sail_place.ingest("images.max_bytes=7")
     assert (done.changed, done.too_large) == (1, 0)
-    assert place.rows()["a.jpg"]["content"] == b"1234567"
+    assert sail_place.rows()["a.jpg"]["content"] == b"1234567"
 
 
 def test_a_file_beyond_the_bound_is_too_large_in_the_results(place: Place, tmp_path: Path) -> None:
@@ -222,29 +238,29 @@ def test_the_job_says_how_many_files_were_too_large_and_refused(
     assert printed[2] == "1 files refused: not a regular file"
 
 
-def test_pipes_sockets_and_devices_are_refused_and_nothing_waits_for_them(place: Place) -> None:
-    place.put("a.jpg", b"one")
-    os.mkfifo(place.photos / "pipe.jpg")
+def test_pipes_sockets_and_devices_are_refused_and_nothing_waits_for_them(sail_place: Place) -> None:
+    sail_place.put("a.jpg", b"one")
+    os.mkfifo(sail_place.photos / "pipe.jpg")
     expected = 2
     listening = socket.socket(socket.AF_UNIX)
     here = Path.cwd()
-    os.chdir(place.photos)  # the address of a socket has at most 108 bytes
+    os.chdir(sail_place.photos)  # the address of a socket has at most 108 bytes
     try:
         listening.bind("socket.jpg")
     finally:
         os.chdir(here)
         listening.close()
     with suppress(PermissionError):  # only an administrator may
-        os.mknod(place.photos / "zero.jpg", stat.S_IFCHR | 0o600, os.makedev(1, 5))
+        os.mknod(sail_place.photos / "zero.jpg", stat.S_IFCHR | 0o600, os.makedev(1, 5))
         expected += 1
-    (place.photos / "folder.jpg").mkdir()
-    done = place.ingest()
-    assert set(place.rows()) == {"a.jpg"}
+    (sail_place.photos / "folder.jpg").mkdir()
+    done = sail_place.ingest()
+    assert set(sail_place.rows()) == {"a.jpg"}
     assert done.refused == {"not a regular file": expected}
 
 
-def test_a_pipe_that_takes_the_place_of_a_file_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = place.put("a.jpg", b"one")
+def test_a_pipe_that_takes_the_place_of_a_file_is_refused(sail_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = sail_place.put("a.jpg", b"one")
     opened = os.open
 
     def swapped(name: Any, *arguments: Any, **options: Any) -> int:
@@ -254,14 +270,14 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_refused(place: Place, monkeypa
         return opened(name, *arguments, **options)
 
     monkeypatch.setattr(os, "open", swapped)
-    assert place.ingest().refused == {"not a regular file": 1}
+    assert sail_place.ingest().refused == {"not a regular file": 1}
 
 
 @pytest.mark.parametrize("becomes", [b"one and more", b"on", b"two"])
 def test_a_file_that_changes_while_it_is_read_is_taken_by_the_next_run(
-    place: Place, monkeypatch: pytest.MonkeyPatch, becomes: bytes
+    sail_place: Place, monkeypatch: pytest.MonkeyPatch, becomes: bytes
 ) -> None:
-    path = place.put("a.jpg", b"one")
+    path = sail_place.put("a.jpg", b"one")
     os.utime(path, (1, 1))
     measured, looks = os.fstat, []
 
@@ -275,21 +291,21 @@ def test_a_file_that_changes_while_it_is_read_is_taken_by_the_next_run(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fstat", changing)
-        done = place.ingest()
+        done = sail_place.ingest()
     assert (done.new, done.refused) == (0, {"changed while it was read": 1})
-    assert place.ingest().new == 1
-    assert place.rows()["a.jpg"]["content"] == becomes
+    assert sail_place.ingest().new == 1
+    assert sail_place.rows()["a.jpg"]["content"] == becomes
 
 
-def test_a_file_that_vanishes_before_it_is_read_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    place.put("a.jpg", b"one")
-    gone = place.put("b.jpg", b"two")
+def test_a_file_that_vanishes_before_it_is_read_is_refused(sail_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    sail_place.put("a.jpg", b"one")
+    gone = sail_place.put("b.jpg", b"two")
 
     def hashing(data: bytes) -> Any:
         gone.unlink(missing_ok=True)
         return sha256(data)
 
     monkeypatch.setattr(ingestion, "sha256", hashing)
-    done = place.ingest()
+    done = sail_place.ingest()
     assert (done.new, done.refused) == (1, {"No such file or directory": 1})
-    assert set(place.rows()) == {"a.jpg"}
+    assert set(sail_place.rows()) == {"a.jpg"}

@@ -146,9 +146,9 @@ def test_other_settings_of_the_resolver_are_kept_apart(cache: Path, fetched: lis
 @pytest.mark.parametrize(
     ("stderr", "sentence"),
     [
-        ("JAVA_HOME is not set\nTraceback\n", r"cannot start \(JAVA_HOME is not set\); install Java 17 or 21"),
+        ("JAVA_HOME is not set\nTraceback\n", r"cannot start \(JAVA_HOME is not set\); it needs Java 17 or 21"),
         (
-            ":: problems summary ::\n\tSERVER ERROR: Bad Gateway\n\t\t[FAILED] x\n\n\t\t\tdownload failed: a#b;1!b.jar\n",
+            ":: problems summary ::\n\tSERVER ERROR: Bad Gateway\n\t\t[FAILED] x\n\n\t\tdownload failed: a#b;1!b.jar\n",
             r"x:y:1 cannot be fetched \(download failed: a#b;1!b\.jar\); the first start needs the network",
         ),
         ("\n", r"x:y:1 cannot be fetched \(the resolver gave no reason\)"),

@@ -61,46 +61,30 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def nights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Engine], Place]:
-    """Per engine two nights and the row of a third that had nothing to do; to be copied, not to be touched.
+def two_runs(sail_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two runs and the row of a third that had nothing to do; to be copied, not to be written to.
 
-    The second replaced what the first said of a and no longer had b. Of c the row of the first night is left.
+    The second replaced what the first said of a and no longer had b. Of c the row of the first run is left. The
+    embedded engine wrote them, because engines write equal tables.
     """
-    done: dict[str, Place] = {}
-
-    def place_of(engine: Engine) -> Place:
-        if engine.name not in done:
-            place = Place(engine, tmp_path_factory.mktemp(engine.name))
-            place.write({"a": content(2), "b": content(1), "c": b"garbage"})
-            place.run()
-            place.write({"a": content(1, "new"), "c": b"garbage"})
-            second = place.run("enrich.delete_missing=true")
-            runs, tables = TableRef(str(place.out / "runs"), "delta"), Tables(engine.session, engine.name)
-            last = tables.read(runs).where(F.col("run_id") == second.run_id)
-            tables.append(runs, last.withColumn("run_id", F.lit("idle")))
-            done[engine.name] = place
-        return done[engine.name]
-
-    return place_of
+    place = Place(sail_engine, tmp_path_factory.mktemp("two_runs"))
+    with pytest.MonkeyPatch.context() as patch:
+        sail_engine.select(patch)
+        place.write({"a": content(2), "b": content(1), "c": b"garbage"})
+        place.run()
+        place.write({"a": content(1, "new"), "c": b"garbage"})
+        second = place.run("enrich.delete_missing=true")
+        runs, tables = TableRef(str(place.out / "runs"), "delta"), Tables(sail_engine.session, sail_engine.name)
+        last = tables.read(runs).where(F.col("run_id") == second.run_id)
+        tables.append(runs, last.withColumn("run_id", F.lit("idle")))
+    return place.folder
 
 
 @pytest.fixture
-def place(engine: Engine, tmp_path: Path, nights: Callable[[Engine], Place]) -> Place:
-    shutil.copytree(nights(engine).folder, tmp_path / "place")  # Delta's paths are relative to its table
+def place(engine: Engine, tmp_path: Path, two_runs: Path) -> Place:
+    """A copy of the two runs."""
+    shutil.copytree(two_runs, tmp_path / "place")  # Delta's paths are relative to its table
     return Place(engine, tmp_path / "place")
-
-
-@pytest.fixture
-def sail_nights(
-    sail_engine: Engine,
-    tmp_path: Path,
-    nights: Callable[[Engine], Place],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Place:
-    """The same on the engine that is fast, for what does not depend on the engine."""
-    sail_engine.select(monkeypatch)
-    shutil.copytree(nights(sail_engine).folder, tmp_path / "place")
-    return Place(sail_engine, tmp_path / "place")
 
 
 @pytest.fixture
@@ -134,6 +118,7 @@ def test_twenty_waves_leave_few_files_and_the_same_rows(sail_place: Place) -> No
     assert sail_place.run().n_images == 0
 
 
+@pytest.mark.on_spark
 def test_compaction_changes_no_row_and_leaves_alone_what_is_compact(place: Place) -> None:
     before = place.all_rows()
     done = by_name(place.maintain("compact"))
@@ -146,6 +131,7 @@ def test_compaction_changes_no_row_and_leaves_alone_what_is_compact(place: Place
     assert place.run().n_images == 0
 
 
+@pytest.mark.on_spark(slow=True)
 def test_upkeep_between_the_commits_of_a_run_changes_nothing(place: Place) -> None:
     points: list[str] = []
 
@@ -168,6 +154,7 @@ def test_upkeep_between_the_commits_of_a_run_changes_nothing(place: Place) -> No
     assert len(place.rows("runs")) == 4
 
 
+@pytest.mark.on_spark
 def test_files_are_joined_up_to_the_size_that_is_asked_for(engine: Engine, tmp_path: Path) -> None:
     table = TableRef(str(tmp_path / "t"), "delta")
     tables = Tables(engine.session, engine.name)
@@ -183,6 +170,7 @@ def test_files_are_joined_up_to_the_size_that_is_asked_for(engine: Engine, tmp_p
     assert tables.read(table).count() == 48_000
 
 
+@pytest.mark.on_spark
 def test_vacuum_keeps_what_recent_versions_need_and_writes_that_go_on(place: Place) -> None:
     before, files = place.all_rows(), place.files("faces")
     old, new = place.out / "faces" / "part-old.snappy.parquet", place.out / "faces" / "part-new.snappy.parquet"
@@ -197,6 +185,7 @@ def test_vacuum_keeps_what_recent_versions_need_and_writes_that_go_on(place: Pla
     assert place.all_rows() == before
 
 
+@pytest.mark.on_spark
 def test_the_job_leaves_nothing_on_disk_of_deleted_images(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     before = place.all_rows()
     assert any("b" in texts(path) for path in (place.out / "faces").glob("*.parquet"))
@@ -222,50 +211,48 @@ def texts(path: Path) -> set[str]:
     return set(pq.read_table(path, columns=["image_id"]).column(0).to_pylist())
 
 
-def test_vacuum_removes_what_killed_runs_have_staged(sail_nights: Place) -> None:
-    abandoned = sail_nights.out / "_staging" / "run-1" / "wave_0" / "faces" / "part-0.parquet"
-    going_on = sail_nights.out / "_staging" / "run-2" / "pending" / "part-0.parquet"
+def test_vacuum_removes_what_killed_runs_have_staged(place: Place) -> None:
+    abandoned = place.out / "_staging" / "run-1" / "wave_0" / "faces" / "part-0.parquet"
+    going_on = place.out / "_staging" / "run-2" / "pending" / "part-0.parquet"
     for path in (abandoned, going_on):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"faces")
     os.utime(abandoned, (WEEK_AGO, WEEK_AGO))
-    sail_nights.maintain("vacuum")
-    assert not (sail_nights.out / "_staging" / "run-1").exists()
+    place.maintain("vacuum")
+    assert not (place.out / "_staging" / "run-1").exists()
     assert going_on.exists()
 
 
-def test_a_short_vacuum_is_refused_while_a_run_goes_on(sail_nights: Place) -> None:
-    files = sail_nights.files("faces")
-    runs = TableRef(str(sail_nights.out / "runs"), "delta")
-    tables = Tables(sail_nights.engine.session, sail_nights.engine.name)
+def test_a_short_vacuum_is_refused_while_a_run_goes_on(place: Place) -> None:
+    files = place.files("faces")
+    runs = TableRef(str(place.out / "runs"), "delta")
+    tables = Tables(place.engine.session, place.engine.name)
     row = tables.read(runs).limit(1).withColumn("state", F.lit("running")).withColumn("run_id", F.lit("run-9"))
     tables.merge(runs, row, ["run_id"])
     with pytest.raises(ConfigError, match=r"vacuum_hours = 0 is below 24 and run run-9 is going on"):
-        sail_nights.maintain("vacuum", settings=(AT_ONCE,))
-    assert sail_nights.files("faces") == files
-    sail_nights.maintain("vacuum", settings=("maintain.vacuum_hours=24",))
+        place.maintain("vacuum", settings=(AT_ONCE,))
+    assert place.files("faces") == files
+    place.maintain("vacuum", settings=("maintain.vacuum_hours=24",))
 
 
-def test_runs_are_kept_while_rows_name_them(sail_nights: Place) -> None:
-    by_start = sorted(sail_nights.rows("runs"), key=lambda row: row["started_at"])
+def test_runs_are_kept_while_rows_name_them(place: Place) -> None:
+    by_start = sorted(place.rows("runs"), key=lambda row: row["started_at"])
     first, second = (row["run_id"] for row in by_start if row["run_id"] != "idle")
     at_once = ("maintain.keep_runs_days=0",)
-    assert sail_nights.maintain("prune-runs").n_runs_deleted == 0
-    assert sail_nights.maintain("prune-runs", settings=at_once).n_runs_deleted == 1
-    assert {row["run_id"] for row in sail_nights.rows("runs")} == {first, second}
-    results, c = TableRef(str(sail_nights.out / "image_results"), "delta"), [("c",)]
-    tables = Tables(sail_nights.engine.session, "sail")
-    tables.delete(results, sail_nights.engine.frame(c, "image_id string"), "image_id")
-    assert sail_nights.maintain("prune-runs", settings=at_once).n_runs_deleted == 1
-    assert [row["run_id"] for row in sail_nights.rows("runs")] == [second]
+    assert place.maintain("prune-runs").n_runs_deleted == 0
+    assert place.maintain("prune-runs", settings=at_once).n_runs_deleted == 1
+    assert {row["run_id"] for row in place.rows("runs")} == {first, second}
+    results, c = TableRef(str(place.out / "image_results"), "delta"), [("c",)]
+    tables = Tables(place.engine.session, "sail")
+    tables.delete(results, place.engine.frame(c, "image_id string"), "image_id")
+    assert place.maintain("prune-runs", settings=at_once).n_runs_deleted == 1
+    assert [row["run_id"] for row in place.rows("runs")] == [second]
 
 
-def test_a_compaction_that_loses_against_a_run_is_done_again(
-    sail_nights: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refs = [TableRef(str(sail_nights.out / name), "delta") for name in TABLES]
-    before = sail_nights.all_rows()
-    keeper = upkeep.upkeep(sail_nights.engine.session, sail_nights.engine.name)
+def test_a_compaction_that_loses_against_a_run_is_done_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    refs = [TableRef(str(place.out / name), "delta") for name in TABLES]
+    before = place.all_rows()
+    keeper = upkeep.upkeep(place.engine.session, place.engine.name)
     outcomes: Iterator[Exception | None] = iter([RuntimeError("ConcurrentDeleteReadException"), None])
 
     def attempt(compact: Callable[[], object]) -> Callable[[], object]:
@@ -281,7 +268,7 @@ def test_a_compaction_that_loses_against_a_run_is_done_again(
     monkeypatch.setattr("faceattr_udf.spark.commits.time", types.SimpleNamespace(sleep=lambda _: None))
     keeper.compact(refs[1], 2**27)
     assert keeper.current(refs[1]).files == 1
-    assert sail_nights.all_rows() == before
+    assert place.all_rows() == before
 
     outcomes = iter([CommitFailedError("Commit failed: a concurrent transaction deleted data")] * 10)
     with pytest.raises(BusyError, match="is changed by others so often that 10 commits failed"):

@@ -74,6 +74,7 @@ def test_this_schema_version_has_golden_tables(writer: str) -> None:
     assert GOLDEN / f"schema_{SCHEMA_VERSION}" / writer in WRITTEN
 
 
+@pytest.mark.on_spark(slow=True)
 @pytest.mark.parametrize("golden", WRITTEN, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_tables_of_every_version_open(engine: Engine, golden: Path, tmp_path: Path) -> None:
     place = Place(engine, golden, tmp_path)
@@ -132,6 +133,7 @@ def older(place: Place, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[
     return before
 
 
+@pytest.mark.on_spark(slow=True)
 def test_older_tables_are_refused_and_migrate_by_command(
     place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ def images(engine: Engine, tmp_path: Path) -> str:
     return path
 
 
+@pytest.mark.on_spark
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_asked_for_and_not_there_stops_a_run_before_its_tables(
     engine: Engine, images: str, tmp_path: Path
@@ -30,6 +31,7 @@ def test_a_gpu_that_is_asked_for_and_not_there_stops_a_run_before_its_tables(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.on_spark
 @pytest.mark.parametrize(("asked", "device"), [("auto", "cpu"), ("cpu", "cpu"), ("cuda", "cuda:0")])
 def test_a_driver_never_loads_for_a_gpu(engine: Engine, tmp_path: Path, asked: str, device: str) -> None:
     check_models(engine.session, engine.config(f"runtime.device={asked}"), telling_provider(tmp_path / "seen"))

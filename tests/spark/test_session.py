@@ -17,18 +17,18 @@ from faceattr_udf.spark import session
 from faceattr_udf.spark.session import start
 
 
-@pytest.mark.connect
+@pytest.mark.on_connect
 def test_the_clock_is_utc_on_every_engine(engine: Engine) -> None:
     assert engine.session.conf.get("spark.sql.session.timeZone") == "UTC"
 
 
-@pytest.mark.connect
+@pytest.mark.on_connect
 def test_a_second_start_finds_the_session_of_the_first(engine: Engine) -> None:
     assert start(engine.config()) is engine.session
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("name", ["spark_engine", "connect_engine"])
+@pytest.mark.parametrize("name", ["spark_engine", pytest.param("connect_engine", marks=pytest.mark.slow)])
 def test_arrow_batches_of_spark_are_bounded_by_the_configuration(
     name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,7 +63,7 @@ def test_spark_keeps_the_code_of_more_queries_than_a_night_has(spark_engine: Eng
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("name", ["spark_engine", "connect_engine"])
+@pytest.mark.parametrize("name", ["spark_engine", pytest.param("connect_engine", marks=pytest.mark.slow)])
 def test_a_row_group_of_pictures_is_a_task(
     name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -76,6 +76,7 @@ def test_a_row_group_of_pictures_is_a_task(
     assert len({task for task, _ in tasks.collect()}) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.spark
 def test_a_connect_server_keeps_what_it_was_told_and_takes_what_the_user_says(
     connect_engine: Engine, monkeypatch: pytest.MonkeyPatch
@@ -87,6 +88,7 @@ def test_a_connect_server_keeps_what_it_was_told_and_takes_what_the_user_says(
     start(connect_engine.config(f"engine.settings.{key}={SPARK_SETTINGS[key]}"))
 
 
+@pytest.mark.slow
 @pytest.mark.spark
 def test_a_setting_that_a_connect_server_only_takes_at_its_start_is_named(
     connect_engine: Engine, monkeypatch: pytest.MonkeyPatch

@@ -35,20 +35,21 @@ def schema(engine: Engine) -> StructType:
     return KEY_VALUE if engine.name != "sail" else StructType([KEY, StructField("odd`na me", LongType())])
 
 
-@pytest.mark.connect
+@pytest.mark.on_connect
 def test_what_is_not_there_is_not_found_and_not_read(tables: Tables, ref: TableRef) -> None:
     assert tables.find(ref) is None
     with pytest.raises(TableNotFoundError, match=r"does not exist"):
         tables.read(ref)
 
 
+@pytest.mark.on_spark
 def test_a_folder_that_is_no_table_is_not_found(tables: Tables, tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "notes.txt").write_text("nothing")
     assert tables.find(TableRef(str(tmp_path / "t"), "delta")) is None
 
 
-@pytest.mark.connect
+@pytest.mark.on_connect
 def test_ensure_makes_an_empty_table_once(tables: Tables, ref: TableRef, schema: StructType) -> None:
     assert not tables.check(ref, schema)
     tables.ensure(ref, schema)
@@ -57,7 +58,7 @@ def test_ensure_makes_an_empty_table_once(tables: Tables, ref: TableRef, schema:
     assert tables.read(ref).collect() == []
 
 
-@pytest.mark.connect
+@pytest.mark.on_connect
 def test_merge_updates_inserts_and_deletes_in_one_commit(tables: Tables, ref: TableRef, schema: StructType) -> None:
     spark, value = tables.spark, schema.fieldNames()[1]
     tables.ensure(ref, schema)
@@ -71,6 +72,7 @@ def test_merge_updates_inserts_and_deletes_in_one_commit(tables: Tables, ref: Ta
     assert len(list(Path(ref.location, "_delta_log").glob("*.json"))) == commits + 1
 
 
+@pytest.mark.on_spark
 def test_hostile_text_stays_text(tables: Tables, ref: TableRef, schema: StructType) -> None:
     spark = tables.spark
     tables.ensure(ref, schema)
@@ -83,7 +85,7 @@ def test_hostile_text_stays_text(tables: Tables, ref: TableRef, schema: StructTy
     assert {row[0] for row in tables.read(ref).collect()} == {*keys[1:], "other"}
 
 
-@pytest.mark.connect
+@pytest.mark.on_connect
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
@@ -100,7 +102,7 @@ def test_a_table_of_other_columns_is_refused(tables: Tables, ref: TableRef, chan
         tables.append(ref, tables.spark.createDataFrame([], changed))
 
 
-@pytest.mark.connect
+@pytest.mark.on_connect
 def test_a_table_of_the_catalogue(engine: Engine, tables: Tables) -> None:
     spark = tables.spark
     spark.sql("CREATE DATABASE IF NOT EXISTS shop")
@@ -117,6 +119,7 @@ def test_a_table_of_the_catalogue(engine: Engine, tables: Tables) -> None:
         spark.sql(f"DROP TABLE IF EXISTS {ref.sql}")
 
 
+@pytest.mark.on_spark
 def test_a_path_with_a_blank(engine: Engine, tables: Tables, tmp_path: Path) -> None:
     ref = TableRef(str(tmp_path / "my photos"), "delta")
     if engine.name == "sail":
@@ -147,6 +150,7 @@ def test_where_tables_are(tmp_path: Path) -> None:
     assert output_ref("shop.faces", "out") == TableRef("shop.faces", "table")
 
 
+@pytest.mark.on_spark
 def test_replace_changes_the_rows_with_these_keys_in_one_commit(tables: Tables, ref: TableRef) -> None:
     spark = tables.spark
     tables.ensure(ref, KEY_VALUE)
@@ -158,6 +162,17 @@ def test_replace_changes_the_rows_with_these_keys_in_one_commit(tables: Tables, 
     assert len(list(Path(ref.location, "_delta_log").glob("*.json"))) == commits + 1
 
 
+@pytest.mark.on_spark
+def test_rewrite_replaces_rows_and_columns_in_one_commit(tables: Tables, ref: TableRef) -> None:
+    tables.ensure(ref, KEY_VALUE)
+    tables.append(ref, tables.spark.createDataFrame([("a", 1), ("b", 2)], KEY_VALUE))
+    commits = len(list(Path(ref.location, "_delta_log").glob("*.json")))
+    tables.rewrite(ref, tables.read(ref).where("key = 'b'").selectExpr("key", "value AS amount", "'x' AS more"))
+    assert [row.asDict() for row in tables.read(ref).collect()] == [{"key": "b", "amount": 2, "more": "x"}]
+    assert len(list(Path(ref.location, "_delta_log").glob("*.json"))) == commits + 1
+
+
+@pytest.mark.on_spark
 def test_replace_in_a_table_of_the_catalogue_keeps_the_other_rows(engine: Engine, tables: Tables) -> None:
     spark = tables.spark
     spark.sql("CREATE DATABASE IF NOT EXISTS market")
@@ -171,6 +186,7 @@ def test_replace_in_a_table_of_the_catalogue_keeps_the_other_rows(engine: Engine
         spark.sql(f"DROP TABLE IF EXISTS {ref.sql}")
 
 
+@pytest.mark.on_spark(slow=True)
 def test_writers_that_meet_at_one_table_lose_and_double_nothing(tables: Tables, ref: TableRef) -> None:
     tables.ensure(ref, KEY_VALUE)
     together = threading.Barrier(2, timeout=60)

@@ -20,6 +20,7 @@ def images(engine: Engine) -> DataFrame:
     return engine.frame(ROWS, SCHEMA)
 
 
+@pytest.mark.on_spark
 def test_no_images_give_no_rows_with_all_columns(engine: Engine, tmp_path: Path) -> None:
     config = engine.config()
     results = engine.frame([], SCHEMA).transform(analyze_images(config, provider(tmp_path / "seen")))
@@ -32,7 +33,7 @@ def test_no_images_give_no_rows_with_all_columns(engine: Engine, tmp_path: Path)
     assert faces.columns == ["photo", "number", "config_id", "model_version", *face_struct(config.output).fieldNames()]
 
 
-@pytest.mark.connect
+@pytest.mark.on_connect
 def test_one_row_per_image_and_one_per_face(engine: Engine, images: DataFrame, tmp_path: Path) -> None:
     config = engine.config()
     results = images.transform(analyze_images(config, provider(tmp_path / "seen")))

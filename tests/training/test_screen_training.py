@@ -62,6 +62,7 @@ def test_a_picture_without_a_face_has_levels_and_no_targets(teacher: Teacher) ->
     assert targets.halves[0].shape == (19, 25, 3)
 
 
+@pytest.mark.slow
 @needs_shared
 def test_the_blocks_of_the_targets_alone_find_the_faces(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposals, "is_screened", lambda *_: True)
@@ -92,6 +93,7 @@ def test_the_blocks_of_the_targets_alone_find_the_faces(teacher: Teacher, monkey
     assert pairs >= 0.95 * total
 
 
+@pytest.mark.slow
 @needs_shared
 def test_a_few_steps_make_the_loss_fall(teacher: Teacher) -> None:
     with Image.open(SHARED / "photos" / "2007_007763.jpg") as image:
@@ -124,6 +126,7 @@ def test_faces_in_a_level_that_is_not_screened_need_no_block() -> None:
     assert lowest(ScreenNet().eval(), [picture], [1.0]) == [np.inf]
 
 
+@pytest.mark.slow
 @needs_shared
 def test_what_is_exported_says_what_the_network_says(teacher: Teacher, tmp_path: Path) -> None:
     canvases = Canvases(read_table(SHARED / "faces-val.parquet"), [_noise(300, 400)], seed=0)

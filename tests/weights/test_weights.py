@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from shared_data import SHARED, needs_shared
@@ -136,19 +137,30 @@ def test_a_graph_of_16_bits_equals_its_network_in_torch() -> None:
         np.testing.assert_allclose(predicted[name], expected, atol=5e-3)
 
 
+def test_the_graph_of_8_bits_decides_as_its_network_in_float32(demo_faces: pa.Table) -> None:
+    # One face of forty may be on an edge between two classes.
+    _compare_8_bits_with_float32(demo_faces, least_agreement=0.95)
+
+
+@pytest.mark.slow
 @needs_shared
-def test_the_graph_of_8_bits_decides_as_its_network_in_float32() -> None:
+def test_the_graph_of_8_bits_decides_as_its_network_on_faces_of_all_sources() -> None:
+    table = read_table(SHARED / "faces-val.parquet")
+    faces = table.take(list(range(0, len(table), len(table) // 300)))
+    _compare_8_bits_with_float32(faces, least_agreement=0.97)
+
+
+def _compare_8_bits_with_float32(table: pa.Table, *, least_agreement: float) -> None:
     model = load_predictor(AttributesConfig())
     record = model.record
-    table = read_table(SHARED / "faces-val.parquet")
-    faces = load_faces(table.take(list(range(0, len(table), len(table) // 300))), record.input_size, record.margin)
+    faces = load_faces(table, record.input_size, record.margin)
     predicted = model.predict(faces.crops)
     assert list(predicted) == ["age", "gender", "ethnicity", "emotion"]
     assert record.mirrored
     expected = _in_torch(record, *views(record, faces.crops))
     for name in CLASSES:
         agreement = (predicted[name].argmax(axis=1) == expected[name].argmax(axis=1)).mean()
-        assert agreement > 0.97
+        assert agreement >= least_agreement
         assert np.abs(predicted[name] - expected[name]).mean() < 0.02
     difference = expected_age(predicted["age"]) - expected_age(expected["age"])
     assert np.abs(difference).mean() < 0.6
