@@ -43,6 +43,7 @@ SPARK_SETTINGS = {
     "spark.ui.enabled": "false",
     # Row by row beats compiling Java for a handful of rows.
     "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     # Delta's own statistics of every commit cost more than the commits here.
     "spark.databricks.delta.checkpointInterval": "1000",
 }

@@ -71,7 +71,7 @@ def _row(image_id: str, face: Image.Image, source: str, person: int) -> dict[str
     face.save(encoded, "WEBP", quality=90)
     row: dict[str, Any] = {"image_id": image_id, "image": encoded.getvalue(), "source": source}
     labels = SOURCES[source]
-    age = 8.0 * person + 4.0
+    age = 10.0 * person + 4.0  # one in every age group
     if "age" in labels:
         row |= {"age": age, "age_min": age, "age_max": age}
     if "age_range" in labels:

@@ -82,8 +82,9 @@ def test_finds_the_faces_that_facenet_pytorch_finds_and_no_others(demo_photos: P
 @pytest.mark.slow
 @needs_shared
 def test_finds_the_faces_that_facenet_pytorch_finds_in_photographs_of_groups() -> None:
-    for figures in _against_oracle(photographs(), screens=[False, True]):
-        assert figures["total"] > 400
+    # A third of them: the oracle takes a second for each.
+    for figures in _against_oracle(photographs()[::3], screens=[False, True]):
+        assert figures["total"] > 120
         assert figures["matched"] >= 0.99 * figures["total"]
         assert figures["close"] >= 0.99 * figures["total"]
         assert figures["extra"] == 0

@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from shared_data import SHARED, needs_shared
 
@@ -35,15 +35,19 @@ def test_a_run_that_took_a_tower_over_comes_after_the_runs_that_made_it() -> Non
 @pytest.mark.slow
 @needs_shared
 def test_the_shipped_weights_reach_the_figures_of_the_card(tmp_path: Path) -> None:
-    out = tmp_path / "scores.json"
-    assert evaluate.main(["--faces", str(SHARED / "faces-test.parquet"), "--json", str(out)]) == 0
+    """On every fifth test face; the command in the card gives all figures, in a minute or two."""
+    faces, out = tmp_path / "faces.parquet", tmp_path / "scores.json"
+    table = pq.read_table(SHARED / "faces-test.parquet")
+    pq.write_table(table.take(list(range(0, len(table), 5))), faces)
+    assert evaluate.main(["--faces", str(faces), "--json", str(out)]) == 0
     scores = json.loads(out.read_text(encoding="utf-8"))
     recorded = load_record("attributes_default").measured["test"]
-    assert scores["unknown_labels"] == recorded["unknown_labels"]
     assert scores["unreadable"] == recorded["unreadable"] == []
-    # Another processor rounds otherwise: a face or two of thousands may fall on the other side.
-    _assert_close(scores["overall"], recorded["overall"], 0.002)
-    _assert_close(scores["by_source"], recorded["by_source"], 0.02)
+    figures, expected = scores["overall"], recorded["overall"]
+    assert figures["age_mae"] == pytest.approx(expected["age_mae"], abs=0.4)
+    for name in ("gender", "ethnicity", "emotion"):
+        # Three standard errors of the smallest share, ethnicity's of 400 faces.
+        assert figures[f"{name}_accuracy"] == pytest.approx(expected[f"{name}_accuracy"], abs=0.05)
     assert len(list((tmp_path / "scores-plots").glob("*.png"))) == 5
 
 
@@ -53,20 +57,7 @@ def test_what_no_source_labels_is_seen_all_the_same() -> None:
     # All-Age-Faces is mostly East Asian and has no label of ethnicity: a network can learn to say anything of it.
     table = read_table(SHARED / "faces-val.parquet")
     predictor = load_predictor(AttributesConfig())
-    rows = table.filter(pc.equal(table["source"], "aaf"))
+    rows = table.filter(pc.equal(table["source"], "aaf")).slice(0, 200)
     faces = load_faces(rows, predictor.record.input_size, predictor.record.margin)
     ethnicity = predict_in_batches(predictor, faces)["ethnicity"]
     assert np.mean(ethnicity.argmax(axis=1) == CLASSES["ethnicity"].index("asian")) > 0.8
-
-
-def _assert_close(ours: Any, theirs: Any, tolerance: float) -> None:
-    if isinstance(theirs, dict):
-        assert set(ours) == set(theirs)
-        for key, value in theirs.items():
-            _assert_close(ours[key], value, tolerance)
-    elif isinstance(theirs, float):
-        assert ours == pytest.approx(theirs, abs=tolerance * max(1.0, theirs))
-    elif isinstance(theirs, int):
-        assert abs(ours - theirs) <= 2
-    else:
-        assert ours == theirs

@@ -149,7 +149,8 @@ def test_an_embedded_engine_that_is_not_installed(refused: Callable[..., str], m
     assert "engine sail is not installed; install the extra faceattr_udf[sail]" in refused()
 
 
-def test_a_connect_server_that_is_not_there(refused: Callable[..., str]) -> None:
+def test_a_connect_server_that_is_not_there(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_CONNECT_SECONDS", 0.5)
     arguments = ["--set", "engine.name=connect", "--set", "engine.remote=sc://127.0.0.1:9"]
     assert "the Spark Connect server sc://127.0.0.1:9 cannot be used" in refused(*arguments)
 

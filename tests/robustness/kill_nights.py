@@ -50,6 +50,7 @@ SETTINGS = {
         "engine.settings.spark.databricks.delta.snapshotPartitions=1",
         "engine.settings.spark.driver.extraJavaOptions=-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
         "engine.settings.spark.sql.codegen.wholeStage=false",
+        "engine.settings.spark.sql.codegen.factoryMode=NO_CODEGEN",
         "engine.settings.spark.sql.adaptive.enabled=false",
     ],
 }

@@ -66,7 +66,6 @@ def test_every_image_gets_an_answer_and_its_own(tmp_path: Path) -> None:
     assert {"ok", "no_face", "corrupt", "unsupported", "too_large"} <= set(found["statuses"])
 
 
-@pytest.mark.on_spark(slow=True)
 def test_the_job_gives_every_image_a_row(engine: Engine, sources: dict[str, Image.Image], tmp_path: Path) -> None:
     settings = [*engine.settings, f"images.max_pixels={SMALL}"]
     images = HostileImages(sources, 100, 2, SMALL)

@@ -10,7 +10,7 @@ from signal import SIGKILL
 from typing import Any
 
 import pytest
-from kill_nights import POINTS, SETTINGS, Night, kill, read, write_images
+from kill_nights import POINTS, Night, kill, read, write_images
 from process_groups import ROOT, Job
 
 from faceattr_udf.config import Config
@@ -110,12 +110,10 @@ def test_the_job_with_the_real_cascade_killed_while_it_infers(tmp_path: Path, de
     assert [row.state for row in states.collect()] == ["interrupted", "interrupted", "completed"]
 
 
-def _ingest(folder: Path, engine: str, form: str, attempt: int) -> Job:
+def _ingest(folder: Path, form: str, attempt: int) -> Job:
     arguments = [str(ROOT / "tests" / "robustness" / "night_process.py"), "ingest", "--seen", "/dev/null"]
     arguments += ["--passed", "/dev/null", "--", "--input", str(folder / "photos"), "--images", str(folder / "images")]
     arguments += ["--format", form]
-    for setting in SETTINGS[engine]:
-        arguments += ["--set", setting]
     return Job(arguments, folder / f"log_{attempt}")
 
 
@@ -124,10 +122,11 @@ def _parquet_files(folder: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("engine_name", "form", "kills"),
-    [("sail", "delta", 2), ("sail", "parquet", 2), pytest.param("spark", "delta", 1, marks=pytest.mark.spark)],
+    "form",
+    ["delta", "parquet"],
 )
-def test_an_ingestion_killed_at_any_moment(tmp_path: Path, engine_name: str, form: str, kills: int) -> None:
+def test_an_ingestion_killed_at_any_moment(tmp_path: Path, form: str) -> None:
+    kills = 2
     photos, images = tmp_path / "photos", tmp_path / "images"
     photos.mkdir()
     chance = random.Random(3)  # noqa: S311
@@ -137,12 +136,12 @@ def test_an_ingestion_killed_at_any_moment(tmp_path: Path, engine_name: str, for
             # Every time some pictures are new and others changed.
             if index % kills <= attempt:
                 (photos / f"{index}.jpg").write_bytes(chance.randbytes(400))
-        job = _ingest(tmp_path, engine_name, form, attempt)
+        job = _ingest(tmp_path, form, attempt)
         # Its first file is the sign that it writes; the process takes most of its time to start.
         _until(job, lambda: _parquet_files(images) > seen)  # noqa: B023
         job.kill()
         seen = _parquet_files(images) + chance.randint(0, 2)
-    last = _ingest(tmp_path, engine_name, form, kills)
+    last = _ingest(tmp_path, form, kills)
     assert last.wait() == 0, last.text()
     rows = start(Config()).read.format(form).load(str(images)).collect()
     assert sorted((row.image_id, bytes(row.content)) for row in rows) == sorted(

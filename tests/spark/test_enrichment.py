@@ -131,17 +131,15 @@ def test_killed_and_run_again_equals_undisturbed(finished: Workspace, point: str
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("point", ["faces", *(pytest.param(p, marks=pytest.mark.slow) for p in ("staged", "results"))])
 def test_killed_between_commits_on_spark_and_run_again_equals_undisturbed(
     spark_engine: Engine,
     tmp_path: Path,
-    point: str,
     finished_run: tuple[Workspace, Run],
     undisturbed: Workspace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spark_engine.select(monkeypatch)
-    _kill_and_run_again(finished_run[0].copy(tmp_path / "killed", spark_engine), point, 1, undisturbed)
+    _kill_and_run_again(finished_run[0].copy(tmp_path / "killed", spark_engine), "faces", 1, undisturbed)
 
 
 def _kill_and_run_again(killed: Workspace, point: str, nth: int, undisturbed: Workspace, *overrides: str) -> None:
@@ -400,12 +398,11 @@ def test_optional_columns_only_when_asked(workspace: Workspace) -> None:
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("other", ["spark_engine", pytest.param("connect_engine", marks=pytest.mark.slow)])
 def test_engines_write_equal_tables(
-    other: str, sail_engine: Engine, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sail_engine: Engine, spark_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = []
-    for engine in (sail_engine, request.getfixturevalue(other)):
+    for engine in (sail_engine, spark_engine):
         engine.select(monkeypatch)
         workspace = Workspace(engine, tmp_path / engine.name)
         workspace.write(PICTURES)

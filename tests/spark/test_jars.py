@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from conftest import SPARK_SETTINGS
 
@@ -183,17 +181,19 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.slow
 @pytest.mark.spark
+@pytest.mark.xdist_group("cluster")
 def test_three_jobs_started_together_on_an_empty_cache_all_succeed(cache: Path, tmp_path: Path) -> None:
     """As cron starts them on a new machine; the cache is filled from the network."""
-    pq.write_table(pa.table({"image_id": ["a"], "content": [b"no image"]}), tmp_path / "images.parquet")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"a picture")
     settings = [f"engine.settings.{key}={value}" for key, value in SPARK_SETTINGS.items()]
     settings += ["engine.name=spark", "engine.master=local[1]"]
     chosen = [word for setting in settings for word in ("--set", setting)]
-    command = [sys.executable, "-m", "jobs.enrich", "--images", str(tmp_path / "images.parquet"), *chosen]
+    command = [sys.executable, "-m", "jobs.ingest", "--input", str(tmp_path / "photos"), *chosen]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
     jobs = [
         subprocess.Popen(  # noqa: S603 - our own interpreter and job
-            [*command, "--output", str(tmp_path / f"out_{number}")],
+            [*command, "--images", str(tmp_path / f"images_{number}")],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -203,6 +203,6 @@ def test_three_jobs_started_together_on_an_empty_cache_all_succeed(cache: Path, 
     ]
     printed = [job.communicate()[0] for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0, 0], "\n".join(printed)
-    assert all("1 images in " in text for text in printed)
+    assert all("1 new" in text for text in printed)
     (resolved,) = (path for path in cache.iterdir() if path.is_dir())
     assert any(jar.name.startswith("io.delta_delta-spark") for jar in resolved.iterdir())

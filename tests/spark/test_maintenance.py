@@ -131,21 +131,16 @@ def test_compaction_changes_no_row_and_leaves_alone_what_is_compact(place: Place
     assert place.run().n_images == 0
 
 
-@pytest.mark.on_spark(slow=True)
 def test_upkeep_between_the_commits_of_a_run_changes_nothing(place: Place) -> None:
     points: list[str] = []
 
     def keep(point: str) -> None:
         points.append(point)
-        if place.engine.name == "sail":
-            place.maintain("compact", "vacuum", "prune-runs")
-        elif point == "faces":  # where the two tables disagree; on Spark each table costs many small jobs
-            place.maintain("compact")
+        place.maintain("compact", "vacuum", "prune-runs")
 
-    waves = 2 if place.engine.name == "sail" else 1
     place.write({"c": content(2), "d": content(1, "d"), "e": content(2, "e")})
-    run = place.run(f"enrich.wave_images={4 - waves}", "enrich.delete_missing=true", checkpoint=keep)
-    assert (points.count("faces"), points.count("deleted")) == (waves, 1)
+    run = place.run("enrich.wave_images=2", "enrich.delete_missing=true", checkpoint=keep)
+    assert (points.count("faces"), points.count("deleted")) == (2, 1)
     assert (run.state, run.n_inferred, run.n_deleted_images) == ("completed", 3, 1)
     assert {row["image_id"]: row["n_faces"] for row in place.rows("image_results")} == {"c": 2, "d": 1, "e": 2}
     assert [(row["image_id"], row["face_index"]) for row in place.rows("faces")] == [

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import fakes
-import pytest
 from conftest import Engine
 
 from faceattr_udf.spark.enrichment import enrich
 
 
-@pytest.mark.on_spark(slow=True)
 def test_poisonous_images_cost_their_own_rows_and_not_the_night(engine: Engine, tmp_path: Path) -> None:
     contents = {f"good-{index}": b"x" * (index + 1) for index in range(12)}
     contents |= {"crash-1": b"die", "crash-2": b"die ", "exit": b"exit", "hang": b"hang"}

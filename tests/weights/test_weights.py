@@ -146,7 +146,7 @@ def test_the_graph_of_8_bits_decides_as_its_network_in_float32(demo_faces: pa.Ta
 @needs_shared
 def test_the_graph_of_8_bits_decides_as_its_network_on_faces_of_all_sources() -> None:
     table = read_table(SHARED / "faces-val.parquet")
-    faces = table.take(list(range(0, len(table), len(table) // 300)))
+    faces = table.take(list(range(0, len(table), len(table) // 100)))
     _compare_8_bits_with_float32(faces, least_agreement=0.97)
 
 
