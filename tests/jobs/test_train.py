@@ -20,7 +20,7 @@ from faceattr_udf.training.export import PACKAGE_WEIGHTS
 from faceattr_udf.weights import load_record
 from jobs import compare, evaluate, train
 
-FACES = 72
+FACES = 90
 # What makes each system learn in a minute: fewer faces, and no search or backbone of an hour before.
 ARGUMENTS = {
     # Mixed views make the loss of a step jump.
@@ -67,7 +67,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, demo_photos: Path) -> Path:
 def few_samples() -> Iterator[None]:
     """8-bit graphs are measured on a few faces: how good they are is looked at in tests/weights."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "_SAMPLE", 4)
+        patch.setattr(run, "_SAMPLE", 6)
         yield
 
 

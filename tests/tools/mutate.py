@@ -37,6 +37,7 @@ class Mutation:
     old: str
     new: str
     tests: str
+    marker: str = "not spark and not slow"
 
     def apply(self, folder: Path) -> str:
         """Writes the fault into a copy; returns the text that was there."""
@@ -72,8 +73,8 @@ def noticed_by(mutation: Mutation, folder: Path) -> str | None:
     """
     before = mutation.apply(folder)
     try:
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        command += ["-o", "timeout=180", *shlex.split(mutation.tests)]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+        command += ["-o", "timeout=180", "-m", mutation.marker, *shlex.split(mutation.tests)]
         environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
         finished = subprocess.run(  # noqa: S603 - this interpreter
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False
