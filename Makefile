@@ -49,6 +49,8 @@ $(STAMP): pyproject.toml requirements-dev.lock
 	@touch $@
 
 # One folder of tables per engine and photograph folder, so that a second run finds its own tables and infers nothing.
+# A JVM of the demo lives for less than a minute: the second compiler and a parallel collector would only cost.
+demo: JVM := spark.driver.extraJavaOptions=-XX:+UseSerialGC -XX:TieredStopAtLevel=1
 demo: $(STAMP)
 	@set -eu; \
 	photos="$(PHOTOS)"; name=own; \
@@ -61,9 +63,10 @@ demo: $(STAMP)
 	    name=own-$$(cd "$$photos" && pwd | cksum | cut -d ' ' -f 1); \
 	fi; \
 	output="demo/$(ENGINE)/$$name"; \
-	$(BIN)/python -m jobs.ingest --set engine.name=$(ENGINE) --input "$$photos" --images "$$output/images"; \
-	$(BIN)/python -m jobs.enrich --set engine.name=$(ENGINE) --images "$$output/images" --output "$$output"; \
-	$(BIN)/python -m jobs.demo --set engine.name=$(ENGINE) --input "$$photos" --tables "$$output" \
+	set -- --set engine.name=$(ENGINE) --set "engine.settings.$(JVM)"; \
+	$(BIN)/python -m jobs.ingest "$$@" --input "$$photos" --images "$$output/images"; \
+	$(BIN)/python -m jobs.enrich "$$@" --images "$$output/images" --output "$$output"; \
+	$(BIN)/python -m jobs.demo "$$@" --input "$$photos" --tables "$$output" \
 	    --pictures "$$output/pictures"
 
 # Two processes: one has the JVM and the tests that need it, the other the rest. A file stays in one process, with what

@@ -51,6 +51,8 @@ class FakeAnalyzer:
     def _one(self, content: bytes | None) -> ImageResult:
         if content is None:
             return ImageResult(ImageStatus.MISSING, "no content")
+        if content.startswith(b"model error"):
+            return ImageResult(ImageStatus.MODEL_ERROR, "a network failed on this image")
         if not content[:1].isdigit():
             return ImageResult(ImageStatus.CORRUPT, "not an image")
         n_faces = int(content[:1])

@@ -5,8 +5,9 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -65,10 +66,16 @@ class ByBrightness:
 
     record = RECORD
 
-    def __init__(self, *, embedding: bool = False, value: float = 1.0, names: tuple[str, ...] = tuple(CLASSES)) -> None:
+    def __init__(
+        self,
+        *,
+        embedding: bool = False,
+        first: Mapping[str, float] = MappingProxyType({}),
+        names: tuple[str, ...] = tuple(CLASSES),
+    ) -> None:
         self.batches: list[int] = []
         self.embedding = embedding
-        self.value = value
+        self.first = first
         self.names = names
 
     def predict(self, crops: np.ndarray) -> dict[str, np.ndarray]:
@@ -77,12 +84,14 @@ class ByBrightness:
         self.batches.append(len(crops))
         mean = crops.mean(axis=(1, 2, 3)) / 255
         outputs = {"age": np.zeros((len(crops), 101), dtype=np.float32)}
-        outputs["age"][np.arange(len(crops)), np.rint(mean * 100).astype(int)] = self.value
+        outputs["age"][np.arange(len(crops)), np.rint(mean * 100).astype(int)] = 1.0
         for name in self.names:
             n = len(CLASSES[name])
             outputs[name] = np.stack([mean, *[(1 - mean) / (n - 1)] * (n - 1)], axis=1).astype(np.float32)
         if self.embedding:
             outputs["embedding"] = np.stack([np.cos(mean), np.sin(mean)], axis=1).astype(np.float32)
+        for name, value in self.first.items():
+            outputs[name][:, 0] = value
         return outputs
 
 
@@ -203,8 +212,10 @@ def test_a_failing_network_costs_only_the_image_it_fails_on() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_network_that_gives_no_numbers_is_a_model_error(value: float) -> None:
-    results = analyzer(predictor=ByBrightness(value=value)).analyze([picture(1), picture(0)])
+@pytest.mark.parametrize("name", ["age", "gender", "emotion", "embedding"])
+def test_a_network_that_gives_no_numbers_is_a_model_error(name: str, value: float) -> None:
+    predictor = ByBrightness(embedding=True, first={name: value})
+    results = analyzer(predictor=predictor).analyze([picture(1), picture(0)])
     assert [r.status for r in results] == ["model_error", "no_face"]
 
 

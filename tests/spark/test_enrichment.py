@@ -107,6 +107,22 @@ def test_known_content_under_a_new_name_is_not_inferred(finished: Workspace) -> 
     assert statuses(finished)["zz"] == "corrupt"
 
 
+def test_results_of_another_configuration_or_model_are_not_copied(finished: Workspace) -> None:
+    # The image that has the content is not in the table any more, so nothing but the versions tells its result apart.
+    finished.write([image("0", content(2))])
+    assert finished.run("detector.min_face_size=40").n_inferred == 1
+    finished.write([image("1", content(2))])
+    assert finished.run("detector.min_face_size=40", version="fake-2").n_inferred == 1
+
+
+def test_a_model_error_is_not_copied_to_an_image_with_the_same_content(workspace: Workspace) -> None:
+    # Whatever failed may not fail again.
+    workspace.write([image("a", b"model error")])
+    assert workspace.run().counts == {"model_error": 1}
+    workspace.write([image("a", b"model error"), image("b", b"model error")])
+    assert workspace.run().n_inferred == 1
+
+
 CHANGED = [image("a", content(1, "new")), image("aa", content(2)), *PICTURES[1:]]
 
 
@@ -147,7 +163,11 @@ def _kill_and_run_again(killed: Workspace, point: str, nth: int, undisturbed: Wo
     killed.write(CHANGED)
     with pytest.raises(Killed):
         killed.run("detector.min_face_size=40", *overrides, checkpoint=killed_at(point, nth))
-    killed.run("detector.min_face_size=40", *overrides)
+
+    def tidied(passed: str) -> None:
+        assert passed != "tidied" or not (killed.folder / "out" / "_staging").exists()
+
+    killed.run("detector.min_face_size=40", *overrides, checkpoint=tidied)
     assert killed.tables() == undisturbed.tables()
     assert not (killed.folder / "out" / "_staging").exists()
     states = [row.state for row in killed.engine.read(killed.folder / "out" / "runs").orderBy("started_at").collect()]
@@ -181,22 +201,34 @@ def test_a_picture_that_changes_while_a_run_is_at_work_gives_its_faces_to_nobody
     assert [row["image_id"] for row in workspace.table("faces")] == ["a", "b", "b", "c"]
 
 
-def test_an_output_that_another_run_has_taken_over_is_left_alone(finished: Workspace) -> None:
-    before = finished.tables()
+@pytest.mark.parametrize(
+    ("point", "overrides", "untouched"),
+    [
+        # Before the faces, between faces and results, before rows are deleted, before the run ends.
+        ("staged", ["detector.min_face_size=40"], ["faces", "image_results"]),
+        ("faces", ["detector.min_face_size=40"], ["image_results"]),
+        ("planned", ["enrich.delete_missing=true"], ["faces", "image_results"]),
+        ("results", ["detector.min_face_size=40"], []),
+    ],
+)
+def test_an_output_that_another_run_has_taken_over_is_left_alone(
+    finished: Workspace, point: str, overrides: list[str], untouched: list[str]
+) -> None:
+    before = {name: finished.table(name) for name in untouched}
+    if "enrich.delete_missing=true" in overrides:
+        finished.write(PICTURES[1:])
 
-    def take_over(point: str) -> None:
-        if point == "staged":
+    def take_over(passed: str) -> None:
+        if passed == point:
             for file in (finished.folder / "out" / "_lease").iterdir():
                 file.unlink()
 
     with pytest.raises(BusyError, match="has passed to another writer"):
-        finished.run("detector.min_face_size=40", checkpoint=take_over)
-    assert finished.tables() == before
+        finished.run(*overrides, checkpoint=take_over)
+    assert {name: finished.table(name) for name in untouched} == before
     assert (finished.folder / "out" / "_staging").exists()  # the other's may be among it
-    states = [
-        row.state for row in finished.engine.read(finished.folder / "out" / "runs").orderBy("started_at").collect()
-    ]
-    assert states == ["completed", "running"]  # the other one marks it
+    runs = finished.engine.read(finished.folder / "out" / "runs").orderBy("started_at")
+    assert [row.state for row in runs.collect()] == ["completed", "running"]  # the other one marks it
 
 
 def test_a_second_run_is_refused_before_it_has_touched_anything(workspace: Workspace) -> None:
@@ -328,6 +360,13 @@ def _share_or_lack_an_id(workspace: Workspace, *, hashed: bool) -> None:
     assert workspace.run().n_images == 0
 
 
+def test_of_two_rows_with_one_id_the_smallest_hash_counts(workspace: Workspace) -> None:
+    first, second = sorted([content(1, "x"), content(2, "y")], key=lambda data: sha256(data).hexdigest())
+    workspace.write([image("a", second), image("a", first)])
+    assert workspace.run().n_inferred == 1
+    assert inferred(workspace.seen) == [sha256(first).hexdigest()]
+
+
 def test_hash_without_content_is_tried_again_and_does_not_speak_for_others(workspace: Workspace) -> None:
     data = content(2)
     digest = sha256(data).hexdigest()
@@ -335,6 +374,8 @@ def test_hash_without_content_is_tried_again_and_does_not_speak_for_others(works
     workspace.write([hollow, image("b", data), image("c", data)])
     run = workspace.run()
     assert statuses(workspace) == {"a": "missing", "b": "ok", "c": "ok"}
+    assert {row["image_id"]: row["n_faces"] for row in workspace.table("image_results")} == {"a": 0, "b": 2, "c": 2}
+    assert [row["image_id"] for row in workspace.table("faces")] == ["b", "b", "c", "c"]
     assert run.n_inferred == 1
     assert len(inferred(workspace.seen)) == 1
     workspace.write([image("a", data), image("b", data), image("c", data)])
@@ -357,6 +398,16 @@ def test_without_consent_nothing_is_looked_at(workspace: Workspace) -> None:
     workspace.run("input.require_consent=true")
     assert statuses(workspace) == {"y": "not_consented", "n": "ok", "u": "not_consented"}
     assert [row["image_id"] for row in workspace.table("faces")] == ["n"]
+
+
+def test_every_row_with_an_id_must_consent(workspace: Workspace) -> None:
+    rows = [(*image("a", content(1)), True), (*image("a", content(1)), False), (*image("b", content(1)), True)]
+    workspace.write(rows, SCHEMA + ", consent boolean")
+    workspace.run("input.require_consent=true")
+    assert statuses(workspace) == {"a": "not_consented", "b": "ok"}
+    # The content is inferred for b, in the same wave, and a has no part in it.
+    assert [(row["image_id"], row["n_faces"]) for row in workspace.table("image_results")] == [("a", 0), ("b", 1)]
+    assert [row["image_id"] for row in workspace.table("faces")] == ["b"]
 
 
 def test_plain_parquet_gives_the_same_as_delta(engine: Engine, tmp_path: Path) -> None:

@@ -62,13 +62,16 @@ def test_ensure_makes_an_empty_table_once(tables: Tables, ref: TableRef, schema:
 def test_merge_updates_inserts_and_deletes_in_one_commit(tables: Tables, ref: TableRef, schema: StructType) -> None:
     spark, value = tables.spark, schema.fieldNames()[1]
     tables.ensure(ref, schema)
-    tables.append(ref, spark.createDataFrame([("a", 1), ("b", 2), (INJECTION, 3)], schema))
+    tables.append(ref, spark.createDataFrame([("a", 1), ("b", 2), ("d", 5), (INJECTION, 3)], schema))
     commits = len(list(Path(ref.location, "_delta_log").glob("*.json")))
     flagged = StructType([*schema, StructField("gone", StringType())])
-    source = spark.createDataFrame([("a", 10, None), ("b", None, "x"), ("c", 4, None), ("d", None, "x")], flagged)
+    rows = [("a", 10, None), ("b", None, "x"), ("bb", None, "x"), ("c", 4, None), ("d", 50, None)]
+    source = spark.createDataFrame(rows, flagged)
     source = source.selectExpr("key", f"`{value.replace('`', '``')}`", "gone IS NOT NULL AS gone")
     tables.merge(ref, source, ["key"], "gone", ("key", "a", "d"))
-    assert sorted(tuple(row) for row in tables.read(ref).collect()) == [("a", 10), ("c", 4), (INJECTION, 3)]
+    assert sorted(tuple(row) for row in tables.read(ref).collect()) == [
+        *(("a", 10), ("c", 4), ("d", 50), (INJECTION, 3))
+    ]
     assert len(list(Path(ref.location, "_delta_log").glob("*.json"))) == commits + 1
 
 
