@@ -86,7 +86,7 @@ def test_images_are_analysed_in_one_other_process(analyzer: IsolatedAnalyzer) ->
 @pytest.mark.parametrize(
     ("poison", "fate"), [(b"die", "died (SIGSEGV)"), (b"exit", "died (exit code 7)")], ids=["crash", "exit"]
 )
-def test_a_crash_costs_the_culprit_alone(analyzer: IsolatedAnalyzer, poison: bytes, fate: str) -> None:
+def test_crash_fails_only_the_image_that_caused_it(analyzer: IsolatedAnalyzer, poison: bytes, fate: str) -> None:
     first = analyzer.pid
     results = analyzer.analyze([b"a", None, poison, b"b", poison])
     assert statuses(results) == ["no_face", "missing", "model_error", "no_face", "model_error"]
@@ -95,7 +95,7 @@ def test_a_crash_costs_the_culprit_alone(analyzer: IsolatedAnalyzer, poison: byt
     assert statuses(analyzer.analyze([b"c"])) == ["no_face"]
 
 
-def test_a_hang_ends_with_its_time() -> None:
+def test_image_that_hangs_is_stopped_after_its_time() -> None:
     analyzer = IsolatedAnalyzer(Obedient, 1.0)
     results = analyzer.analyze([b"a", b"hang"])
     assert statuses(results) == ["no_face", "model_error"]
@@ -103,7 +103,7 @@ def test_a_hang_ends_with_its_time() -> None:
     analyzer.close()
 
 
-def test_an_image_that_was_merely_near_a_kill_gets_its_result(tmp_path: Path) -> None:
+def test_image_beside_a_killed_one_gets_its_result(tmp_path: Path) -> None:
     analyzer = IsolatedAnalyzer(partial(Once, tmp_path / "killed"), SECONDS)
     assert statuses(analyzer.analyze([b"a", b"b"])) == ["no_face", "no_face"]
     analyzer.close()
@@ -135,7 +135,7 @@ def test_what_is_wrong_with_the_weights_is_said_here() -> None:
         IsolatedAnalyzer(die_while_loading, SECONDS)
 
 
-def test_the_child_goes_with_its_parent() -> None:
+def test_child_ends_with_its_parent() -> None:
     code = (
         "import os, obedient; from faceattr_udf.isolation import IsolatedAnalyzer; "
         "print(IsolatedAnalyzer(obedient.Obedient, 9).pid, flush=True); os.kill(os.getpid(), 9)"

@@ -111,7 +111,7 @@ def _allowed(event: str, *detail: str) -> bool:
             return False
 
 
-def test_looking_at_images_does_nothing_else(tmp_path: Path) -> None:
+def test_analysis_has_no_side_effects(tmp_path: Path) -> None:
     source, answers = tmp_path / "images.parquet", tmp_path / "answers.parquet"
     images = contents()
     pq.write_table(pa.table({"image_id": [str(i) for i in range(len(images))], "content": images}), source)
@@ -138,7 +138,7 @@ def test_looking_at_images_does_nothing_else(tmp_path: Path) -> None:
         ("pass", None),
     ],
 )
-def test_every_deed_would_be_seen(deed: str, event: str | None, tmp_path: Path) -> None:
+def test_audit_hook_sees_every_forbidden_action(deed: str, event: str | None, tmp_path: Path) -> None:
     (tmp_path / "deed.py").write_text(deed + "\n")
     events = [each for process in audited(tmp_path, [str(tmp_path / "deed.py")]) for each in process]
     kinds = {kind for kind, *_ in suspicious(events)}
@@ -152,7 +152,7 @@ def write_images(folder: Path, images: list[bytes | None]) -> Path:
     return folder / "images"
 
 
-def test_a_night_connects_to_nothing_but_its_own_engine(tmp_path: Path) -> None:
+def test_run_connects_only_to_its_engine(tmp_path: Path) -> None:
     write_images(tmp_path, [encode(quadrants(), "JPEG"), *TEXTS, None])
     processes = audited(tmp_path, ["-m", "jobs.enrich", "--images", "images", "--output", "out"])
     events = [event for process in processes for event in process]
@@ -177,7 +177,7 @@ class AuditedLoad:
 
 
 @pytest.mark.spark
-def test_a_worker_of_apache_spark_does_nothing_else(
+def test_spark_worker_has_no_side_effects(
     spark_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests' modules

@@ -9,7 +9,6 @@ writing, and all of them fail. So each resolution here works in a folder of its 
 published by one rename. A process that is killed leaves the lock to the next one and never a half-written jar.
 """
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -18,8 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -83,13 +81,15 @@ def resolve(resolver: Mapping[str, str]) -> list[Path]:
     Raises:
         EngineError: They cannot be fetched.
     """
+    from filelock import FileLock  # noqa: PLC0415 - of the extra spark
+
     key = hashlib.sha256(json.dumps(resolver, sort_keys=True).encode()).hexdigest()[:16]
     cache = _cache()
     published = cache / key
     try:
         if not published.is_dir():
             cache.mkdir(parents=True, exist_ok=True)
-            with _locked(cache / "lock"):
+            with FileLock(cache / "lock"):  # the system takes it back when this process ends, however it ends
                 if not published.is_dir():  # another process may have resolved it while this one waited
                     _publish(resolver, published)
     except OSError as error:
@@ -123,14 +123,6 @@ def _bundled() -> bool:
 
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faceattr_udf" / "jars"
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds a lock that the system takes back when this process ends, however it ends."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _publish(resolver: Mapping[str, str], published: Path) -> None:

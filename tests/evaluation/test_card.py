@@ -53,7 +53,7 @@ def test_the_shipped_weights_reach_the_figures_of_the_card(tmp_path: Path) -> No
 
 @pytest.mark.slow
 @needs_shared
-def test_what_no_source_labels_is_seen_all_the_same() -> None:
+def test_ethnicity_is_right_for_a_source_without_that_label() -> None:
     # All-Age-Faces is mostly East Asian and has no label of ethnicity: a network can learn to say anything of it.
     table = read_table(SHARED / "faces-val.parquet")
     predictor = load_predictor(AttributesConfig())

@@ -122,7 +122,7 @@ SETTINGS = [
 ]
 
 
-def test_a_night_over_broken_images_and_odd_names(sail_engine: Engine, tmp_path: Path) -> None:
+def test_run_over_broken_images_leaks_no_content(sail_engine: Engine, tmp_path: Path) -> None:
     contents = [_with_right_checksums(content) for content in broken()] + broken()
     ids = [f"{NAMES[i % len(NAMES)]} {i}" for i in range(len(contents))]
     (tmp_path / "images").mkdir()

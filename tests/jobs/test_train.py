@@ -102,7 +102,7 @@ def test_the_loss_falls(name: str, trained: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_machines_separate_what_they_learned_from(trained: Path) -> None:
+def test_svm_separates_its_training_faces(trained: Path) -> None:
     chosen = load_record("attributes_embedding_svm", trained).training["chosen"]
     assert set(chosen) == {"age", "gender", "ethnicity", "emotion"}
     assert chosen["gender"]["mean_recall"] >= 0.5
@@ -158,7 +158,7 @@ def test_a_finished_run_resumes_at_its_end(trained: Path, data: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_emotion_tower_learns_beside_a_general_one_that_stays(
+def test_emotion_branch_trains_while_the_other_is_frozen(
     trained: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "_LOG_STEPS", 1)
@@ -196,9 +196,7 @@ def test_the_last_pass_joins_two_runs_and_a_teacher(trained: Path, data: Path, t
 
 
 @pytest.mark.slow
-def test_a_teacher_sees_its_own_cut_and_another_speaks_where_labels_are_missing(
-    trained: Path, data: Path, tmp_path: Path
-) -> None:
+def test_teachers_use_their_own_crops_and_fill_missing_labels(trained: Path, data: Path, tmp_path: Path) -> None:
     overrides = [
         f'train.teachers=["{PACKAGE_WEIGHTS / "attributes_default.json"}"]',
         f'train.unlabelled_teachers=["{trained / "attributes_default.json"}"]',

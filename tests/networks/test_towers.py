@@ -42,7 +42,7 @@ def _mean(towers: TwoTowers, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def test_an_untrained_emotion_tower_has_no_say(towers: TwoTowers, pixels: torch.Tensor) -> None:
+def test_untrained_emotion_branch_contributes_nothing(towers: TwoTowers, pixels: torch.Tensor) -> None:
     served = towers(pixels)
     assert list(served) == TASKS
     for name, expected in _mean(towers, pixels).items():

@@ -47,7 +47,7 @@ def test_two_runs_on_spark_and_a_compaction(nights: tuple[Night, Night], tmp_pat
     assert max(night.repeated()) == 0
 
 
-def test_the_one_that_was_refused_does_the_rest_afterwards(nights: tuple[Night, Night], tmp_path: Path) -> None:
+def test_refused_run_finishes_the_rest_later(nights: tuple[Night, Night], tmp_path: Path) -> None:
     yesterday, calm = nights
     night = yesterday.copy(tmp_path / "night")
     night.slow = 0.5

@@ -24,7 +24,7 @@ def _until(job: Job, holds: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-def test_a_night_killed_again_and_again_equals_a_calm_one(nights: tuple[Night, Night], tmp_path: Path) -> None:
+def test_run_killed_repeatedly_equals_an_undisturbed_one(nights: tuple[Night, Night], tmp_path: Path) -> None:
     yesterday, calm = nights
     night = yesterday.copy(tmp_path / "night")
     for point in ("staged:1", "faces:1"):
@@ -39,7 +39,9 @@ def test_a_night_killed_again_and_again_equals_a_calm_one(nights: tuple[Night, N
 
 
 @pytest.mark.spark
-def test_a_night_on_spark_whose_processes_die_one_by_one(nights: tuple[Night, Night], tmp_path: Path) -> None:
+def test_run_on_spark_survives_the_death_of_its_jvm_and_of_a_worker(
+    nights: tuple[Night, Night], tmp_path: Path
+) -> None:
     yesterday, calm = nights
     night = yesterday.copy(tmp_path / "night")
     night.engine, night.slow = "spark", 0.5
@@ -59,7 +61,7 @@ def test_a_night_on_spark_whose_processes_die_one_by_one(nights: tuple[Night, Ni
     assert 0 < max(night.repeated()) <= 2 * night.wave_images  # the first run's wave, and the task of the dead worker
 
 
-def test_the_comparison_sees_what_a_kill_could_do(nights: tuple[Night, Night], tmp_path: Path) -> None:
+def test_comparison_detects_the_traces_of_a_kill(nights: tuple[Night, Night], tmp_path: Path) -> None:
     yesterday, calm = nights
     night = yesterday.copy(tmp_path / "night")
     assert night.wrongs(yesterday) == []

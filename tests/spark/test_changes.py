@@ -15,7 +15,7 @@ DELETING = "enrich.delete_missing=true"
 
 
 @pytest.mark.on_spark
-def test_what_changed_left_or_lost_consent_and_came_back(workspace: Workspace) -> None:
+def test_changed_deleted_and_unconsented_images_return_as_before(workspace: Workspace) -> None:
     workspace.write([(*row, True) for row in PICTURES], CONSENTED)
     assert workspace.run(ASKED, DELETING).n_inferred == 7
     before = workspace.tables()
@@ -79,7 +79,7 @@ def test_killed_while_it_corrects_and_run_again(finished: Workspace) -> None:
 
 
 @pytest.mark.on_spark
-def test_columns_of_any_type_are_not_corrected_where_they_are_the_same(workspace: Workspace) -> None:
+def test_equal_columns_of_any_type_are_not_corrected(workspace: Workspace) -> None:
     types = "b boolean, d double, n decimal(9,2), t date, m timestamp_ntz, s struct<x:int>, l array<string>, x binary"
     values = (
         None,
@@ -138,7 +138,7 @@ def test_content_changed_back_is_inferred_unless_another_image_has_it(finished: 
     assert finished.tables() == before
 
 
-def test_an_image_that_left_unnoticed_is_as_before_or_as_new(finished: Workspace) -> None:
+def test_image_that_left_and_returned_is_not_inferred_again(finished: Workspace) -> None:
     before = finished.tables()
     finished.write(PICTURES[1:])
     assert finished.run().n_images == 0

@@ -242,7 +242,7 @@ def test_a_spark_without_delta_is_one_sentence_and_exit_code_2(places: dict[str,
     assert not list(output.glob("*/_delta_log"))
 
 
-def test_a_night_that_loses_a_python_worker_and_a_whole_node_is_complete(
+def test_run_on_a_cluster_survives_losing_a_worker_and_a_node(
     cluster: Cluster, places: dict[str, str], sail_engine: Engine, tmp_path: Path, demo_photos: Path
 ) -> None:
     images, output, calm, log = (tmp_path / name for name in ("images", "out", "calm", "events"))

@@ -185,7 +185,7 @@ def test_killed_before_any_table_is_there(workspace: Workspace) -> None:
     assert len(workspace.table("faces")) == 9
 
 
-def test_a_picture_that_changes_while_a_run_is_at_work_gives_its_faces_to_nobody(workspace: Workspace) -> None:
+def test_image_changed_during_a_run_is_not_copied_to_others(workspace: Workspace) -> None:
     workspace.write([image("a", content(2)), image("b", content(2)), image("c", content(3))])
 
     def change(point: str) -> None:
@@ -211,7 +211,7 @@ def test_a_picture_that_changes_while_a_run_is_at_work_gives_its_faces_to_nobody
         ("results", ["detector.min_face_size=40"], []),
     ],
 )
-def test_an_output_that_another_run_has_taken_over_is_left_alone(
+def test_run_that_lost_its_lease_commits_nothing_more(
     finished: Workspace, point: str, overrides: list[str], untouched: list[str]
 ) -> None:
     before = {name: finished.table(name) for name in untouched}
@@ -249,7 +249,7 @@ class EngineGone(PySparkException):
 
 
 @pytest.mark.parametrize("failures", [2, 3])
-def test_a_wave_is_tried_again_when_the_engine_fails(
+def test_wave_is_retried_when_the_engine_fails(
     workspace: Workspace, failures: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace.write(PICTURES)
@@ -273,7 +273,7 @@ def test_a_wave_is_tried_again_when_the_engine_fails(
     assert len(workspace.table("faces")) == 9
 
 
-def test_no_faces_from_a_donor_whose_faces_are_newer_than_its_row(workspace: Workspace) -> None:
+def test_pending_image_donates_no_result(workspace: Workspace) -> None:
     workspace.write([image("m", content(2))])
     workspace.run()
     # m's faces are replaced, and the run dies before its row says so; then b comes with m's old content.
@@ -299,7 +299,7 @@ def test_failure_is_recorded_and_leaves_no_staging(workspace: Workspace) -> None
     assert workspace.run().n_images == len(PICTURES)
 
 
-def test_a_store_that_cannot_be_tidied_does_not_fail_the_night(sail_engine: Engine) -> None:
+def test_staging_that_cannot_be_removed_is_a_warning(sail_engine: Engine) -> None:
     staging = Staging(sail_engine.session, "nowhere://bucket/out", "run")
     with structlog.testing.capture_logs() as logs:
         staging.clear()
@@ -367,7 +367,16 @@ def test_of_two_rows_with_one_id_the_smallest_hash_counts(workspace: Workspace) 
     assert inferred(workspace.seen) == [sha256(first).hexdigest()]
 
 
-def test_hash_without_content_is_tried_again_and_does_not_speak_for_others(workspace: Workspace) -> None:
+def test_equal_rows_in_two_files_are_inferred_once(workspace: Workspace) -> None:
+    for _ in range(2):
+        frame = workspace.engine.frame([image("a", content(1)), image("b", content(2))], SCHEMA)
+        frame.write.format("delta").mode("append").save(str(workspace.folder / "images"))
+    assert workspace.run("enrich.partitions=2").n_duplicate_rows == 2
+    assert len(inferred(workspace.seen)) == 2
+    assert [row["image_id"] for row in workspace.table("faces")] == ["a", "b", "b"]
+
+
+def test_hash_without_content_is_retried_and_not_copied(workspace: Workspace) -> None:
     data = content(2)
     digest = sha256(data).hexdigest()
     hollow = ("a", None, digest, "/x/a", NIGHT, 7)

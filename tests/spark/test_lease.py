@@ -36,7 +36,7 @@ def dead_process() -> int:
     return process.pid
 
 
-def test_one_holds_it_and_leaves_nothing(tmp_path: Path) -> None:
+def test_lease_is_released_without_leftovers(tmp_path: Path) -> None:
     with Lease(str(tmp_path / "out"), "run 1", 60) as lease:
         lease.check()
         assert len(list((tmp_path / "out" / "_lease").glob("*.json"))) == 1
@@ -45,7 +45,7 @@ def test_one_holds_it_and_leaves_nothing(tmp_path: Path) -> None:
         pass
 
 
-def test_a_second_one_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
+def test_second_lease_is_refused_and_names_the_holder(tmp_path: Path) -> None:
     with Lease(str(tmp_path), "run 1", 60) as first:
         with pytest.raises(BusyError, match=rf"is being written by run 1 \(process {os.getpid()} on .* UTC\); wait"):
             Lease(str(tmp_path), "run 2", 60).__enter__()
@@ -54,7 +54,7 @@ def test_a_second_one_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
         pass
 
 
-def test_it_is_given_back_when_the_job_fails_or_is_interrupted(tmp_path: Path) -> None:
+def test_lease_is_released_when_the_job_fails_or_is_interrupted(tmp_path: Path) -> None:
     for error in (ValueError, KeyboardInterrupt):
         with pytest.raises(error), Lease(str(tmp_path), "run", 60):
             raise error
@@ -62,7 +62,7 @@ def test_it_is_given_back_when_the_job_fails_or_is_interrupted(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("beat", ["7", None])
-def test_a_killed_process_of_this_machine_does_not_hold_it(tmp_path: Path, beat: str | None) -> None:
+def test_killed_process_of_this_machine_does_not_hold_the_lease(tmp_path: Path, beat: str | None) -> None:
     leave(tmp_path, Claim(writer="run killed", pid=dead_process()), beat)
     # A process that has the number of the dead one is another one.
     leave(tmp_path, Claim(writer="run older", pid=os.getppid(), born=1), beat)
@@ -71,7 +71,7 @@ def test_a_killed_process_of_this_machine_does_not_hold_it(tmp_path: Path, beat:
     assert [line["event"] for line in logs] == ["a writer was killed; its lease is over"] * 2
 
 
-def test_a_process_that_is_dead_and_not_reaped_does_not_hold_it(tmp_path: Path) -> None:
+def test_zombie_process_does_not_hold_the_lease(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     leave(tmp_path, Claim(writer="run killed", pid=process.pid, born=int(stat[19])))
@@ -86,7 +86,7 @@ def test_a_process_that_is_dead_and_not_reaped_does_not_hold_it(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("claim", [elsewhere(), Claim(writer="run of a system without /proc", machine=None)])
-def test_one_of_another_machine_counts_as_dead_when_its_heart_stands_still(tmp_path: Path, claim: Claim) -> None:
+def test_remote_holder_without_heartbeat_expires(tmp_path: Path, claim: Claim) -> None:
     leave(tmp_path, claim)
     started = time.monotonic()
     with Lease(str(tmp_path), "run", 0.8):
@@ -94,7 +94,7 @@ def test_one_of_another_machine_counts_as_dead_when_its_heart_stands_still(tmp_p
         assert len(list((tmp_path / "_lease").glob("*.json"))) == 1
 
 
-def test_one_of_another_machine_that_lives_is_waited_for_only_until_its_heart_beats(tmp_path: Path) -> None:
+def test_remote_holder_with_heartbeat_is_respected(tmp_path: Path) -> None:
     file = leave(tmp_path, elsewhere()).with_suffix(".beat")
     timer = threading.Timer(0.5, lambda: file.write_text("8"))
     timer.start()
@@ -106,14 +106,14 @@ def test_one_of_another_machine_that_lives_is_waited_for_only_until_its_heart_be
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', '{"writer": "x", "pid": -1}'])
-def test_a_claim_that_cannot_be_read_counts_as_another_machines(tmp_path: Path, text: str) -> None:
+def test_unreadable_claim_counts_as_remote(tmp_path: Path, text: str) -> None:
     (tmp_path / "_lease").mkdir()
     (tmp_path / "_lease" / "0.json").write_text(text)
     with Lease(str(tmp_path), "run", 0.5):
         assert not (tmp_path / "_lease" / "0.json").exists()
 
 
-def test_what_is_no_claim_is_no_obstacle_and_is_removed(tmp_path: Path) -> None:
+def test_leftover_files_block_nothing_and_are_removed(tmp_path: Path) -> None:
     (tmp_path / "_lease").mkdir()
     for name in ("_20260101-x.json", "20260101-x.beat"):
         (tmp_path / "_lease" / name).write_text("{")
@@ -122,7 +122,7 @@ def test_what_is_no_claim_is_no_obstacle_and_is_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_whoever_stood_still_until_another_took_it_notices(tmp_path: Path) -> None:
+def test_check_raises_when_the_claim_was_taken_over(tmp_path: Path) -> None:
     with Lease(str(tmp_path), "run", 60) as lease:
         lease.check()
         for file in (tmp_path / "_lease").iterdir():
@@ -131,7 +131,7 @@ def test_whoever_stood_still_until_another_took_it_notices(tmp_path: Path) -> No
             lease.check()
 
 
-def test_the_heart_beats(tmp_path: Path) -> None:
+def test_heartbeat_changes_while_the_lease_is_held(tmp_path: Path) -> None:
     with Lease(str(tmp_path), "run", 0.3):
         (file,) = (tmp_path / "_lease").glob("*.beat")
         first = file.read_text()
@@ -139,7 +139,7 @@ def test_the_heart_beats(tmp_path: Path) -> None:
             pass
 
 
-def test_of_many_that_start_together_exactly_one_gets_it(tmp_path: Path) -> None:
+def test_exactly_one_of_many_contenders_gets_the_lease(tmp_path: Path) -> None:
     for attempt in range(8):
         together, done = threading.Barrier(6), threading.Barrier(6)
         outcomes: list[str] = []
@@ -163,9 +163,7 @@ def test_of_many_that_start_together_exactly_one_gets_it(tmp_path: Path) -> None
         assert sorted(outcomes) == ["held"] + ["refused"] * 5
 
 
-def test_a_folder_that_vanishes_while_it_is_listed_is_an_empty_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vanishing_lease_folder_counts_as_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A holder that goes removes it; to take that for a store without leases made two writers of the next two."""
 
     class Vanishing:
@@ -186,7 +184,7 @@ def test_a_folder_that_vanishes_while_it_is_listed_is_an_empty_one(
         pass
 
 
-def test_a_store_that_cannot_be_reached_gives_no_lease_and_says_so() -> None:
+def test_unreachable_store_warns_that_there_is_no_lease() -> None:
     with structlog.testing.capture_logs() as logs, Lease("nowhere://bucket/out", "run", 60) as lease:
         lease.check()
     (warning,) = logs

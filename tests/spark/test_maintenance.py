@@ -270,7 +270,7 @@ def test_a_compaction_that_loses_against_a_run_is_done_again(place: Place, monke
         keeper.compact(refs[1], 2**27)
 
 
-def test_what_is_not_there(sail_place: Place) -> None:
+def test_missing_output_folder_is_named_and_not_created(sail_place: Place) -> None:
     with pytest.raises(TableNotFoundError, match=r"none of the tables faces, image_results, runs in .*out"):
         sail_place.maintain("compact")
     assert not sail_place.out.exists()

@@ -8,7 +8,7 @@ from conftest import Engine
 from faceattr_udf.spark.enrichment import enrich
 
 
-def test_poisonous_images_cost_their_own_rows_and_not_the_night(engine: Engine, tmp_path: Path) -> None:
+def test_images_that_crash_the_analyzer_fail_alone(engine: Engine, tmp_path: Path) -> None:
     contents = {f"good-{index}": b"x" * (index + 1) for index in range(12)}
     contents |= {"crash-1": b"die", "crash-2": b"die ", "exit": b"exit", "hang": b"hang"}
     images = str(tmp_path / "images")

@@ -33,7 +33,7 @@ def test_a_gpu_that_is_asked_for_and_not_there_stops_a_run_before_its_tables(
 
 @pytest.mark.on_spark
 @pytest.mark.parametrize(("asked", "device"), [("auto", "cpu"), ("cpu", "cpu"), ("cuda", "cuda:0")])
-def test_a_driver_never_loads_for_a_gpu(engine: Engine, tmp_path: Path, asked: str, device: str) -> None:
+def test_driver_never_loads_networks_for_a_gpu(engine: Engine, tmp_path: Path, asked: str, device: str) -> None:
     check_models(engine.session, engine.config(f"runtime.device={asked}"), telling_provider(tmp_path / "seen"))
     ((process, loaded),) = loads(tmp_path / "seen")
     assert loaded == device

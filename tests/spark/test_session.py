@@ -18,7 +18,7 @@ from faceattr_udf.spark.session import start
 
 
 @pytest.mark.on_connect
-def test_the_clock_is_utc_on_every_engine(engine: Engine) -> None:
+def test_session_time_zone_is_utc(engine: Engine) -> None:
     assert engine.session.conf.get("spark.sql.session.timeZone") == "UTC"
 
 
@@ -42,7 +42,7 @@ def test_arrow_batches_of_spark_are_bounded_by_the_configuration(
         assert conf.get("spark.sql.parquet.columnarReaderBatchSize") == str(config.enrich.max_batch_rows)
 
 
-def test_what_a_process_with_the_embedded_engine_starts_lives() -> None:
+def test_children_survive_a_fork_after_the_embedded_engine_started() -> None:
     code = """
 import subprocess
 from faceattr_udf.spark.session import start
@@ -78,7 +78,7 @@ def test_a_row_group_of_pictures_is_a_task(
 
 @pytest.mark.slow
 @pytest.mark.spark
-def test_a_connect_server_keeps_what_it_was_told_and_takes_what_the_user_says(
+def test_connect_server_settings_are_kept_unless_overridden(
     connect_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect_engine.select(monkeypatch)

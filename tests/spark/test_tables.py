@@ -36,7 +36,7 @@ def schema(engine: Engine) -> StructType:
 
 
 @pytest.mark.on_connect
-def test_what_is_not_there_is_not_found_and_not_read(tables: Tables, ref: TableRef) -> None:
+def test_missing_table_is_not_found(tables: Tables, ref: TableRef) -> None:
     assert tables.find(ref) is None
     with pytest.raises(TableNotFoundError, match=r"does not exist"):
         tables.read(ref)
@@ -190,7 +190,7 @@ def test_replace_in_a_table_of_the_catalogue_keeps_the_other_rows(engine: Engine
 
 
 @pytest.mark.on_spark(slow=True)
-def test_writers_that_meet_at_one_table_lose_and_double_nothing(tables: Tables, ref: TableRef) -> None:
+def test_concurrent_merges_lose_and_double_no_row(tables: Tables, ref: TableRef) -> None:
     tables.ensure(ref, KEY_VALUE)
     together = threading.Barrier(2, timeout=60)
 
@@ -207,9 +207,7 @@ def test_writers_that_meet_at_one_table_lose_and_double_nothing(tables: Tables, 
     assert keys == sorted(["shared", *(f"{writer} {index}" for writer in range(2) for index in range(4))])
 
 
-def test_a_commit_that_always_comes_second_ends_with_one_sentence(
-    ref: TableRef, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commit_that_always_conflicts_raises_busy(ref: TableRef, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr("faceattr_udf.spark.commits.time", types.SimpleNamespace(sleep=waited.append))
 

@@ -74,7 +74,7 @@ def noticed_by(mutation: Mutation, folder: Path) -> str | None:
     before = mutation.apply(folder)
     try:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-        command += ["-o", "timeout=180", "-m", mutation.marker, *shlex.split(mutation.tests)]
+        command += ["-o", "timeout=60", "-m", mutation.marker, *shlex.split(mutation.tests)]
         environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
         finished = subprocess.run(  # noqa: S603 - this interpreter
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False

@@ -17,7 +17,7 @@ def test_nothing_labelled_changes_nothing() -> None:
     assert temperatures({**logits, "embedding": np.zeros((1, 8), np.float32)}, faces) == {"age": 1.0, "gender": 1.0}
 
 
-def test_a_network_that_is_too_sure_is_cooled_and_one_that_hesitates_is_heated() -> None:
+def test_calibration_corrects_over_and_underconfidence() -> None:
     random = np.random.default_rng(0)
     honest = random.normal(scale=2.0, size=(4000, 3)).astype(np.float32)
     labels = np.array([random.choice(3, p=row / row.sum()) for row in _softmax(honest).astype(float)])

@@ -88,7 +88,7 @@ def test_ages_beyond_the_scale_are_its_end() -> None:
     assert math.isfinite(float(loss))
 
 
-def test_a_pupil_that_says_what_its_teacher_says_has_nothing_to_learn() -> None:
+def test_student_equal_to_its_teacher_has_no_distillation_loss() -> None:
     logits = torch.randn(4, 7, requires_grad=True)
     soft_loss(logits, torch.softmax(logits.detach(), dim=1)).backward()
     assert logits.grad is not None

@@ -26,7 +26,7 @@ def test_two_teachers_that_agree_say_what_one_says() -> None:
         np.testing.assert_allclose(values, two[name], atol=2e-3)
 
 
-def test_others_speak_where_a_face_has_no_label() -> None:
+def test_unlabelled_teachers_fill_missing_labels() -> None:
     faces = labelled_faces(["a"] * 3, [(30, 30), (-1, -1), (20, 40)], gender=[1, 0, -1])
     said = {name: np.full((3, size), 0.25, np.float16) for name, size in BINS.items()}
     instead = {name: np.full((3, size), 0.75, np.float16) for name, size in BINS.items()}
