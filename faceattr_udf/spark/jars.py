@@ -25,16 +25,11 @@ from urllib.parse import unquote, urlsplit
 from faceattr_udf.errors import EngineError, FaceattrError
 from faceattr_udf.texts import redacted
 
-# Settings that decide what is resolved, and how. The JVM's options may name a proxy.
 _PACKAGES: Final = "spark.jars.packages"
-_RESOLVER: Final = (
-    _PACKAGES,
-    "spark.jars.excludes",
-    "spark.jars.repositories",
-    "spark.jars.ivy",
-    "spark.jars.ivySettings",
-    "spark.driver.extraJavaOptions",
-)
+# Settings that decide which jars come out.
+_WHAT: Final = (_PACKAGES, "spark.jars.excludes", "spark.jars.repositories")
+# Settings that decide only how they are fetched; the JVM's options may name a proxy.
+_HOW: Final = ("spark.jars.ivy", "spark.jars.ivySettings", "spark.driver.extraJavaOptions")
 _TIMEOUT_SECONDS: Final = 900
 _PARTIAL: Final = ".partial-"
 
@@ -64,7 +59,7 @@ def with_jars(settings: Mapping[str, str]) -> dict[str, str]:
     own = {key: value for key, value in settings.items() if key != _PACKAGES}
     jars = [settings["spark.jars"]] if settings.get("spark.jars") else []
     if packages:
-        resolver = {key: settings[key] for key in _RESOLVER if key in settings} | {_PACKAGES: packages}
+        resolver = {key: settings[key] for key in (*_WHAT, *_HOW) if key in settings} | {_PACKAGES: packages}
         jars += [str(path) for path in resolve(resolver)]
     return {**own, "spark.jars": ",".join(jars)} if jars else own
 
@@ -76,14 +71,15 @@ def resolve(resolver: Mapping[str, str]) -> list[Path]:
         resolver: `spark.jars.packages` (Maven coordinates, separated by commas) and the resolver's other settings.
 
     Returns:
-        Files in a folder that belongs to exactly these settings.
+        Files in a folder that belongs to these packages, exclusions and repositories.
 
     Raises:
         EngineError: They cannot be fetched.
     """
     from filelock import FileLock  # noqa: PLC0415 - of the extra spark
 
-    key = hashlib.sha256(json.dumps(resolver, sort_keys=True).encode()).hexdigest()[:16]
+    what = {name: resolver[name] for name in _WHAT if name in resolver}
+    key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
     cache = _cache()
     published = cache / key
     try:

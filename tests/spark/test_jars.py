@@ -133,6 +133,14 @@ def test_delta_among_sparks_own_jars_is_enough(
     assert fetched == []
 
 
+@pytest.mark.usefixtures("cache")
+def test_other_options_of_the_jvm_resolve_nothing_again(fetched: list[dict[str, str]]) -> None:
+    first = jars.with_jars({})
+    second = jars.with_jars({"spark.driver.extraJavaOptions": "-Xss4m"})
+    assert second["spark.jars"] == first["spark.jars"]
+    assert len(fetched) == 1
+
+
 def test_other_settings_of_the_resolver_are_kept_apart(cache: Path, fetched: list[dict[str, str]]) -> None:
     jars.with_jars({})
     mirrored = jars.with_jars({"spark.jars.repositories": "https://mirror", "spark.executor.memory": "1g"})
