@@ -152,18 +152,20 @@ class ImagesTable:
         """The content of images that only image_id and hash together tell apart: duplicates and rows without an id.
 
         Returns:
-            image_id, content, in one partition; rows that are equal in both still come more than once.
+            image_id, content, in one partition, so that whoever reads them can tell equal rows, which still come more
+            than once. The engine may split what a join gives, so it is put together after the join.
         """
         columns = self.config.input.columns
         own = F.col(columns.image_id)
-        near = self.frame.where(((own >= first) & (own <= last)) | own.isNull()).coalesce(1)
+        near = self.frame.where(((own >= first) & (own <= last)) | own.isNull())
         images = near.select(
             self._id(self._hash()).alias("image_id"),
             self._hash().alias("content_sha256"),
             F.col(columns.content).alias("content"),
         )
         few = F.broadcast(wanted.select("image_id", "content_sha256"))
-        return few.join(images, ["image_id", "content_sha256"], "inner").select("image_id", "content")
+        found = few.join(images, ["image_id", "content_sha256"], "inner").select("image_id", "content")
+        return found.coalesce(1)
 
 
 def _sortable(field: StructField) -> bool:

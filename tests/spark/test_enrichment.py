@@ -367,6 +367,7 @@ def test_of_two_rows_with_one_id_the_smallest_hash_counts(workspace: Workspace) 
     assert inferred(workspace.seen) == [sha256(first).hexdigest()]
 
 
+@pytest.mark.on_spark
 def test_equal_rows_in_two_files_are_inferred_once(workspace: Workspace) -> None:
     for _ in range(2):
         frame = workspace.engine.frame([image("a", content(1)), image("b", content(2))], SCHEMA)

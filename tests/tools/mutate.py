@@ -5,7 +5,7 @@
     python tests/tools/mutate.py --table tests/tools/mutations.md # and write the table
 
 Every fault goes into a copy of the tracked files, where its tests run. Exit code 1: a fault was not noticed, or its
-text does not occur exactly once any more.
+text does not occur exactly once any more. Run `make test` first: a test that fails without a fault notices nothing.
 """
 
 import argparse
