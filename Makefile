@@ -70,8 +70,8 @@ demo: $(STAMP)
 	    --pictures "$$output/pictures"
 
 # Two processes: one has the JVM and the tests that need it, the other the rest. A file stays in one process, with what
-# it prepares for its tests (tests/conftest.py forms the groups).
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+# it prepares for its tests. tests/conftest.py forms the groups and their order, the longest first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 # What a contributor runs: the core, the embedded engine, and on Apache Spark what can only fail there.
 test: $(STAMP)
