@@ -44,7 +44,8 @@ $(STAMP): pyproject.toml requirements-dev.lock
 	$(PYTHON) -m venv $(VENV)
 	@# First what the second needs to build what comes as sources only, which would otherwise fetch tools of its own.
 	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --require-hashes --no-build-isolation --requirement requirements-dev.lock
+	@# Python compiles what is imported, when it is imported: a small part of what this brings.
+	$(BIN)/python -m pip install --quiet --require-hashes --no-build-isolation --no-compile --requirement requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -70,8 +71,8 @@ demo: $(STAMP)
 	    --pictures "$$output/pictures"
 
 # Two processes: one has the JVM and the tests that need it, the other the rest. A file stays in one process, with what
-# it prepares for its tests. tests/conftest.py forms the groups and their order, the longest first.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# it prepares for its tests (tests/conftest.py forms the groups).
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # What a contributor runs: the core, the embedded engine, and on Apache Spark what can only fail there.
 test: $(STAMP)
