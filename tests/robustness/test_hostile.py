@@ -14,10 +14,9 @@ from enrich_hostile import check as check_job
 from hostile_encodings import ENCODERS, SECRET
 from hostile_images import HostileImage, HostileImages, pictures
 from PIL import Image
-from watching import PHOTOS, photographs, quiet_stderr
+from watching import photographs, quiet_stderr
 
 from faceattr_udf.config import ImagesConfig
-from faceattr_udf.errors import FaceattrError
 from faceattr_udf.images.decode import decode_image
 from faceattr_udf.results import ImageResult, ImageStatus
 
@@ -31,11 +30,8 @@ GOOD = HostileImage("good/png", b"\x89PNG", good=True)
 
 
 @pytest.fixture(scope="module")
-def sources() -> dict[str, Image.Image]:
-    try:
-        return pictures(photographs(PHOTOS))
-    except FaceattrError as error:
-        pytest.skip(str(error))
+def sources(demo_photos: Path) -> dict[str, Image.Image]:
+    return pictures(photographs(demo_photos))
 
 
 def test_seed_and_index_alone_decide_an_item(sources: dict[str, Image.Image]) -> None:
