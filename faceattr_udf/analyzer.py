@@ -18,8 +18,8 @@ from faceattr_udf.errors import ConfigError, EngineError, ImageError
 from faceattr_udf.images.crop import cut_face
 from faceattr_udf.images.decode import decode_image, probe_size, to_grey
 from faceattr_udf.images.quality import face_qualities
+from faceattr_udf.inference.base import unscheduled_device
 from faceattr_udf.results import BoundingBox, Face, ImageResult, ImageStatus, Quality
-from faceattr_udf.runtime import unscheduled_device
 from faceattr_udf.weights import WeightsRecord
 
 UInt8Array = npt.NDArray[np.uint8]

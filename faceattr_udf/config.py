@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from faceattr_udf.errors import ConfigError
-from faceattr_udf.texts import HIDDEN, is_secret, redacted
+from faceattr_udf.sanitize import HIDDEN, is_secret, redacted
 
 Attribute = Literal["age", "gender", "ethnicity", "emotion"]
 

@@ -1,6 +1,6 @@
 """The errors a user can act on; everything else is a bug."""
 
-from faceattr_udf.texts import printable
+from faceattr_udf.sanitize import printable
 
 
 class FaceattrError(Exception):

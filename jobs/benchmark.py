@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from faceattr_udf.benchmarks.table import table_of
+from faceattr_udf.benchmarks.formatting import table_of
 from faceattr_udf.command_line import configured_parser
 from faceattr_udf.config import Config
 from faceattr_udf.errors import ConfigError, FaceattrError
@@ -75,13 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _nights(arguments: argparse.Namespace, contents: Sequence[bytes], configs: Mapping[str, Config]) -> dict[str, Any]:
     if not {"engines", "growth"} & set(arguments.sections):
         return {}
-    from faceattr_udf.benchmarks import night  # noqa: PLC0415 - as in _measure
+    from faceattr_udf.benchmarks import runs  # noqa: PLC0415 - as in _measure
 
     figures = {}
     if "engines" in arguments.sections:
-        figures["engines"] = night.engines(contents, configs, arguments.rows, max(1, arguments.rounds // 3))
+        figures["engines"] = runs.engines(contents, configs, arguments.rows, max(1, arguments.rounds // 3))
     if "growth" in arguments.sections:
-        figures["growth"] = night.growth(contents, configs, sorted(arguments.sizes))
+        figures["growth"] = runs.growth(contents, configs, sorted(arguments.sizes))
     return figures
 
 

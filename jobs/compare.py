@@ -18,8 +18,8 @@ import numpy as np
 
 from faceattr_udf.attributes.predictor import MODELS, AttributePredictor, load_predictor
 from faceattr_udf.config import AttributesConfig
+from faceattr_udf.datasets.labelled_faces import load_faces, read_table
 from faceattr_udf.errors import FaceattrError
-from faceattr_udf.evaluation.faces import load_faces, read_table
 from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.evaluation.report import report
 from faceattr_udf.weights import is_shipped

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from faceattr_udf.datasets.dataturks import read_export
 from faceattr_udf.errors import FaceattrError
-from faceattr_udf.evaluation.dataturks import read_export
 
 
 def main(argv: Sequence[str] | None = None) -> int:

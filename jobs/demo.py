@@ -18,10 +18,11 @@ from faceattr_udf.config import Config, ImagesConfig
 from faceattr_udf.errors import FaceattrError, ImageError
 from faceattr_udf.images.annotate import Annotation, annotate
 from faceattr_udf.images.decode import decode_image
-from faceattr_udf.spark.links import LeadsOutsideError, open_inside
+from faceattr_udf.sanitize import printable
+from faceattr_udf.spark.locations import output_ref
+from faceattr_udf.spark.safe_open import LeadsOutsideError, open_inside
 from faceattr_udf.spark.session import start
-from faceattr_udf.spark.tables import Tables, output_ref
-from faceattr_udf.texts import printable
+from faceattr_udf.spark.tables import Tables
 
 _QUERY: Final = """\
 SELECT age_group, gender, count(*) AS faces, round(avg(emotion_probs['happiness']), 2) AS happiness

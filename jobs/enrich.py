@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from faceattr_udf.command_line import configured_parser
 from faceattr_udf.config import Config
 from faceattr_udf.errors import FaceattrError
-from faceattr_udf.spark.enrichment import Outputs, enrich
-from faceattr_udf.spark.progress import configure_logging
+from faceattr_udf.spark.enrichment.progress import configure_logging
+from faceattr_udf.spark.enrichment.run import enrich
+from faceattr_udf.spark.locations import Outputs
 from faceattr_udf.spark.runs import Run
 from faceattr_udf.spark.session import start
 

@@ -16,13 +16,13 @@ from typing import Any
 from faceattr_udf.attributes.predictor import load_predictor
 from faceattr_udf.command_line import configured_parser
 from faceattr_udf.config import Config
+from faceattr_udf.datasets.labelled_faces import load_faces, read_table
 from faceattr_udf.errors import FaceattrError
-from faceattr_udf.evaluation.card import model_card
-from faceattr_udf.evaluation.faces import load_faces, read_table
+from faceattr_udf.evaluation.model_card import model_card
 from faceattr_udf.evaluation.plots import draw_all
 from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.evaluation.report import report
-from faceattr_udf.runtime import unscheduled_device
+from faceattr_udf.inference.base import unscheduled_device
 
 COLUMNS = ("n", "detected", "age_mae", "age_in_range", "gender_accuracy", "ethnicity_accuracy", "emotion_accuracy")
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from faceattr_udf.command_line import configured_parser
 from faceattr_udf.config import Config
 from faceattr_udf.errors import FaceattrError
+from faceattr_udf.spark.enrichment.progress import configure_logging
 from faceattr_udf.spark.ingestion import ingest
-from faceattr_udf.spark.progress import configure_logging
 from faceattr_udf.spark.session import start
 
 

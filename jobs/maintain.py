@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from faceattr_udf.command_line import configured_parser
 from faceattr_udf.config import Config
 from faceattr_udf.errors import FaceattrError
-from faceattr_udf.spark.maintenance import ACTIONS, Maintained, Maintenance, maintain
-from faceattr_udf.spark.progress import configure_logging
+from faceattr_udf.spark.enrichment.progress import configure_logging
+from faceattr_udf.spark.maintenance.actions import ACTIONS, Maintained, Maintenance, maintain
 from faceattr_udf.spark.schemas import SCHEMA_VERSION
 from faceattr_udf.spark.session import start
 

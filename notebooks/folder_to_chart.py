@@ -27,8 +27,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from faceattr_udf.config import Config
+from faceattr_udf.spark.locations import output_ref
 from faceattr_udf.spark.session import start
-from faceattr_udf.spark.tables import Tables, output_ref
+from faceattr_udf.spark.tables import Tables
 from jobs import enrich, ingest
 
 photos = Path(os.environ.get("FACEATTR_PHOTOS", "../demo/photos"))

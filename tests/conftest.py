@@ -16,8 +16,8 @@ from pyspark.sql import DataFrame, SparkSession
 from spark_servers import connect_server
 
 from faceattr_udf.config import Config
+from faceattr_udf.datasets.labelled_faces import read_table
 from faceattr_udf.errors import FaceattrError
-from faceattr_udf.evaluation.faces import read_table
 from faceattr_udf.spark.session import start
 from jobs.demo_photos import WHEELS, fetch
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from faceattr_udf.attributes.labels import CLASSES
-from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
+from faceattr_udf.datasets.labelled_faces import UNLABELLED, LabelledFaces
 
 NO_AGE = (float(UNLABELLED), float(UNLABELLED))
 

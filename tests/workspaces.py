@@ -11,7 +11,7 @@ import pytest
 from conftest import Engine
 from fakes import content, provider
 
-from faceattr_udf.spark.enrichment import enrich
+from faceattr_udf.spark.enrichment.run import enrich
 from faceattr_udf.spark.runs import Run
 
 SCHEMA = "image_id string, content binary, content_sha256 string, path string, captured_at timestamp, subject_id int"

@@ -9,11 +9,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from faceattr_udf.attributes.labels import AGE_GROUPS, ATTRIBUTES
+from faceattr_udf.attributes.preprocess import UInt8Array, views
 from faceattr_udf.attributes.svm import RbfSvm
-from faceattr_udf.attributes.views import UInt8Array, views
 from faceattr_udf.config import AttributesConfig
 from faceattr_udf.errors import WeightsError
-from faceattr_udf.runtime import CPU, load_network
+from faceattr_udf.inference.base import CPU
+from faceattr_udf.inference.loading import load_network
 from faceattr_udf.weights import WeightsRecord, is_shipped, load_file, load_record
 
 Outputs = dict[str, npt.NDArray[np.float32]]

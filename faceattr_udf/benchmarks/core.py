@@ -12,8 +12,8 @@ import numpy as np
 
 from faceattr_udf.analyzer import FaceAnalyzer
 from faceattr_udf.attributes.predictor import load_predictor
-from faceattr_udf.benchmarks.peers import FacenetDetector, UInt8Array, agreement_of_all, deepface
-from faceattr_udf.benchmarks.rounds import take_turns
+from faceattr_udf.benchmarks.baselines import FacenetDetector, UInt8Array, agreement_of_all, deepface
+from faceattr_udf.benchmarks.timing import take_turns
 from faceattr_udf.config import Config
 from faceattr_udf.detection.mtcnn import Detector
 from faceattr_udf.images.decode import decode_image

@@ -11,13 +11,13 @@ import torch
 from faceattr_udf.analyzer import FaceAnalyzer
 from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.attributes.predictor import load_predictor
-from faceattr_udf.benchmarks.peers import FloatArray, partners
-from faceattr_udf.benchmarks.rounds import take_turns
+from faceattr_udf.benchmarks.baselines import FloatArray, partners
+from faceattr_udf.benchmarks.timing import take_turns
 from faceattr_udf.config import Config
 from faceattr_udf.detection.mtcnn import Detector
 from faceattr_udf.images.decode import decode_image
+from faceattr_udf.inference.base import CPU
 from faceattr_udf.results import Face, ImageResult
-from faceattr_udf.runtime import CPU
 
 DEVICE = "cuda:0"
 FACES = (64, 256, 1024)

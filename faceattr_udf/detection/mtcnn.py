@@ -14,10 +14,11 @@ import numpy.typing as npt
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection import boxes as box_ops
 from faceattr_udf.detection.boxes import FloatArray, IntArray
+from faceattr_udf.detection.prefilter import NAME as SCREEN
 from faceattr_udf.detection.proposals import Candidates, Proposer
 from faceattr_udf.detection.pyramid import SummedAreas
-from faceattr_udf.detection.screen import NAME as SCREEN
-from faceattr_udf.runtime import CPU, Network, load_network
+from faceattr_udf.inference.base import CPU, Network
+from faceattr_udf.inference.loading import load_network
 from faceattr_udf.weights import load_record
 
 UInt8Array = npt.NDArray[np.uint8]

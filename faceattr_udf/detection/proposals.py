@@ -10,9 +10,10 @@ import numpy.typing as npt
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection import boxes as box_ops
 from faceattr_udf.detection.boxes import FloatArray, IntArray
+from faceattr_udf.detection.prefilter import BLOCK, TILE, BoolArray, Screen, is_screened, pnet_cells
 from faceattr_udf.detection.pyramid import PNET_CELL, SummedAreas, pyramid_scales
-from faceattr_udf.detection.screen import BLOCK, TILE, BoolArray, Screen, is_screened, pnet_cells
-from faceattr_udf.runtime import CPU, Network, load_network
+from faceattr_udf.inference.base import CPU, Network
+from faceattr_udf.inference.loading import load_network
 
 _STRIDE: Final = 2
 _WINDOW: Final = (TILE - 1) * _STRIDE + PNET_CELL

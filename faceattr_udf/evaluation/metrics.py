@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score
 
 from faceattr_udf.attributes.decisions import decide_age
 from faceattr_udf.attributes.labels import AGE_GROUPS, CLASSES, MAX_AGE
-from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
+from faceattr_udf.datasets.labelled_faces import UNLABELLED, LabelledFaces
 
 Probabilities = Mapping[str, npt.NDArray[np.float32]]
 Mask = npt.NDArray[np.bool_]

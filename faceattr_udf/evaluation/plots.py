@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from faceattr_udf.attributes.labels import AGE_GROUPS, CLASSES
-from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
+from faceattr_udf.datasets.labelled_faces import UNLABELLED, LabelledFaces
 from faceattr_udf.evaluation.metrics import Probabilities, age_group_index, age_group_probabilities, expected_age
 from faceattr_udf.evaluation.report import SMALLEST_GROUP
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from faceattr_udf.attributes.predictor import AttributePredictor
-from faceattr_udf.evaluation.faces import LabelledFaces, UInt8Array
+from faceattr_udf.datasets.labelled_faces import LabelledFaces, UInt8Array
 
 
 def predict_in_batches(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from faceattr_udf.attributes.labels import AGE_GROUPS, CLASSES
-from faceattr_udf.evaluation.faces import LabelledFaces
+from faceattr_udf.datasets.labelled_faces import LabelledFaces
 from faceattr_udf.evaluation.metrics import Mask, Probabilities, age_group_of, expected_age, mean, measure
 
 SMALLEST_GROUP = 30

@@ -1,4 +1,4 @@
-"""The screen in front of P-Net; see `faceattr_udf.detection.screen`."""
+"""The screen in front of P-Net; see `faceattr_udf.detection.prefilter`."""
 
 from typing import Final
 

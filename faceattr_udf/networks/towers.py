@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from faceattr_udf.attributes.labels import ATTRIBUTES
-from faceattr_udf.attributes.views import EMOTION_SIZE, GREY
+from faceattr_udf.attributes.preprocess import EMOTION_SIZE, GREY
 from faceattr_udf.networks.mobilenet import MobileNetV1
 
 Tower = Literal["general", "emotion"]

@@ -7,7 +7,7 @@ from typing import Literal
 from pyspark.sql import SparkSession
 
 from faceattr_udf.errors import EngineError
-from faceattr_udf.runtime import CPU, unscheduled_device
+from faceattr_udf.inference.base import CPU, unscheduled_device
 
 Device = Literal["auto", "cpu", "cuda"]
 

@@ -17,18 +17,10 @@ from pyspark.sql import DataFrame, SparkSession
 from faceattr_udf.config import Config
 from faceattr_udf.errors import TableNotFoundError
 from faceattr_udf.spark.lease import Lease
-from faceattr_udf.spark.links import LeadsOutsideError, open_inside
+from faceattr_udf.spark.locations import TableRef, absolute, file_system, holds_data, join, local_path, output_ref
+from faceattr_udf.spark.safe_open import LeadsOutsideError, open_inside
 from faceattr_udf.spark.schemas import IMAGES, ROW_GROUP_BYTES, arrow_type
-from faceattr_udf.spark.tables import (
-    TableRef,
-    Tables,
-    absolute,
-    file_system,
-    holds_data,
-    join,
-    local_path,
-    output_ref,
-)
+from faceattr_udf.spark.tables import Tables
 
 SUFFIXES: Final = frozenset(
     {".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".icns", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"}

@@ -23,7 +23,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from faceattr_udf.errors import EngineError, FaceattrError
-from faceattr_udf.texts import redacted
+from faceattr_udf.sanitize import redacted
 
 _PACKAGES: Final = "spark.jars.packages"
 # Settings that decide which jars come out.

@@ -16,7 +16,7 @@ from pyarrow import fs
 from pydantic import BaseModel, ConfigDict, Field
 
 from faceattr_udf.errors import BusyError, EngineError
-from faceattr_udf.spark.tables import file_system, join, local_path
+from faceattr_udf.spark.locations import file_system, join, local_path
 
 _BEATS: Final = 6
 """Heartbeats in the time after which a silent holder counts as dead."""

@@ -8,9 +8,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
+from faceattr_udf.sanitize import redacted
+from faceattr_udf.spark.locations import TableRef
 from faceattr_udf.spark.schemas import RUNS, SCHEMA_VERSION
-from faceattr_udf.spark.tables import TableRef, Tables
-from faceattr_udf.texts import redacted
+from faceattr_udf.spark.tables import Tables
 
 
 @dataclass

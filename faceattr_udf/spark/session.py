@@ -13,9 +13,9 @@ from pyspark.sql import SparkSession
 
 from faceattr_udf.config import Config, server_address
 from faceattr_udf.errors import EngineError
+from faceattr_udf.sanitize import SPARK_REDACTION, first_line, redacted
 from faceattr_udf.spark.jars import with_jars
 from faceattr_udf.spark.schemas import ROW_GROUP_BYTES
-from faceattr_udf.texts import SPARK_REDACTION, first_line, redacted
 
 _DELTA: Final = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",

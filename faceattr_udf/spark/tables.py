@@ -1,132 +1,19 @@
 """The only reads, writes and merges of tables: Delta by path or catalogue name, and plain Parquet as input."""
 
-import re
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
-from pyarrow import fs
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
-from faceattr_udf.config import Config
 from faceattr_udf.errors import EngineError, TableNotFoundError
-from faceattr_udf.spark.commits import commit
+from faceattr_udf.sanitize import first_line
+from faceattr_udf.spark.locations import TableRef, holds_data, local_path, quoted
+from faceattr_udf.spark.retries import commit
 from faceattr_udf.spark.schemas import check_columns
-from faceattr_udf.texts import first_line
-
-_NAME = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*){0,2}$")
-
-
-@dataclass(frozen=True)
-class TableRef:
-    """Where a table is.
-
-    Attributes:
-        location: An absolute path, a URI, or a catalogue name.
-        format: "delta" and "parquet" are at a path or URI, "table" is in the catalogue.
-    """
-
-    location: str
-    format: Literal["delta", "parquet", "table"]
-
-    @property
-    def sql(self) -> str:
-        """The table as SQL names it."""
-        if self.format == "table":
-            return ".".join(quoted(part) for part in self.location.split("."))
-        return "delta." + quoted(self.location)
-
-    def __str__(self) -> str:
-        return self.location
-
-
-def local_path(location: str) -> Path | None:
-    """Returns the path of a location on this machine's file system; None for other URIs.
-
-    >>> local_path("file:///a/b%20c"), local_path("s3://bucket/key")
-    (PosixPath('/a/b c'), None)
-    """
-    parts = urlsplit(location)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    return None if "://" in location else Path(location)
-
-
-def holds_data(path: Path) -> bool:
-    """Whether a path is a file or a folder with something that engines read: not what a killed job has left."""
-    return path.is_file() or (path.is_dir() and any(not entry.name.startswith(("_", ".")) for entry in path.iterdir()))
-
-
-def file_system(location: str) -> tuple[fs.FileSystem, str]:
-    """Returns the file system of a path or URI and the path there; not Spark's, which Connect does not show.
-
-    Raises:
-        EngineError: Arrow does not know the URI's scheme, or cannot reach the store.
-    """
-    path = local_path(location)
-    if path is not None:
-        return fs.LocalFileSystem(), str(path)
-    try:
-        return fs.FileSystem.from_uri(arrow_uri(location))
-    except (OSError, ValueError) as error:
-        msg = f"{location} cannot be opened ({error}); use a path or a URI that Arrow knows (s3, gs, abfss, hdfs)"
-        raise EngineError(msg) from error
-
-
-def arrow_uri(location: str) -> str:
-    """Returns a URI as Arrow spells it: Hadoop's s3a is its s3.
-
-    >>> arrow_uri("s3a://bucket/key"), arrow_uri("gs://bucket/key")
-    ('s3://bucket/key', 'gs://bucket/key')
-    """
-    scheme, separator, rest = location.partition("://")
-    return ("s3" if scheme in {"s3a", "s3n"} else scheme) + separator + rest
-
-
-def join(folder: str, *names: str) -> str:
-    """Returns the location of something below a folder, which is a path or a URI."""
-    return "/".join([folder.rstrip("/"), *names])
-
-
-def absolute(location: str) -> str:
-    """Returns a location that does not depend on the working folder."""
-    return location if "://" in location else str(Path(location).absolute())
-
-
-def input_ref(location: str, config: Config) -> TableRef:
-    """Returns the reference of a table to read, by `input.format` or by what is there.
-
-    Raises:
-        TableNotFoundError: `location` is a path on this machine and nothing is there.
-    """
-    kind = config.input.format
-    if kind == "table":
-        return TableRef(location, "table")
-    path = local_path(location)
-    if path is not None and not path.exists():
-        if kind == "auto" and "/" not in location and _NAME.match(location):
-            return TableRef(location, "table")
-        msg = f"table {location} does not exist; name a Delta table or Parquet folder, or write one with jobs.ingest"
-        raise TableNotFoundError(msg)
-    if kind == "auto":
-        if path is None:
-            # Only the engine can look there; its error tells a Parquet folder from a Delta table.
-            return TableRef(location, "parquet" if location.endswith(".parquet") else "delta")
-        kind = "delta" if (path / "_delta_log").is_dir() else "parquet"
-    return TableRef(absolute(location), kind)
-
-
-def output_ref(name: str, folder: str) -> TableRef:
-    """Returns the reference of an output table: a catalogue name if `name` has a dot, else a folder below `folder`."""
-    if "." in name and _NAME.match(name):
-        return TableRef(name, "table")
-    return TableRef(absolute(name if "/" in name else join(folder, name)), "delta")
 
 
 class Tables:
@@ -323,15 +210,6 @@ class Tables:
             commit(ref, lambda: self.spark.sql(statement).collect())
         finally:
             self.spark.catalog.dropTempView(view)
-
-
-def quoted(name: str) -> str:
-    """Returns a name as a SQL identifier.
-
-    >>> quoted("odd`name")
-    '`odd``name`'
-    """
-    return "`" + name.replace("`", "``") + "`"
 
 
 def literal(text: str) -> str:

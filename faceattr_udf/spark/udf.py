@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.config import Config
+from faceattr_udf.inference.base import CPU
 from faceattr_udf.isolation import Analyzer, IsolatedAnalyzer
 from faceattr_udf.results import NO_CONSENT, Face, ImageResult, ImageStatus
-from faceattr_udf.runtime import CPU
 from faceattr_udf.spark.devices import task_device
 from faceattr_udf.spark.schemas import arrow_type, result_struct
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from faceattr_udf.attributes.labels import ATTRIBUTES
-from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
+from faceattr_udf.datasets.labelled_faces import UNLABELLED, LabelledFaces
 from faceattr_udf.evaluation.metrics import age_coverage
 from faceattr_udf.training.losses import class_loss
 

@@ -15,15 +15,15 @@ import torch
 from torch import nn
 
 from faceattr_udf.attributes.labels import ATTRIBUTES
+from faceattr_udf.datasets.labelled_faces import LabelledFaces
 from faceattr_udf.errors import WeightsError
-from faceattr_udf.evaluation.faces import LabelledFaces
 from faceattr_udf.evaluation.metrics import measure
-from faceattr_udf.training.averaging import average
-from faceattr_udf.training.drawing import drawn_ahead, pixels
-from faceattr_udf.training.half import bfloat16
+from faceattr_udf.training.autocast import bfloat16
+from faceattr_udf.training.data.loader import drawn_ahead, pixels
+from faceattr_udf.training.distillation import SoftLabels
+from faceattr_udf.training.ema import average
 from faceattr_udf.training.objectives import Batch, Objective, loss_of_mixed
 from faceattr_udf.training.settings import TrainingSettings
-from faceattr_udf.training.teachers import SoftLabels
 
 Log = Callable[[dict[str, Any]], None]
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
-from faceattr_udf.evaluation.faces import UNLABELLED
+from faceattr_udf.datasets.labelled_faces import UNLABELLED
 from faceattr_udf.training.settings import TrainingSettings
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from faceattr_udf.evaluation.faces import UNLABELLED
+from faceattr_udf.datasets.labelled_faces import UNLABELLED
 from faceattr_udf.training.losses import soft_loss, task_losses, triplet_loss
 from faceattr_udf.training.settings import TrainingSettings
 

@@ -10,19 +10,19 @@ import numpy.typing as npt
 
 from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.attributes.predictor import AttributePredictor, GraphPredictor, SvmPredictor
-from faceattr_udf.evaluation.faces import LabelledFaces, load_faces, read_table
+from faceattr_udf.datasets.labelled_faces import LabelledFaces, load_faces, read_table
 from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.evaluation.report import report
 from faceattr_udf.networks.towers import SMALLEST_PROBABILITY
-from faceattr_udf.training.augment import ROOM, center_window, source_margin
 from faceattr_udf.training.calibrate import temperatures
-from faceattr_udf.training.checkpoint import calibrate, save_weights
-from faceattr_udf.training.files import write_record
+from faceattr_udf.training.data.augment import ROOM, center_window, source_margin
+from faceattr_udf.training.distillation import SoftLabels, soft_labels, where_unlabelled
+from faceattr_udf.training.export.openvino_graph import write_record
+from faceattr_udf.training.export.save import calibrate, save_weights
 from faceattr_udf.training.loop import Log, train, validate
+from faceattr_udf.training.registry import SYSTEMS, start
 from faceattr_udf.training.search import search_totals
 from faceattr_udf.training.settings import TrainingSettings
-from faceattr_udf.training.systems import SYSTEMS, start
-from faceattr_udf.training.teachers import SoftLabels, soft_labels, where_unlabelled
 from faceattr_udf.weights import WeightsRecord, load_record
 
 SPLITS = ("train", "val", "test")

@@ -13,13 +13,13 @@ from sklearn.svm import SVC
 from faceattr_udf.attributes.labels import AGE_GROUPS, ATTRIBUTES, CLASSES, MAX_AGE
 from faceattr_udf.attributes.predictor import EMBEDDING, GraphPredictor, year_shares
 from faceattr_udf.attributes.svm import RbfSvm
+from faceattr_udf.datasets.labelled_faces import UNLABELLED, LabelledFaces
 from faceattr_udf.errors import SchemaError
-from faceattr_udf.evaluation.faces import UNLABELLED, LabelledFaces
 from faceattr_udf.evaluation.metrics import age_group_index
 from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.training.calibrate import class_temperature
-from faceattr_udf.training.checkpoint import CLASS_LABELS, LICENCE, TRAINING_DATA
-from faceattr_udf.training.files import write_record
+from faceattr_udf.training.export.openvino_graph import write_record
+from faceattr_udf.training.export.save import CLASS_LABELS, LICENCE, TRAINING_DATA
 from faceattr_udf.training.settings import TrainingSettings
 from faceattr_udf.weights import WeightsRecord
 

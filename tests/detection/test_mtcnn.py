@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from shared_data import needs_shared, photographs
 
-from faceattr_udf.benchmarks.peers import agreement_of_all
+from faceattr_udf.benchmarks.baselines import agreement_of_all
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection import mtcnn
 from faceattr_udf.detection.mtcnn import Detections, Detector, detector_version

@@ -9,10 +9,10 @@ from PIL import Image
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection import proposals
 from faceattr_udf.detection.mtcnn import Detector
+from faceattr_udf.detection.prefilter import TILE, pnet_cells
 from faceattr_udf.detection.proposals import Proposer, cells_of_tiles
 from faceattr_udf.detection.pyramid import SummedAreas
-from faceattr_udf.detection.screen import TILE, pnet_cells
-from faceattr_udf.runtime import Graph
+from faceattr_udf.inference.openvino_backend import Graph
 
 
 @pytest.fixture(scope="module")

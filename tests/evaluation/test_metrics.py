@@ -6,7 +6,7 @@ from face_sets import NO_AGE, certain, labelled_faces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faceattr_udf.evaluation.faces import LabelledFaces
+from faceattr_udf.datasets.labelled_faces import LabelledFaces
 from faceattr_udf.evaluation.metrics import (
     Probabilities,
     age_group_of,

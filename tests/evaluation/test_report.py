@@ -8,7 +8,7 @@ import pytest
 from face_sets import NO_AGE, certain, labelled_faces
 from PIL import Image
 
-from faceattr_udf.evaluation.card import model_card
+from faceattr_udf.evaluation.model_card import model_card
 from faceattr_udf.evaluation.plots import draw_all
 from faceattr_udf.evaluation.report import report
 from faceattr_udf.weights import load_record

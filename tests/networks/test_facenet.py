@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from faceattr_udf.attributes.labels import BINS
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.networks.facenet import MultitaskFacenet
-from faceattr_udf.training.initial import load_earlier
+from faceattr_udf.training.pretrained import load_earlier
 
 FROZEN = ["conv2d_1a", "conv2d_2a", "repeat_1"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from faceattr_udf.attributes.views import EMOTION_SIZE, GREY, views
+from faceattr_udf.attributes.preprocess import EMOTION_SIZE, GREY, views
 from faceattr_udf.networks.mobilenet import MEAN_PIXEL
 from faceattr_udf.networks.towers import EMOTION_SHARE, INPUT_SIZE, TwoTowers
 from faceattr_udf.weights import load_record

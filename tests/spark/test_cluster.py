@@ -36,8 +36,8 @@ import fakes
 from pyspark import cloudpickle
 
 from faceattr_udf.config import Config
-from faceattr_udf.spark.enrichment import enrich
-from faceattr_udf.spark.progress import configure_logging
+from faceattr_udf.spark.enrichment.run import enrich
+from faceattr_udf.spark.enrichment.progress import configure_logging
 from faceattr_udf.spark.session import start
 
 configure_logging()
@@ -92,7 +92,7 @@ import fakes
 from pyspark import cloudpickle
 
 from faceattr_udf.config import Config
-from faceattr_udf.spark.enrichment import enrich
+from faceattr_udf.spark.enrichment.run import enrich
 from faceattr_udf.spark.session import start
 
 cloudpickle.register_pickle_by_value(fakes)

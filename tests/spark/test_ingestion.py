@@ -14,7 +14,7 @@ from fakes import content, provider
 
 from faceattr_udf.errors import BusyError, SchemaError, TableNotFoundError
 from faceattr_udf.spark import ingestion
-from faceattr_udf.spark.enrichment import enrich
+from faceattr_udf.spark.enrichment.run import enrich
 from faceattr_udf.spark.ingestion import Ingestion, ingest
 from faceattr_udf.spark.lease import Lease
 from jobs import ingest as job

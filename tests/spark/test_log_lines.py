@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import structlog
 
-from faceattr_udf.spark.progress import configure_logging
+from faceattr_udf.spark.enrichment.progress import configure_logging
 
 FORGED = 'a.jpg\n{"event": "completed"}\r\x1b[1A\x1b[2K2026-11-25 [info] all is well\u202e\u2028\x85\x00\udcff'
 _COLOUR = re.compile(r"\x1b\[\d+m")

@@ -12,7 +12,8 @@ from pyspark.sql.types import IntegerType, LongType, StringType, StructField, St
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import BusyError, EngineError, SchemaError, TableNotFoundError
-from faceattr_udf.spark.tables import TableRef, Tables, absolute, input_ref, output_ref
+from faceattr_udf.spark.locations import TableRef, absolute, input_ref, output_ref
+from faceattr_udf.spark.tables import Tables
 
 KEY = StructField("key", StringType())
 KEY_VALUE = StructType([KEY, StructField("value", LongType())])
@@ -209,7 +210,7 @@ def test_concurrent_merges_lose_and_double_no_row(tables: Tables, ref: TableRef)
 
 def test_commit_that_always_conflicts_raises_busy(ref: TableRef, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("faceattr_udf.spark.commits.time", types.SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr("faceattr_udf.spark.retries.time", types.SimpleNamespace(sleep=waited.append))
 
     def second(_: str) -> None:
         raise RuntimeError("[DELTA_CONCURRENT_APPEND] files were added")

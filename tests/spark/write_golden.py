@@ -21,9 +21,10 @@ from pyspark import cloudpickle
 
 from faceattr_udf.config import Config
 from faceattr_udf.spark.enrichment import enrich
+from faceattr_udf.spark.locations import TableRef
 from faceattr_udf.spark.schemas import IMAGES, SCHEMA_VERSION
 from faceattr_udf.spark.session import start
-from faceattr_udf.spark.tables import TableRef, Tables
+from faceattr_udf.spark.tables import Tables
 
 GOLDEN = Path(__file__).parent / "golden"
 TABLES = ("faces", "image_results", "runs")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
-from faceattr_udf.evaluation.faces import UNLABELLED
+from faceattr_udf.datasets.labelled_faces import UNLABELLED
 from faceattr_udf.training.losses import age_loss, class_loss, soft_loss, task_losses, triplet_loss
 from faceattr_udf.training.settings import TrainingSettings
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faceattr_udf.attributes.labels import BINS, CLASSES
-from faceattr_udf.evaluation.faces import UNLABELLED
+from faceattr_udf.datasets.labelled_faces import UNLABELLED
 from faceattr_udf.training.losses import soft_loss
 from faceattr_udf.training.objectives import Batch, DynamicWeights, WeightedSum, loss_of_mixed, task_shares
 from faceattr_udf.training.settings import TrainingSettings

@@ -17,10 +17,10 @@ from faceattr_udf.attributes.labels import ATTRIBUTES, CLASSES
 from faceattr_udf.attributes.predictor import GraphPredictor, SvmPredictor
 from faceattr_udf.attributes.svm import RbfSvm
 from faceattr_udf.errors import WeightsError
+from faceattr_udf.inference.openvino_backend import Graph
 from faceattr_udf.networks.mtcnn import PNet
-from faceattr_udf.runtime import Graph
-from faceattr_udf.training.export import PACKAGE_WEIGHTS
-from faceattr_udf.training.initial import load_earlier
+from faceattr_udf.training.export.__main__ import PACKAGE_WEIGHTS
+from faceattr_udf.training.pretrained import load_earlier
 from faceattr_udf.weights import load_record
 
 NAME = "mtcnn_rnet"

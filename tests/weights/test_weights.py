@@ -16,18 +16,18 @@ from shared_data import SHARED, needs_shared
 from faceattr_udf.attributes import predictor
 from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.attributes.predictor import MODELS, load_predictor, model_record
-from faceattr_udf.attributes.views import views
+from faceattr_udf.attributes.preprocess import views
 from faceattr_udf.config import AttributesConfig
+from faceattr_udf.datasets.labelled_faces import load_faces, read_table
 from faceattr_udf.detection.mtcnn import STAGES
-from faceattr_udf.detection.screen import NAME as SCREEN
+from faceattr_udf.detection.prefilter import NAME as SCREEN
 from faceattr_udf.errors import WeightsError
-from faceattr_udf.evaluation.faces import load_faces, read_table
 from faceattr_udf.evaluation.metrics import expected_age
-from faceattr_udf.networks.loading import build, serve
-from faceattr_udf.runtime import Graph, load_openvino
-from faceattr_udf.training import export
-from faceattr_udf.training.export import PACKAGE_WEIGHTS
-from faceattr_udf.training.files import write_record
+from faceattr_udf.inference.openvino_backend import Graph, load_openvino
+from faceattr_udf.inference.torch_loading import build, serve
+from faceattr_udf.training.export import __main__ as export
+from faceattr_udf.training.export.__main__ import PACKAGE_WEIGHTS
+from faceattr_udf.training.export.openvino_graph import write_record
 from faceattr_udf.weights import WeightsRecord, is_shipped, load_file, load_record
 
 SHIPPED = (*STAGES, SCREEN, *(name for name, _ in MODELS.values() if is_shipped(name)))

@@ -1,0 +1,1 @@
+"""Readers of labelled data: Parquet files of face crops and DataTurks exports."""

@@ -1,0 +1,1 @@
+"""Exports trained networks: safetensors, the OpenVINO graph and the metadata that binds them."""

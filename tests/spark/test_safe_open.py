@@ -1,0 +1,239 @@
+"""Nothing outside the input folder gets into an images table, whatever links say and whenever they say it."""
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Engine
+from pyspark.sql import SparkSession
+
+from faceattr_udf.spark import ingestion
+from faceattr_udf.spark.ingestion import Ingestion, ingest
+from faceattr_udf.spark.safe_open import LeadsOutsideError, open_inside
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "a.jpg").write_bytes(b"inside")
+    outside = tmp_path / "photos of others"  # its path begins as the folder's does
+    outside.mkdir()
+    (outside / "a.jpg").write_bytes(b"secret")
+    return folder
+
+
+@pytest.fixture
+def outside(folder: Path) -> Path:
+    return folder.parent / "photos of others"
+
+
+def read(folder: Path, name: str) -> bytes:
+    with open_inside(folder, folder / name) as file:
+        return file.read()
+
+
+def test_a_file_is_read(folder: Path) -> None:
+    assert read(folder, "sub/a.jpg") == b"inside"
+
+
+def test_a_folder_that_is_a_link_is_a_folder(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    assert read(tmp_path / "link", "sub/a.jpg") == b"inside"
+
+
+@pytest.mark.parametrize("target", ["sub/a.jpg", "{folder}/sub/a.jpg", "sub/../sub/a.jpg", "../photos/sub/a.jpg"])
+def test_a_link_to_another_file_inside_is_followed(folder: Path, target: str) -> None:
+    (folder / "link.jpg").symlink_to(target.format(folder=folder))
+    assert read(folder, "link.jpg") == b"inside"
+
+
+def test_a_chain_is_judged_by_its_end(folder: Path, outside: Path) -> None:
+    (folder / "1.jpg").symlink_to("2.jpg")
+    (folder / "2.jpg").symlink_to("sub/a.jpg")
+    (outside / "back.jpg").symlink_to(folder / "sub" / "a.jpg")
+    (folder / "round trip.jpg").symlink_to(outside / "back.jpg")
+    (folder / "3.jpg").symlink_to("4.jpg")
+    (folder / "4.jpg").symlink_to(outside / "a.jpg")
+    assert read(folder, "1.jpg") == read(folder, "round trip.jpg") == b"inside"
+    with pytest.raises(LeadsOutsideError):
+        read(folder, "3.jpg")
+
+
+@pytest.mark.parametrize("target", ["../photos of others/a.jpg", "{outside}/a.jpg", "/etc/hostname", "/dev/zero"])
+def test_a_link_to_the_outside_is_refused(folder: Path, outside: Path, target: str) -> None:
+    (folder / "link.jpg").symlink_to(target.format(outside=outside))
+    with pytest.raises(LeadsOutsideError):
+        read(folder, "link.jpg")
+
+
+def test_a_linked_folder_leads_nowhere_else(folder: Path, outside: Path) -> None:
+    (folder / "linked").symlink_to(outside)
+    (folder / "also").symlink_to("sub")
+    with pytest.raises(LeadsOutsideError):
+        read(folder, "linked/a.jpg")
+    assert read(folder, "also/a.jpg") == b"inside"
+
+
+@pytest.mark.parametrize(
+    "name", ["../photos of others/a.jpg", "sub/../../photos of others/a.jpg", "/etc/hostname", ".."]
+)
+def test_a_name_does_not_lead_out_either(folder: Path, name: str) -> None:
+    with pytest.raises(LeadsOutsideError):
+        read(folder, name)
+
+
+def test_links_that_lead_nowhere_or_in_circles(folder: Path) -> None:
+    (folder / "self.jpg").symlink_to("self.jpg")
+    (folder / "b.jpg").symlink_to("c.jpg")
+    (folder / "c.jpg").symlink_to("b.jpg")
+    (folder / "gone.jpg").symlink_to("no such file")
+    for name in ("self.jpg", "b.jpg", "gone.jpg"):
+        with pytest.raises(OSError, match=r"symbolic links|No such file"):
+            read(folder, name)
+
+
+@pytest.fixture
+def special(folder: Path) -> Iterator[dict[str, Path]]:
+    """A pipe that nobody writes to, a socket and a folder, inside the folder."""
+    os.mkfifo(folder / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = Path.cwd()
+        os.chdir(folder)  # the path of a socket may be 100 bytes long
+        server.bind("socket")
+        os.chdir(here)
+        yield {"pipe": folder / "pipe", "socket": folder / "socket", "folder": folder / "sub", "itself": folder}
+
+
+def _open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "itself"])
+def test_a_link_to_what_is_no_file(folder: Path, special: dict[str, Path], kind: str) -> None:
+    (folder / "link.jpg").symlink_to(special[kind])
+    before = _open_files()
+    with pytest.raises(OSError, match="not a regular file"):
+        read(folder, "link.jpg")
+    assert _open_files() == before
+
+
+@pytest.mark.timeout(20)
+def test_what_becomes_a_pipe_after_its_check_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = os.stat
+
+    def stat(path: Any, **options: Any) -> os.stat_result:
+        found = look(path, **options)
+        if str(path).endswith("a.jpg"):
+            os.unlink(path)  # noqa: PTH108 - pathlib would come back here
+            os.mkfifo(path)
+        return found
+
+    monkeypatch.setattr(os, "stat", stat)
+    before = _open_files()
+    with pytest.raises(OSError, match="not a regular file"):
+        read(folder, "sub/a.jpg")
+    assert _open_files() == before
+
+
+def _file_to_link(folder: Path, outside: Path) -> None:
+    (folder / "sub" / "a.jpg").unlink()
+    (folder / "sub" / "a.jpg").symlink_to(outside / "a.jpg")
+
+
+def _folder_to_link(folder: Path, outside: Path) -> None:
+    shutil.rmtree(folder / "sub")
+    (folder / "sub").symlink_to(outside)
+
+
+SWAPS = [_file_to_link, _folder_to_link]
+
+
+@pytest.mark.parametrize("swap", SWAPS)
+def test_what_becomes_a_link_after_its_check_is_refused(
+    folder: Path, outside: Path, swap: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = os.path.realpath
+    swapped = False
+
+    def realpath(path: Any, *, strict: bool = False) -> Any:
+        nonlocal swapped
+        real = resolve(path, strict=strict)
+        if str(real).endswith("a.jpg") and not swapped:
+            swapped = True
+            swap(folder, outside)  # the check has said that all is well
+        return real
+
+    monkeypatch.setattr(os.path, "realpath", realpath)
+    with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
+        read(folder, "sub/a.jpg")
+    assert swapped
+
+
+class Folder:
+    """The folder and what an ingestion of it writes."""
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self.engine, self.folder, self.images = engine, folder, folder.parent / "images"
+
+    def ingest(self) -> Ingestion:
+        session: SparkSession = self.engine.session
+        return ingest(session, self.engine.config(), str(self.folder), str(self.images), "parquet")
+
+    def contents(self) -> dict[str, bytes]:
+        rows = self.engine.session.read.parquet(str(self.images)).collect()
+        return {row["image_id"]: bytes(row["content"]) for row in rows}
+
+
+@pytest.fixture
+def place(sail_engine: Engine, folder: Path) -> Folder:
+    return Folder(sail_engine, folder)
+
+
+@pytest.mark.timeout(60)
+def test_ingest_takes_what_is_inside_and_counts_the_rest(
+    place: Folder, outside: Path, special: dict[str, Path]
+) -> None:
+    links: dict[str, str | Path] = {
+        "inside.jpg": "sub/a.jpg",
+        "chain.jpg": "inside.jpg",
+        "out.jpg": outside / "a.jpg",
+        "chain out.jpg": "out.jpg",
+        "device.jpg": "/dev/zero",
+        "pipe.jpg": special["pipe"],
+        "socket.jpg": special["socket"],
+        "self.jpg": "self.jpg",
+        "gone.jpg": "no such file",
+        "folder.jpg": "sub",
+        "folder out": outside,
+        "up": "..",
+    }
+    for name, target in links.items():
+        (place.folder / name).symlink_to(target)
+    done = place.ingest()
+    assert place.contents() == dict.fromkeys(["sub/a.jpg", "inside.jpg", "chain.jpg"], b"inside")
+    assert done.refused.pop("symbolic link out of the folder") == 3
+    assert done.refused.pop("symbolic link to a folder") == 3
+    assert sum(done.refused.values()) == 4
+
+
+@pytest.mark.parametrize("swap", SWAPS)
+def test_ingest_refuses_what_becomes_a_link_after_it_was_listed(
+    place: Folder, outside: Path, swap: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = ingestion._files
+
+    def files(root: Path, done: Ingestion) -> list[tuple[str, Path]]:
+        found = list(listed(root, done))
+        swap(place.folder, outside)
+        return found
+
+    monkeypatch.setattr(ingestion, "_files", files)
+    done = place.ingest()
+    assert place.contents() == {}
+    assert sum(done.refused.values()) == 1
