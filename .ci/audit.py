@@ -1,8 +1,9 @@
-"""Looks locked packages up in a database of known vulnerabilities: `make audit`.
+"""Checks locked packages for known vulnerabilities (`make audit`).
 
 python .ci/audit.py [--may-skip] requirements-dev.lock
 
-Exit code 0: none is known; 1: there are some; 2: no pip-audit; 3: the database did not answer (0 with --may-skip).
+Exit codes: 0 no known vulnerability; 1 vulnerabilities found; 2 pip-audit is not installed; 3 the database did not
+answer (0 with --may-skip).
 """
 
 import argparse
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# A package that has known vulnerabilities: a database that finds none in it has not looked.
+# A package with known vulnerabilities: a database that reports none for it did not answer.
 _CANARY = "pillow==9.0.0"
 
 
@@ -25,11 +26,11 @@ def _audit(arguments: Sequence[str]) -> list[dict[str, Any]] | None:
     try:
         dependencies: list[dict[str, Any]] = json.loads(finished.stdout)["dependencies"]
     except ValueError:
-        return None  # it ended with a failure of the network
+        return None  # pip-audit prints no JSON when the network fails
     return dependencies
 
 
-def _answers() -> bool:
+def _database_answers() -> bool:
     with tempfile.TemporaryDirectory() as folder:
         canary = Path(folder) / "canary.txt"
         canary.write_text(_CANARY + "\n", encoding="utf-8")
@@ -38,15 +39,15 @@ def _answers() -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints every vulnerability, one a line, or why there was no audit."""
+    """Prints one line per vulnerability, or why the packages were not checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lock", help="a requirements file with hashes")
-    parser.add_argument("--may-skip", action="store_true", help="succeed where the database does not answer")
+    parser.add_argument("--may-skip", action="store_true", help="exit with 0 if the database does not answer")
     arguments = parser.parse_args(argv)
     if importlib.util.find_spec("pip_audit") is None:
         print("audit: pip-audit is not installed; run make install")
         return 2
-    packages = _audit(["--require-hashes", "--requirement", arguments.lock]) if _answers() else None
+    packages = _audit(["--require-hashes", "--requirement", arguments.lock]) if _database_answers() else None
     audited = [package for package in packages or [] if "vulns" in package]
     for package in audited:
         for known in package["vulns"]:

@@ -1,1 +1,1 @@
-"""The programs, one file per job; a job never imports another."""
+"""Scripts for spark-submit, one per command of `faceattr`; not part of the wheel."""

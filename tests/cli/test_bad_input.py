@@ -11,7 +11,7 @@ import pytest
 from conftest import Engine
 
 from faceattr_udf.spark import session
-from faceattr_udf.training.export.__main__ import PACKAGE_WEIGHTS
+from faceattr_udf.training.export.record import PACKAGE_WEIGHTS
 from jobs import enrich, ingest
 
 SCHEMA = "image_id string, content binary"
@@ -51,7 +51,7 @@ def write(engine: Engine, location: Path, rows: list[tuple[object, ...]], schema
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("detector.min_face_sise=40", "unknown key detector.min_face_sise = 40; remove it or correct its spelling"),
+        ("detector.min_face_sise=40", "unknown key detector.min_face_sise = 40; did you mean detector.min_face_size?"),
         ("detector.min_face_size=big", "detector.min_face_size = 'big' is wrong: Input should be a valid integer"),
         ("detector.min_face_size=3", "detector.min_face_size = 3 is wrong: Input should be greater than or equal to"),
         ("engine.name=flink", "engine.name = 'flink' is wrong: Input should be 'sail', 'spark' or 'connect'"),
@@ -79,11 +79,11 @@ def test_a_table_that_the_catalogue_does_not_have(refused: Callable[..., str]) -
 @pytest.mark.parametrize(
     ("schema", "overrides", "named"),
     [
-        ("image_id string, picture binary", [], "has no column 'content' (it has image_id, picture); name the right"),
+        ("image_id string, picture binary", [], "it has image_id, picture); set input.columns.content"),
         ("image_id bigint, content binary", [], "column 'image_id' of table"),
-        ("image_id string, content string", [], "is string instead of binary; cast it in the table or name another"),
+        ("image_id string, content string", [], "instead of binary; cast it in the table or set input.columns"),
         (SCHEMA, ["input.require_consent=true"], "has no column 'consent'"),
-        (SCHEMA, ['input.columns.pass_through=["age"]'], "pass_through names age, which the faces table has itself"),
+        (SCHEMA, ['input.columns.pass_through=["age"]'], "pass_through names age, which the faces table already has"),
     ],
 )
 def test_an_images_table_of_other_columns(
@@ -132,7 +132,7 @@ def test_output_tables_of_another_version(
     assert enrich.main(["--images", str(images), "--output", str(output)]) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
     assert "years is not expected" in sentence
-    assert sentence.endswith("use the configuration that it was made with, or name another output")
+    assert sentence.endswith("use the configuration that the table was written with, or name another output")
     assert [path.name for path in output.iterdir()] == ["faces"]
     assert sail_engine.read(output / "faces").count() == 1
 
@@ -144,7 +144,7 @@ def test_an_output_folder_that_the_engine_cannot_write(images: Path, tmp_path: P
 
 
 def test_an_embedded_engine_that_is_not_installed(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_sail", {})
+    monkeypatch.setattr(session, "_embedded", {})
     monkeypatch.setitem(sys.modules, "pysail.spark", None)
     assert "engine sail is not installed; install the extra faceattr_udf[sail]" in refused()
 
@@ -183,5 +183,5 @@ def test_a_folder_to_ingest_that_is_not_there(tmp_path: Path, capsys: pytest.Cap
     assert ingest.main(["--input", str(tmp_path / "nowhere"), "--images", str(table)]) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
     assert sentence.startswith("ingest: folder ")
-    assert sentence.endswith("nowhere does not exist; name a folder of pictures in --input")
+    assert sentence.endswith("nowhere does not exist; set --input to a folder of images")
     assert not table.exists()

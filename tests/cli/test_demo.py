@@ -1,4 +1,4 @@
-"""The report is read from tables made here, so that it is tested without a model."""
+"""The report reads tables that these tests write, so that no model runs."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from faceattr_udf.cli.demo_report import report
 from faceattr_udf.config import Config, OutputConfig
+from faceattr_udf.errors import TableNotFoundError
 from faceattr_udf.spark.locations import output_ref
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, faces_table
 from faceattr_udf.spark.session import start
 from faceattr_udf.spark.tables import Tables
-from jobs.demo import main
 
 PROVENANCE: dict[str, Any] = {
     "config_id": "c",
@@ -60,20 +61,20 @@ def _write(folder: Path, faces: list[dict[str, Any]], statuses: dict[str, str]) 
             tables.append(ref, spark.createDataFrame(ordered, schema))
 
 
-def _run(folder: Path, *extra: str) -> int:
-    arguments = ["--input", folder / "photos", "--tables", folder / "tables", "--pictures", folder / "pictures"]
-    return main([*map(str, arguments), *extra])
+def _report(folder: Path) -> None:
+    config = Config()
+    report(start(config), config, folder / "photos", str(folder / "tables"), folder / "pictures", max_pictures=50)
 
 
-def test_a_run_that_found_no_face_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_without_faces_writes_no_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _write(tmp_path / "tables", [], {"tree.png": "no_face"})
-    assert _run(tmp_path) == 0
+    _report(tmp_path)
     output = capsys.readouterr().out
     assert "no_face  1" in output
     assert not (tmp_path / "pictures").exists()
 
 
-def test_faces_are_printed_for_a_person_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_prints_and_draws_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo = tmp_path / "photos" / "summer" / "two.png"
     photo.parent.mkdir(parents=True)
     Image.new("RGB", (400, 200), "grey").save(photo)
@@ -83,14 +84,14 @@ def test_faces_are_printed_for_a_person_and_drawn(tmp_path: Path, capsys: pytest
         [_face("summer/two.png", 0), abstained, _face("gone.png", 0)],
         {"summer/two.png": "ok", "gone.png": "ok", "broken.jpg": "corrupt"},
     )
-    assert _run(tmp_path) == 0
+    _report(tmp_path)
     captured = capsys.readouterr()
     lines = [line.split() for line in captured.out.splitlines()]
     assert ["corrupt", "1"] in lines
     assert ["ok", "2"] in lines
     assert ["summer/two.png", "0", "34", "(27-41)", "female", "91%", "indian", "91%", "happiness", "91%"] in lines
     assert ["summer/two.png", "1", "?", "(27-41)", "?", "91%", "indian", "91%", "happiness", "91%"] in lines
-    # The query's own answer: of three faces two are women in their thirties.
+    # The answer of the example query: two of three faces are women in their thirties.
     assert ["30-39", "female", "2", "0.91"] in lines
     drawing = tmp_path / "pictures" / "summer" / "two.png.jpg"
     with Image.open(drawing) as drawn:
@@ -98,24 +99,22 @@ def test_faces_are_printed_for_a_person_and_drawn(tmp_path: Path, capsys: pytest
     assert pixels.shape == (500, 1000, 3)
     assert np.ptp(pixels) > 100
     assert str(tmp_path / "pictures") in captured.out
-    assert "gone.png is not drawn" in captured.err
+    assert "gone.png is not annotated" in captured.err
 
 
-def test_a_folder_without_tables_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run(tmp_path) == 2
-    error = capsys.readouterr().err
-    assert str(tmp_path / "tables") in error
-    assert len(error.splitlines()) == 1
+def test_missing_tables_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TableNotFoundError, match="tables"):
+        _report(tmp_path)
 
 
-def test_an_image_id_leads_out_of_neither_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_image_id_outside_the_folders_is_not_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "photos").mkdir()
     for place in ("photos", "."):
         Image.new("RGB", (400, 200), "grey").save(tmp_path / place / "a.png")
     ids = ["../a.png", "../photos/a.png", str(tmp_path / "photos" / "a.png"), "\x1b[2Ja\n.png"]
     _write(tmp_path / "tables", [_face(image_id, 0) for image_id in ids], dict.fromkeys(ids, "ok"))
     before = set(tmp_path.rglob("*"))
-    assert _run(tmp_path) == 0
+    _report(tmp_path)
     assert set(tmp_path.rglob("*")) - before == set()
     captured = capsys.readouterr()
     assert len(captured.err.splitlines()) == len(ids)

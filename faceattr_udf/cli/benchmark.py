@@ -1,0 +1,143 @@
+"""`faceattr benchmark`: measures speed against other libraries on the same photographs."""
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from faceattr_udf.cli.entry import ALARM, DONE, Command, entry_point
+from faceattr_udf.cli.options import PATH, ManyValues, config_options
+from faceattr_udf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from faceattr_udf.config import Config
+
+SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
+SECTIONS: Final = ("detection", "analysis", "network", "engines", "scaling")
+
+_ENGINES: Final = {"sail": ("engine.name=sail",), "spark": ("engine.name=spark", "engine.master=local[2]")}
+
+
+@click.command("benchmark", cls=Command)
+@click.option("--photos", required=True, type=PATH, metavar="FOLDER", help="Photographs with people.")
+@click.option("--pattern", default="*", show_default=True, help="Only files with such names, e.g. 'group-*.jpg'.")
+@click.option("--json", "json_file", type=PATH, metavar="OUT.json", help="Where the measurements go.")
+@click.option("--rounds", type=int, default=9, show_default=True, help="Measurements of each contender.")
+@click.option("--sections", cls=ManyValues, type=click.Choice(SECTIONS), default=SECTIONS, help="What to measure.")
+@click.option("--engines", cls=ManyValues, type=click.Choice(tuple(_ENGINES)), default=tuple(_ENGINES))
+@click.option(
+    "--deepface",
+    type=PATH,
+    metavar="PYTHON",
+    help='Also measure DeepFace: the interpreter of an environment with "deepface[tensorflow]" tf-keras flask mtcnn.',
+)
+@click.option("--rows", type=int, default=400, show_default=True, help="Images of the table in the section engines.")
+@click.option(
+    "--sizes", cls=ManyValues, type=int, default=(1_000, 10_000, 100_000), help="Table sizes in the section scaling."
+)
+@config_options
+def command(
+    photos: Path,
+    pattern: str,
+    json_file: Path | None,
+    rounds: int,
+    sections: tuple[str, ...],
+    engines: tuple[str, ...],
+    deepface: Path | None,
+    rows: int,
+    sizes: tuple[int, ...],
+    config_file: str | None,
+    overrides: tuple[str, ...],
+) -> int:
+    """Measure speed against other libraries on the same photographs.
+
+    The sections detection, analysis and network run on one core, contenders in turn; engines runs the whole job beside
+    plain processes; scaling runs it over tables of many small images. The last two take many minutes. Exit code 3: the
+    detected faces differ from the baseline's.
+
+    Times differ between machines and minutes; compare ratios, whose pairs ran back to back. The limit is the time that
+    the cascade's multiply-adds take at the machine's rate of float32 matrix multiplication. Needs the extra benchmark.
+
+    \b
+    Examples:
+      faceattr benchmark --photos demo/photos --json benchmark.json --sections detection analysis network
+      faceattr benchmark --photos demo/photos --sections engines --engines sail --rows 8000
+    """
+    from faceattr_udf.benchmarks.formatting import markdown_table
+    from faceattr_udf.config import Config
+
+    config = Config.load(config_file, overrides)
+    contents = _photographs(photos, pattern, config)
+    results = _measure(contents, config, sections, rounds, deepface)
+    # The engines differ in their configuration, so the overrides are applied again for each.
+    configs = {name: Config.load(config_file, [*overrides, *_ENGINES[name]]) for name in engines}
+    results |= _measure_jobs(contents, configs, sections, rounds, rows, sizes)
+    if json_file:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    click.echo(markdown_table(results))
+    same = results.get("detection", {}).get("same_faces")
+    return DONE if same is None or same["pairs"] >= 0.99 * same["faces"] else ALARM
+
+
+def _measure_jobs(
+    contents: Sequence[bytes],
+    configs: Mapping[str, "Config"],
+    sections: Sequence[str],
+    rounds: int,
+    rows: int,
+    sizes: Sequence[int],
+) -> dict[str, Any]:
+    if not {"engines", "scaling"} & set(sections):
+        return {}
+    from faceattr_udf.benchmarks import enrichment_runs
+
+    results = {}
+    if "engines" in sections:
+        results["engines"] = enrichment_runs.engines(contents, configs, rows, max(1, rounds // 3))
+    if "scaling" in sections:
+        results["scaling"] = enrichment_runs.scaling(contents, configs, sorted(sizes))
+    return results
+
+
+def _photographs(folder: Path, pattern: str, config: "Config") -> list[bytes]:
+    from faceattr_udf.images.decode import decode_image
+
+    contents = []
+    for path in sorted(folder.rglob(pattern)):
+        if path.suffix.lower() in SUFFIXES:
+            content = path.read_bytes()
+            decode_image(content, config.images)
+            contents.append(content)
+    if not contents:
+        msg = f"no photographs {pattern} in {folder}; faceattr demo fetches some into demo/photos"
+        raise ConfigError(msg)
+    return contents
+
+
+def _measure(
+    contents: Sequence[bytes], config: "Config", sections: Sequence[str], rounds: int, deepface: Path | None
+) -> dict[str, Any]:
+    # Imported here, so that a wrong configuration is reported before the other libraries load.
+    from faceattr_udf.benchmarks import machine, single_core
+    from faceattr_udf.images.decode import decode_image
+
+    results: dict[str, Any] = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+    with machine.one_core():
+        gemm = machine.gemm_rate()
+        results["machine"] = {**machine.describe(), "gemm_gflops": round(gemm / 1e9, 1)}
+        if "detection" in sections:
+            images = [decode_image(content, config.images) for content in contents]
+            results["detection"] = single_core.detection(images, config, rounds, gemm)
+        if "analysis" in sections:
+            results["analysis"] = single_core.analysis(contents, config, rounds, deepface)
+        if "network" in sections:
+            results["network"] = single_core.network(config, rounds, gemm)
+            results["loading"] = single_core.loading(config)
+    return results
+
+
+main = entry_point(command)

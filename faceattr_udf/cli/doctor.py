@@ -1,0 +1,208 @@
+"""`faceattr doctor`: checks that this machine can run faceattr, and says how to fix what fails."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import click
+
+from faceattr_udf.cli.entry import DONE, USER_ERROR, Command, entry_point
+from faceattr_udf.cli.options import config_options
+
+if TYPE_CHECKING:
+    from faceattr_udf.config import Config
+
+JAVA_VERSIONS: Final = (17, 21)
+
+State = Literal["ok", "skipped", "warning", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The result of one check.
+
+    Attributes:
+        name: What was checked.
+        state: "skipped" where this configuration does not need it, "warning" where the job runs all the same.
+        detail: What was found.
+        fix: What to do; "" where nothing is wrong.
+    """
+
+    name: str
+    state: State
+    detail: str
+    fix: str = ""
+
+
+@click.command("doctor", cls=Command)
+@click.option("--output", metavar="FOLDER", help="Also check that this place can be written to.")
+@click.option("--start", "start_engine", is_flag=True, help="Also start the engine and run a query (seconds).")
+@config_options
+def command(output: str | None, start_engine: bool, config_file: str | None, overrides: tuple[str, ...]) -> int:
+    """Check that this machine can run faceattr, and say how to fix what fails.
+
+    Exit code 0 when a job can run with this configuration, 2 when something fails.
+
+    \b
+    Examples:
+      faceattr doctor
+      faceattr doctor --set engine.name=spark --output lake --start
+    """
+    from faceattr_udf.config import Config
+
+    config = Config.load(config_file, overrides)
+    failed = 0
+    for check in checks(config, output, start_engine=start_engine):
+        failed += check.state == "failed"
+        click.echo(f"{check.state:8} {check.name:10} {check.detail}")
+        if check.fix:
+            click.echo(f"{'':19} fix: {check.fix}")
+    click.echo(f"\n{failed} checks failed" if failed else "\nready")
+    return USER_ERROR if failed else DONE
+
+
+def checks(config: "Config", output: str | None = None, *, start_engine: bool = False) -> Iterator[Check]:
+    """Yields the result of each check as it finishes.
+
+    Args:
+        config: Says which engine, model and device are needed.
+        output: A folder or URI that jobs will write to; None skips that check.
+        start_engine: Whether to start the engine, which takes seconds and may download Delta's jar.
+    """
+    yield check_python()
+    yield check_engine(config)
+    yield check_java(config)
+    yield check_delta(config)
+    yield check_models(config)
+    yield check_gpu(config)
+    yield check_output(output)
+    if start_engine:
+        yield check_query(config)
+
+
+def check_python() -> Check:
+    """Reports the interpreter; the package does not install on one that is too old."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    return Check("Python", "ok", f"{found} ({sys.executable})")
+
+
+def check_engine(config: "Config") -> Check:
+    """Checks that the packages of `engine.name` are installed."""
+    packages = {"sail": ("pysail", "pyspark"), "spark": ("pyspark", "delta-spark"), "connect": ("pyspark",)}
+    extra = {"sail": "sail", "spark": "spark", "connect": "sail"}[config.engine.name]
+    found = []
+    for package in packages[config.engine.name]:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            fix = f"pip install 'faceattr_udf[{extra}]'"
+            return Check("Engine", "failed", f"{config.engine.name} needs {package}, which is not installed", fix)
+    return Check("Engine", "ok", f"{config.engine.name}: {', '.join(found)}")
+
+
+def check_java(config: "Config") -> Check:
+    """Checks Java's version where Spark runs in this process."""
+    if config.engine.name != "spark":
+        return Check("Java", "skipped", f"the engine {config.engine.name} needs no Java on this machine")
+    wanted = " or ".join(map(str, JAVA_VERSIONS))
+    fix = f"install Java {wanted}, and set JAVA_HOME or put java on the PATH"
+    home = os.environ.get("JAVA_HOME")
+    java = Path(home, "bin", "java") if home else Path(shutil.which("java") or "")
+    if not java.is_file():
+        where = f"JAVA_HOME={home} has no bin/java" if home else "java is not on the PATH"
+        return Check("Java", "failed", where, fix)
+    printed = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)  # noqa: S603 - the user's Java
+    match = re.search(r'version "(\d+)', printed.stderr)
+    major = int(match[1]) if match else None
+    if major not in JAVA_VERSIONS:
+        return Check("Java", "failed", f"{java} is version {major or 'unknown'}", fix)
+    return Check("Java", "ok", f"{major} ({java})")
+
+
+def check_delta(config: "Config") -> Check:
+    """Checks that Delta's jars are on this machine."""
+    if config.engine.name != "spark":
+        return Check("Delta jar", "skipped", f"the engine {config.engine.name} needs no jar on this machine")
+    if importlib.util.find_spec("delta") is None:
+        return Check("Delta jar", "failed", "delta-spark is not installed", "pip install 'faceattr_udf[spark]'")
+    from faceattr_udf.spark.jars import are_cached
+
+    if are_cached(config.engine.settings):
+        return Check("Delta jar", "ok", "on this machine")
+    fix = "start once with network access, or name local jars in engine.settings (spark.jars)"
+    return Check("Delta jar", "warning", "not yet downloaded; the first start fetches about 90 MB", fix)
+
+
+def check_models(config: "Config") -> Check:
+    """Loads and verifies the networks, and runs them on a blank image."""
+    from faceattr_udf.analyzer import FaceAnalyzer
+    from faceattr_udf.errors import FaceattrError
+
+    try:
+        analyzer = FaceAnalyzer.from_config(config)
+    except FaceattrError as error:
+        return Check("Models", "failed", str(error), "reinstall the package, or correct what the message names")
+    return Check("Models", "ok", analyzer.model_version)
+
+
+def check_gpu(config: "Config") -> Check:
+    """Checks that torch sees a GPU where the configuration may use one."""
+    device = config.runtime.device
+    if device == "cpu":
+        return Check("GPU", "skipped", "runtime.device = cpu")
+    needed: State = "failed" if device == "cuda" else "skipped"
+    if importlib.util.find_spec("torch") is None:
+        fix = "pip install 'faceattr_udf[gpu]', or set runtime.device = cpu" if device == "cuda" else ""
+        return Check("GPU", needed, "torch is not installed; inference runs on the CPU", fix)
+    import torch
+
+    if not torch.cuda.is_available():
+        fix = "look at nvidia-smi and CUDA_VISIBLE_DEVICES, or set runtime.device = cpu" if device == "cuda" else ""
+        return Check("GPU", needed, f"torch {torch.__version__} sees none; inference runs on the CPU", fix)
+    return Check("GPU", "ok", torch.cuda.get_device_name(0))
+
+
+def check_output(output: str | None) -> Check:
+    """Writes and deletes a small file at the output."""
+    if output is None:
+        return Check("Output", "skipped", "name it with --output")
+    from faceattr_udf.errors import EngineError
+    from faceattr_udf.spark.locations import file_system
+
+    try:
+        store, path = file_system(output)
+        probe = f"{path.rstrip('/')}/.faceattr-doctor-{uuid.uuid4().hex}"
+        store.create_dir(path, recursive=True)
+        with store.open_output_stream(probe) as stream:
+            stream.write(b"faceattr")
+        store.delete_file(probe)
+    except (OSError, EngineError) as error:
+        return Check(
+            "Output", "failed", f"{output}: {error}", "name a folder that you may write to, or its credentials"
+        )
+    return Check("Output", "ok", f"{output} is writable")
+
+
+def check_query(config: "Config") -> Check:
+    """Starts the engine and runs a query."""
+    from faceattr_udf.errors import FaceattrError
+    from faceattr_udf.spark.session import start
+
+    count: Callable[[], int] = lambda: start(config).range(3).count()  # noqa: E731 - both steps may fail
+    try:
+        found = count()
+    except FaceattrError as error:
+        return Check("Query", "failed", str(error), "correct what the message names")
+    return Check("Query", "ok" if found == 3 else "failed", f"the engine {config.engine.name} counted {found} rows")
+
+
+main = entry_point(command)

@@ -1,0 +1,62 @@
+"""`faceattr enrich`: finds the faces of an images table and predicts their attributes."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from faceattr_udf.cli.entry import Command, entry_point
+from faceattr_udf.cli.options import config_options
+
+if TYPE_CHECKING:
+    from faceattr_udf.spark.locations import Outputs
+    from faceattr_udf.spark.runs import Run
+
+
+@click.command("enrich", cls=Command)
+@click.option("--images", required=True, metavar="TABLE", help="The images table: a path, a URI, or a catalog name.")
+@click.option("--output", required=True, metavar="FOLDER", help="The folder of the output tables.")
+@config_options
+def command(images: str, output: str, config_file: str | None, overrides: tuple[str, ...]) -> None:
+    """Find the faces of an images table and predict their attributes.
+
+    Writes the Delta tables FOLDER/faces (one row per face), FOLDER/image_results (one row per image) and FOLDER/runs,
+    unless the configuration names others. A second run processes only new and changed images.
+
+    \b
+    Examples:
+      faceattr enrich --images lake/images --output lake
+      faceattr enrich --images lake/images --output lake --set detector.min_face_size=40
+      faceattr enrich --images shop.images --output lake --config conf/nightly.toml
+    """
+    from faceattr_udf.cli.progress_bar import progress_bar
+    from faceattr_udf.config import Config
+    from faceattr_udf.logs import configure_logging
+    from faceattr_udf.spark.enrichment import enrich
+    from faceattr_udf.spark.locations import Outputs
+    from faceattr_udf.spark.session import start
+
+    configure_logging()
+    config = Config.load(config_file, overrides)
+    spark = start(config)
+    with progress_bar() as progress:
+        run = enrich(spark, config, images, output, progress=progress)
+    summarize(run, Outputs.of(config, output))
+
+
+def summarize(run: "Run", outputs: "Outputs") -> None:
+    """Prints what a run did and where its tables are."""
+    statuses = ", ".join(f"{count} {status}" for status, count in sorted(run.counts.items())) or "nothing new"
+    click.echo(f"{run.n_images} images in {run.seconds:.1f} s ({run.images_per_second:.2f} images/s): {statuses}")
+    click.echo(f"{run.n_faces} faces; inference ran on {run.n_inferred} distinct images")
+    if run.n_duplicate_rows:
+        click.echo(f"{run.n_duplicate_rows} rows of {run.images} ignored: another row has the same image_id")
+    if run.n_deleted_images:
+        click.echo(f"{run.n_deleted_images} images deleted: they are no longer in {run.images}")
+    if run.n_retries:
+        click.echo(f"{run.n_retries} retries after engine errors")
+    click.echo(f"faces          {outputs.faces}")
+    click.echo(f"image_results  {outputs.image_results}")
+    click.echo(f"runs           {outputs.runs} (run_id {run.run_id})")
+
+
+main = entry_point(command)

@@ -1,0 +1,66 @@
+"""`faceattr ingest`: writes the images of a folder to an images table."""
+
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from faceattr_udf.cli.entry import Command, entry_point
+from faceattr_udf.cli.options import config_options
+
+if TYPE_CHECKING:
+    from faceattr_udf.config import Config
+    from faceattr_udf.spark.ingestion import IngestReport
+
+
+@click.command("ingest", cls=Command)
+@click.option("--input", "folder", required=True, metavar="FOLDER", help="A folder of images; subfolders are included.")
+@click.option("--images", required=True, metavar="TABLE", help="The images table: a path, a URI, or a catalog name.")
+@click.option(
+    "--format",
+    "table_format",
+    type=click.Choice(["delta", "parquet"]),
+    default="delta",
+    show_default=True,
+    help="Format of a table that does not exist yet.",
+)
+@config_options
+def command(
+    folder: str,
+    images: str,
+    table_format: Literal["delta", "parquet"],
+    config_file: str | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Write the images of a folder to an images table.
+
+    The image_id is the path relative to the folder. A second run adds new files and replaces changed ones.
+
+    \b
+    Examples:
+      faceattr ingest --input photos --images lake/images
+      faceattr ingest --input photos --images shop.images --set engine.name=spark
+    """
+    from faceattr_udf.config import Config
+    from faceattr_udf.logs import configure_logging
+    from faceattr_udf.spark.ingestion import ingest
+    from faceattr_udf.spark.session import start
+
+    configure_logging()
+    config = Config.load(config_file, overrides)
+    summarize(ingest(start(config), config, folder, images, table_format), config)
+
+
+def summarize(done: "IngestReport", config: "Config") -> None:
+    """Prints what an ingestion wrote."""
+    click.echo(
+        f"{done.new} new, {done.changed} changed, {done.unchanged} unchanged images; "
+        f"{done.bytes_written / 2**20:.1f} MiB written to {done.table} ({done.table.format})"
+    )
+    if done.too_large:
+        limit = config.images.max_bytes
+        click.echo(f"{done.too_large} images without content, because they exceed images.max_bytes = {limit}")
+    for reason, count in sorted(done.refused.items()):
+        click.echo(f"{count} files refused: {reason}")
+
+
+main = entry_point(command)

@@ -1,0 +1,82 @@
+"""`faceattr maintain`: compacts, vacuums, prunes and migrates the output tables."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from faceattr_udf.cli.entry import Command, entry_point
+from faceattr_udf.cli.options import config_options
+from faceattr_udf.cli.text_table import text_table
+
+if TYPE_CHECKING:
+    from faceattr_udf.spark.maintenance.actions import Action, MaintenanceReport, TableReport
+
+ACTIONS = ("compact", "vacuum", "prune-runs", "migrate")
+
+
+@click.command("maintain", cls=Command)
+@click.option("--output", required=True, metavar="FOLDER", help="The folder of the output tables, as in enrich.")
+@click.argument("actions", nargs=-1, required=True, type=click.Choice(ACTIONS), metavar="ACTION...")
+@config_options
+def command(output: str, actions: "tuple[Action, ...]", config_file: str | None, overrides: tuple[str, ...]) -> None:
+    """Compact, vacuum, prune and migrate the output tables.
+
+    \b
+    Actions, done in the order given:
+      compact     join small files; the rows stay the same
+      vacuum      delete files that no table version of the last maintain.vacuum_hours needs
+      prune-runs  delete rows of runs older than maintain.keep_runs_days that no face or image names
+      migrate     bring tables of an earlier schema version to the current columns
+
+    Only migrate must not run at the same time as enrich.
+
+    \b
+    Examples:
+      faceattr maintain --output lake compact vacuum prune-runs
+      faceattr maintain --output lake migrate
+    """
+    from faceattr_udf.config import Config
+    from faceattr_udf.logs import configure_logging
+    from faceattr_udf.spark.maintenance import maintain
+    from faceattr_udf.spark.session import start
+
+    configure_logging()
+    config = Config.load(config_file, overrides)
+    _summarize(maintain(start(config), config, output, actions), actions)
+
+
+def _summarize(done: "MaintenanceReport", actions: tuple[str, ...]) -> None:
+    from faceattr_udf.spark.schemas import SCHEMA_VERSION
+
+    for step in done.steps:
+        click.echo(step)
+    if "migrate" in actions and not done.steps:
+        click.echo(f"the tables already have schema version {SCHEMA_VERSION}")
+    if "prune-runs" in actions:
+        click.echo(f"{done.n_runs_deleted} rows of runs deleted")
+    if done.tables:
+        header = ("table", "files", "size", "files on disk", "size on disk")
+        click.echo(text_table(header, [_cells(table) for table in done.tables]))
+
+
+def _cells(table: "TableReport") -> tuple[str, ...]:
+    before, after = table.before, table.after
+    disk = ("?", "?")  # a store that only the engine can list
+    if before.disk and after.disk:
+        disk = (
+            f"{before.disk.files} -> {after.disk.files}",
+            f"{_size(before.disk.bytes)} -> {_size(after.disk.bytes)}",
+        )
+    return table.name, f"{before.files} -> {after.files}", f"{_size(before.bytes)} -> {_size(after.bytes)}", *disk
+
+
+def _size(n_bytes: int) -> str:
+    """Returns a size with its unit.
+
+    >>> _size(0), _size(34_567), _size(5 * 2**30)
+    ('0 KiB', '34 KiB', '5120 MiB')
+    """
+    return f"{n_bytes / 2**20:.0f} MiB" if n_bytes >= 10 * 2**20 else f"{n_bytes / 2**10:.0f} KiB"
+
+
+main = entry_point(command)
