@@ -1,4 +1,4 @@
-"""Output tables as plain data, to be compared cell by cell, whichever engine wrote or reads them."""
+"""Output tables as plain data, to compare tables of any engine cell by cell."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ VOLATILE = {"run_id", "processed_at", "started_at", "finished_at", "images_per_s
 
 
 def cells(table: DataFrame, *without: str) -> list[dict[str, Any]]:
-    """Rows in a fixed order, without what two runs never share and without the columns named."""
+    """Returns sorted rows without the columns that differ between runs, and without the given columns."""
     rows = sorted(
         (row.asDict(recursive=True) for row in table.collect()),
         key=lambda row: tuple(row.get(name) or 0 for name in ("started_at", "image_id", "face_index")),
@@ -21,7 +21,7 @@ def cells(table: DataFrame, *without: str) -> list[dict[str, Any]]:
 
 
 def _plain(name: str, value: Any) -> Any:
-    # The configuration as recorded, without the engine that it is compared across.
+    # Tables of several engines are compared, so the engine is left out of the recorded configuration.
     if name == "config":
         return {section: keys for section, keys in json.loads(value).items() if section != "engine"}
     return value

@@ -1,4 +1,4 @@
-"""An analyzer whose answers follow from the bytes, and which leaves a line in a file for every image it looks at."""
+"""A fake analyzer: its results are derived from the bytes, and it writes a line to a file for every image."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from faceattr_udf.spark.udf import AnalyzerProvider
 
 
 def content(n_faces: int, seed: str = "") -> bytes:
-    """Bytes in which the fake sees so many faces."""
+    """Returns bytes in which the fake finds `n_faces` faces."""
     return f"{n_faces}|{seed}".encode()
 
 
@@ -63,7 +63,7 @@ class FakeAnalyzer:
 
 @dataclass(frozen=True)
 class Load:
-    """Pickles by its fields, and compares by them, so that a process keeps one pool."""
+    """A dataclass, so that it can be pickled and equal ones share a pool in a process."""
 
     seen: str
     bias: str
@@ -73,8 +73,8 @@ class Load:
 
 
 @dataclass(frozen=True)
-class LoadAndTell(Load):
-    """Also leaves a line for every analyzer: the process that has it, and its device."""
+class LoadAndRecord(Load):
+    """Also writes a line for every loaded analyzer: its process and its device."""
 
     def __call__(self, config: Config, threads: int, device: str) -> FakeAnalyzer:
         with Path(f"{self.seen}-loads").open("a", encoding="utf-8") as file:
@@ -92,43 +92,43 @@ class Version:
 
 @dataclass(frozen=True)
 class LoadIsolated:
-    """Loads tests/obedient.py into a child, from a folder that a worker does not have on its path by itself."""
+    """Loads tests/scripted_analyzer.py in a child process; workers do not have its folder on their path."""
 
     folder: str
 
     def __call__(self, config: Config, threads: int, device: str) -> IsolatedAnalyzer:  # noqa: ARG002
         if self.folder not in sys.path:
             sys.path.append(self.folder)
-        from obedient import Obedient
+        from scripted_analyzer import ScriptedAnalyzer
 
-        return IsolatedAnalyzer(Obedient, config.runtime.batch_seconds)
+        return IsolatedAnalyzer(ScriptedAnalyzer, config.runtime.batch_seconds)
 
 
-def obedient_provider() -> AnalyzerProvider:
-    return AnalyzerProvider(LoadIsolated(str(Path(__file__).parent)), Version("obedient-1"))
+def scripted_provider() -> AnalyzerProvider:
+    return AnalyzerProvider(LoadIsolated(str(Path(__file__).parent)), Version("scripted-1"))
 
 
 def provider(seen: Path, version: str = "fake-1") -> AnalyzerProvider:
     return AnalyzerProvider(Load(str(seen), version), Version(version))
 
 
-def telling_provider(seen: Path) -> AnalyzerProvider:
-    return AnalyzerProvider(LoadAndTell(str(seen), "fake-1"), Version("fake-1"))
+def recording_provider(seen: Path) -> AnalyzerProvider:
+    return AnalyzerProvider(LoadAndRecord(str(seen), "fake-1"), Version("fake-1"))
 
 
 def loads(seen: Path) -> list[tuple[int, str]]:
-    """Process and device of every analyzer that `telling_provider` loaded."""
+    """Returns process and device of every analyzer that `recording_provider` loaded."""
     lines = Path(f"{seen}-loads").read_text(encoding="utf-8").splitlines()
     return [(int(process), device) for process, device in (line.split() for line in lines)]
 
 
 def inferred(seen: Path) -> list[str]:
-    """The contents' hashes that were looked at, in order."""
+    """Returns the hashes of the analyzed contents, in order."""
     return [digest for digest, _ in _lines(seen)]
 
 
 def parents(seen: Path) -> set[str]:
-    """The processes whose children looked: of Spark, one for every executor."""
+    """Returns the parents of the processes that analyzed; on Spark one per executor."""
     return {parent for _, parent in _lines(seen)}
 
 

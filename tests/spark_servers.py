@@ -1,4 +1,4 @@
-"""Apache Spark as processes of its own, from the installed pyspark: a standalone cluster, and a Connect server."""
+"""Starts Apache Spark in separate processes, from the installed pyspark: a standalone cluster or a Connect server."""
 
 import os
 import socket
@@ -24,13 +24,13 @@ DELTA_SETTINGS = {
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Nothing that this process has told itself about Spark, and no way to this repository."""
+    """Returns this process's environment without its settings for Spark and without a path to this repository."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYSPARK_", "SPARK_", "PYTHON"))}
     return kept | {"SPARK_HOME": str(HOME), "SPARK_LOCAL_IP": ADDRESS} | more
 
 
 def conf(settings: Mapping[str, str]) -> list[str]:
-    """Settings as spark-submit takes them."""
+    """Returns settings as arguments of spark-submit."""
     return [word for key, value in settings.items() for word in ("--conf", f"{key}={value}")]
 
 
@@ -43,13 +43,13 @@ def _session(pid: int) -> int | None:
 
 @dataclass
 class Server:
-    """A process that leads a session, and the file that takes what it prints."""
+    """A process that leads a POSIX session, and the file with its output."""
 
     process: subprocess.Popen[bytes]
     log: Path
 
     def kill(self) -> None:
-        """SIGKILL for it and for all it has started, those that have lost their parent included."""
+        """Kills the process and all its descendants, including orphans."""
         mine = [process for process in psutil.process_iter() if _session(process.pid) == self.process.pid]
         for process in mine:
             with suppress(psutil.NoSuchProcess):
@@ -58,7 +58,7 @@ class Server:
         psutil.wait_procs(mine, timeout=10)
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
-        """Waits for a condition; fails with the log when the process ends before it or time runs out."""
+        """Waits for a condition; fails with the log if the process ends first or the time is over."""
         end = time.monotonic() + seconds
         while not condition():
             if self.process.poll() is not None or time.monotonic() > end:
@@ -69,7 +69,7 @@ class Server:
 
 @contextmanager
 def running(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> Iterator[Server]:
-    """A process in a folder of its own; whatever happens, nothing of it is left."""
+    """Runs a process in a folder, and kills it and its descendants at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log"
     with log.open("wb") as file:
@@ -98,7 +98,7 @@ def _listens(port: int) -> bool:
 
 @contextmanager
 def connect_server(folder: Path, settings: Mapping[str, str], variables: Mapping[str, str]) -> Iterator[str]:
-    """A Spark Connect server on two cores; its address."""
+    """Runs a Spark Connect server on two cores; yields its address."""
     port = _free_port()
     command = [str(HOME / "bin" / "spark-submit"), "--master", "local[2]"]
     command += conf({**with_jars(DELTA_SETTINGS), **settings, "spark.connect.grpc.binding.port": str(port)})
@@ -110,20 +110,20 @@ def connect_server(folder: Path, settings: Mapping[str, str], variables: Mapping
 
 @dataclass
 class Node:
-    """A Spark worker, which starts an executor, which starts Python workers."""
+    """A Spark worker process, which starts an executor, which starts Python workers."""
 
     server: Server
 
     def busy_worker(self, seen: dict[int, float]) -> psutil.Process | None:
-        """A Python worker whose analyzer has just begun to work, so that its task is far from its end.
+        """Returns a Python worker whose analyzer has just begun to work, so that its task will not end soon.
 
-        The worker's own seconds would not tell: an idle one spends some, too.
+        The analyzer's CPU time is measured, because an idle worker also uses some.
 
         Args:
-            seen: Pid of an analyzer's process -> its CPU seconds when first looked at; this adds to it.
+            seen: Pid of an analyzer process -> its CPU seconds at the first call; updated by this call.
         """
         for worker in self._python_workers():
-            with suppress(psutil.NoSuchProcess):  # it ended while it was looked at
+            with suppress(psutil.NoSuchProcess):  # it ended meanwhile
                 for analyzer in worker.children():
                     time = analyzer.cpu_times()
                     seconds = time.user + time.system
@@ -132,7 +132,7 @@ class Node:
         return None
 
     def _python_workers(self) -> list[psutil.Process]:
-        """What Spark's Python daemons have forked."""
+        """Returns the processes that Spark's Python daemons have forked."""
         parents = {}
         for process in psutil.Process(self.server.process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
@@ -152,9 +152,9 @@ class Cluster:
 
 @contextmanager
 def standalone(folder: Path) -> Iterator[Cluster]:
-    """A master and two workers of one core each."""
+    """Runs a master and two workers with one core each."""
     port = _free_port()
-    # The master's REST interface has a fixed port, which may be taken.
+    # The master's REST interface has a fixed port, which may be in use.
     variables = {"SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false", "SPARK_DAEMON_MEMORY": "256m"}
     spark_class = [str(HOME / "bin" / "spark-class")]
     anywhere = ["--host", ADDRESS, "--webui-port", "0"]
@@ -165,7 +165,7 @@ def standalone(folder: Path) -> Iterator[Cluster]:
         master.until(lambda: _listens(port), "the master listens")
         nodes = []
         for number in range(2):
-            # Killed, a node leaves its unpacked environments.
+            # A killed node leaves its unpacked environments behind.
             files = stack.enter_context(TemporaryDirectory(prefix=f"node_{number}_"))
             command = [*spark_class, "org.apache.spark.deploy.worker.Worker", *anywhere, "--work-dir", files]
             command += ["--cores", "1", "--memory", "2g", url]

@@ -1,12 +1,12 @@
-"""Jars for Spark, Delta's above all: resolved once per machine, however many processes start together.
+"""A cache of Spark's jars, mainly Delta's: each is resolved once per machine.
 
     python -m faceattr_udf.spark.jars
 
-prints Delta's jars as `spark-submit --jars` takes them and fetches them if they are not there yet.
+prints Delta's jars in the form of `spark-submit --jars` and fetches them if they are not cached.
 
-Spark's own resolver (Ivy) is not safe when several processes fill one cache: each may find a file that another is still
-writing, and all of them fail. So each resolution here works in a folder of its own, under a lock, and its jars are
-published by one rename. A process that is killed leaves the lock to the next one and never a half-written jar.
+Spark's own resolver (Ivy) fails when several processes fill one cache, because each may read a file that another is
+still writing. So each resolution here runs under a lock in a temporary folder, and its jars are published by one
+rename. If a process is killed, the lock is released and no partial jar is left.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ from faceattr_udf.errors import EngineError, FaceattrError
 from faceattr_udf.sanitize import redacted
 
 _PACKAGES: Final = "spark.jars.packages"
-# Settings that decide which jars come out.
-_WHAT: Final = (_PACKAGES, "spark.jars.excludes", "spark.jars.repositories")
-# Settings that decide only how they are fetched; the JVM's options may name a proxy.
-_HOW: Final = ("spark.jars.ivy", "spark.jars.ivySettings", "spark.driver.extraJavaOptions")
+# Settings that decide which jars are resolved; they are the cache key.
+_KEY_SETTINGS: Final = (_PACKAGES, "spark.jars.excludes", "spark.jars.repositories")
+# Settings that only decide how jars are fetched; the JVM's options may name a proxy.
+_FETCH_SETTINGS: Final = ("spark.jars.ivy", "spark.jars.ivySettings", "spark.driver.extraJavaOptions")
 _TIMEOUT_SECONDS: Final = 900
 _PARTIAL: Final = ".partial-"
 
-# Starts a JVM as a session does, which resolves the packages, and asks it for the jars it got.
+# Starts a JVM as a session does, which resolves the packages, and prints the resulting jars.
 _RESOLVE: Final = """
 import json, sys
 from pyspark import SparkConf, SparkContext
@@ -43,50 +43,47 @@ print(SparkConf().get("spark.jars"))
 
 
 def with_jars(settings: Mapping[str, str]) -> dict[str, str]:
-    """Replaces packages among Spark's settings by local jars, so that no session resolves anything as it starts.
+    """Replaces packages in Spark's settings by local jars, so that the session has nothing to resolve when it starts.
 
     Args:
-        settings: Settings of a session that is about to start its own JVM. Delta is added to `spark.jars.packages`
-            unless `spark.jars`, these packages or the installed Spark already have it.
+        settings: Settings of a session that starts its own JVM. Delta is added to `spark.jars.packages` unless
+            `spark.jars`, these packages or the installed Spark already include it.
 
     Returns:
         The same settings with `spark.jars` instead of `spark.jars.packages`.
 
     Raises:
-        EngineError: A package is not in the cache and cannot be fetched, or there is no Java to fetch it with.
+        EngineError: A package is not in the cache and cannot be fetched, or there is no Java.
     """
     packages = _packages(settings)
     own = {key: value for key, value in settings.items() if key != _PACKAGES}
     jars = [settings["spark.jars"]] if settings.get("spark.jars") else []
     if packages:
-        resolver = {key: settings[key] for key in (*_WHAT, *_HOW) if key in settings} | {_PACKAGES: packages}
-        jars += [str(path) for path in resolve(resolver)]
+        resolver = {key: settings[key] for key in (*_KEY_SETTINGS, *_FETCH_SETTINGS) if key in settings}
+        jars += [str(path) for path in resolve({**resolver, _PACKAGES: packages})]
     return {**own, "spark.jars": ",".join(jars)} if jars else own
 
 
 def resolve(resolver: Mapping[str, str]) -> list[Path]:
-    """Returns the jars of packages, from the cache or, at first, through Spark's own resolver.
+    """Returns the jars of packages from the cache, which Spark's own resolver fills on first use.
 
     Args:
         resolver: `spark.jars.packages` (Maven coordinates, separated by commas) and the resolver's other settings.
 
     Returns:
-        Files in a folder that belongs to these packages, exclusions and repositories.
+        Files in the cache folder of these packages, exclusions and repositories.
 
     Raises:
-        EngineError: They cannot be fetched.
+        EngineError: The packages cannot be fetched.
     """
-    from filelock import FileLock  # noqa: PLC0415 - of the extra spark
+    from filelock import FileLock  # noqa: PLC0415 - part of the extra spark
 
-    what = {name: resolver[name] for name in _WHAT if name in resolver}
-    key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-    cache = _cache()
-    published = cache / key
+    cache, published = _cache_folder(), _published_folder(resolver)
     try:
         if not published.is_dir():
             cache.mkdir(parents=True, exist_ok=True)
-            with FileLock(cache / "lock"):  # the system takes it back when this process ends, however it ends
-                if not published.is_dir():  # another process may have resolved it while this one waited
+            with FileLock(cache / "lock"):  # the system releases it when this process ends
+                if not published.is_dir():  # another process may have resolved it meanwhile
                     _publish(resolver, published)
     except OSError as error:
         msg = f"the jar cache {cache} cannot be used ({error.strerror}); set XDG_CACHE_HOME to a writable folder"
@@ -94,36 +91,53 @@ def resolve(resolver: Mapping[str, str]) -> list[Path]:
     return sorted(published.glob("*.jar"))
 
 
+def are_cached(settings: Mapping[str, str]) -> bool:
+    """Returns whether a session with these settings starts without fetching a jar.
+
+    Args:
+        settings: As for `with_jars`.
+    """
+    packages = _packages(settings)
+    return not packages or _published_folder({**settings, _PACKAGES: packages}).is_dir()
+
+
+def _published_folder(resolver: Mapping[str, str]) -> Path:
+    """Returns the cache folder of these packages, exclusions and repositories."""
+    key_settings = {name: resolver[name] for name in _KEY_SETTINGS if name in resolver}
+    key = hashlib.sha256(json.dumps(key_settings, sort_keys=True).encode()).hexdigest()[:16]
+    return _cache_folder() / key
+
+
 def delta_package() -> str:
-    """Returns the Maven coordinates of the Delta jar that fits the installed delta-spark and pyspark."""
+    """Returns the Maven coordinates of the Delta jar for the installed delta-spark and pyspark."""
     spark, delta = importlib.metadata.version("pyspark"), importlib.metadata.version("delta_spark")
     minor = ".".join(spark.split(".")[:2])
     return f"io.delta:delta-spark_{minor}_2.13:{delta}"
 
 
 def _packages(settings: Mapping[str, str]) -> str:
-    """Returns the packages to resolve, Delta among them unless something else brings it."""
+    """Returns the packages to resolve, including Delta unless the settings or Spark already include it."""
     given = settings.get(_PACKAGES, "")
-    if "delta-spark" in given or "delta-spark" in settings.get("spark.jars", "") or _bundled():
+    if "delta-spark" in given or "delta-spark" in settings.get("spark.jars", "") or _has_bundled_delta():
         return given
     return ",".join([delta_package(), *filter(None, [given])])
 
 
-def _bundled() -> bool:
-    """Whether the installed Spark has Delta among its own jars, as images for containers often do."""
+def _has_bundled_delta() -> bool:
+    """Checks whether the installed Spark includes Delta's jar, as container images often do."""
     import pyspark  # noqa: PLC0415
 
     home = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent)
     return any((home / "jars").glob("delta-spark_*.jar"))
 
 
-def _cache() -> Path:
+def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faceattr_udf" / "jars"
 
 
 def _publish(resolver: Mapping[str, str], published: Path) -> None:
-    """Resolves into a folder of this process's own and renames the result; the lock is held."""
-    for left in published.parent.glob(f"{_PARTIAL}*"):  # by processes that were killed
+    """Resolves into a temporary folder and renames it to `published`; the caller holds the lock."""
+    for left in published.parent.glob(f"{_PARTIAL}*"):  # left by killed processes
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=published.parent, ignore_cleanup_errors=True) as folder:
         jars = Path(folder) / "published"
@@ -143,14 +157,14 @@ def _fetch(resolver: Mapping[str, str]) -> list[str]:
         msg = f"{resolver[_PACKAGES]} was not fetched within {_TIMEOUT_SECONDS} s; check the network and run it again"
         raise EngineError(msg) from error
     if finished.returncode != 0:
-        raise EngineError(_reason(resolver[_PACKAGES], finished.stderr))
+        raise EngineError(_failure_message(resolver[_PACKAGES], finished.stderr))
     return [unquote(urlsplit(jar).path) for jar in finished.stdout.splitlines()[-1].split(",")]
 
 
-def _reason(packages: str, stderr: str) -> str:
-    r"""Says in one sentence what a resolver that failed complained about.
+def _failure_message(packages: str, stderr: str) -> str:
+    r"""Returns one sentence with the cause of a failed resolution.
 
-    >>> _reason("io.delta:x:1", "JAVA_HOME is not set\nTraceback ...")
+    >>> _failure_message("io.delta:x:1", "JAVA_HOME is not set\nTraceback ...")
     'engine spark cannot start (JAVA_HOME is not set); it needs Java 17 or 21'
     """
     lines = [line.strip(": \t") for line in stderr.splitlines()]
@@ -162,14 +176,14 @@ def _reason(packages: str, stderr: str) -> str:
     cause = redacted(found[0]) if found else "the resolver gave no reason"
     return (
         f"{packages} cannot be fetched ({cause}); the first start needs the network, or "
-        "engine.settings: spark.jars with the jars' paths, spark.jars.repositories with a mirror"
+        "engine.settings: spark.jars with the jars' paths, or spark.jars.repositories with a mirror"
     )
 
 
 def main() -> int:
-    """Prints Delta's jars, separated by commas; 2 when they cannot be had."""
+    """Prints Delta's jars, separated by commas; returns 2 if they cannot be fetched."""
     try:
-        print(",".join(str(path) for path in resolve({_PACKAGES: delta_package()})))  # noqa: T201 - what it is for
+        print(",".join(str(path) for path in resolve({_PACKAGES: delta_package()})))  # noqa: T201 - a command
     except FaceattrError as error:
         print(f"jars: {error}", file=sys.stderr)  # noqa: T201
         return 2

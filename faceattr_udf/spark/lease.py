@@ -1,4 +1,4 @@
-"""The lease on a folder: one job at a time writes there, and one that was killed does not stand in the way."""
+"""The lease on a folder: only one job writes there at a time, and a killed job does not block the next one."""
 
 import contextlib
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import psutil
 import structlog
 from pyarrow import fs
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,9 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from faceattr_udf.errors import BusyError, EngineError
 from faceattr_udf.spark.locations import file_system, join, local_path
 
-_BEATS: Final = 6
-"""Heartbeats in the time after which a silent holder counts as dead."""
+_HEARTBEATS: Final = 6
+"""Heartbeats per lease duration, so that one late heartbeat does not lose the lease."""
 _POLL_SECONDS: Final = 0.25
+_CLAIM_ATTEMPTS: Final = 6
+"""Writers that end remove the empty folder, and a new one may meet several of them."""
 
 log = structlog.get_logger(__name__)
 
@@ -33,33 +36,34 @@ def _machine() -> str | None:
         return None
 
 
-def _state(pid: int) -> tuple[str, int] | None:
-    """The state of a process and when it started; None where the system does not say."""
+def _status_and_start(pid: int) -> tuple[str, float] | None:
+    """Returns a process's status and its start in seconds after boot; None where the system does not tell."""
     try:
-        # The name before the last parenthesis may hold blanks and parentheses itself.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
+        boot = psutil.boot_time()  # first, because older versions of psutil use it in create_time
+        process = psutil.Process(pid)
+        # Both change when the clock is set, and their difference does not.
+        return process.status(), round(process.create_time() - boot, 2)
+    except (psutil.Error, OSError, RuntimeError):
         return None
-    return fields[0], int(fields[19])
 
 
-def _born() -> int | None:
-    state = _state(os.getpid())
-    return state[1] if state else None
+def _own_start() -> float | None:
+    found = _status_and_start(os.getpid())
+    return found[1] if found else None
 
 
 class Claim(BaseModel):
-    """Who claims a folder; written once.
+    """A writer's claim to a folder; written once.
 
     Attributes:
         writer: The job and its run, for people.
-        since: When, ISO 8601 in UTC.
+        since: Start of the claim, for people: ISO 8601 in UTC.
         host: The machine's name, for people.
-        machine: Changes with every start of the machine and differs between containers; None where the system does not
-            say, and then only the heartbeat tells whether the process lives.
+        machine: Boot and container of the process; None where the system does not tell them, and then only the
+            heartbeat shows whether the process is alive.
         pid: The process.
-        born: When the process started, in the system's ticks: a pid is used again.
-        claim_id: Unique; among writers that start together the smallest goes first.
+        process_start: When the process started, in seconds after boot, because process ids are reused.
+        claim_id: Unique; among writers that claim at the same time the smallest wins.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -69,69 +73,69 @@ class Claim(BaseModel):
     host: str = Field(default_factory=socket.gethostname)
     machine: str | None = Field(default_factory=_machine)
     pid: int = Field(default_factory=os.getpid, gt=0, lt=2**31)
-    born: int | None = Field(default_factory=_born)
+    process_start: float | None = Field(default_factory=_own_start)
     claim_id: str = Field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}")
 
     def alive(self) -> bool | None:
-        """Whether the process runs; None where this machine cannot know."""
+        """Checks whether the process runs; None where this machine cannot know."""
         if self.machine is None or self.machine != _machine():
             return None
         try:
-            os.kill(self.pid, 0)  # which only asks
+            os.kill(self.pid, 0)  # signal 0 only asks whether the process exists
         except ProcessLookupError:
             return False
         except PermissionError:
-            pass  # another user's, and so there may be no looking at it
-        state = _state(self.pid)
-        if state is None:
-            return None
-        # A dead one that nobody has asked for yet still has its number.
-        return state[0] not in {"Z", "X"} and state[1] == self.born
+            pass  # it exists and belongs to another user
+        found = _status_and_start(self.pid)
+        if found is None or self.process_start is None:
+            return None  # it ended just now, or the system hides other users' processes
+        status, start = found
+        # A zombie has ended but keeps its process id.
+        return status not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD} and start == self.process_start
 
     def __str__(self) -> str:
         return f"{self.writer} (process {self.pid} on {self.host}, since {self.since} UTC)"
 
 
 class Lease:
-    """The right to write below a folder, as a context.
+    """The exclusive right to write below a folder, as a context manager.
 
-    Object stores have no locks, so it is made of what every store has: a claim is a file of its own in `FOLDER/_lease`,
-    and whoever sees no claim but his own after he has written it holds the lease. A second file beside it changes as
-    long as the holder lives. Nobody's clock is compared with another's: a watcher waits whether that file changes.
+    It needs no lock, because object stores have none. A writer creates a claim file in `FOLDER/_lease`; it holds the
+    lease if it sees no other claim after that. The holder keeps changing a heartbeat file beside its claim. Clocks of
+    different machines are never compared: others wait to see whether the heartbeat changes.
 
-    A job that was killed on this machine is recognised at once; one of another machine, or of a system without /proc,
-    when its heartbeat has not changed for `seconds`. A holder that stood still for so long and then wakes up finds its
-    claim gone (`check`). Where the folder cannot be reached from here (a store without credentials for Arrow) there is
-    no lease; the log says so, and Delta's own conflict detection is all there is.
+    A killed holder on this machine is recognized at once; one on another machine, or on a system without /proc, after
+    its heartbeat has not changed for `seconds`. A holder that was suspended for that long finds its claim removed when
+    it continues (`check`). Where Arrow cannot reach the folder (a store without credentials) there is no lease; the log
+    warns of it, and only Delta's own conflict detection remains.
     """
 
     def __init__(self, folder: str, writer: str, seconds: float) -> None:
-        self._place = folder
+        self._location = folder
         self._folder = join(folder, "_lease")
-        self._mine = Claim(writer=writer)
+        self._claim = Claim(writer=writer)
         self._seconds = seconds
-        self._seen: dict[str, tuple[bytes | None, float]] = {}
+        self._first_seen: dict[str, tuple[bytes | None, float]] = {}
         self._claimed = False
         self._held = False
-        self._beat = 0
+        self._heartbeat = 0
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
-        self._last = time.monotonic()
+        self._thread = threading.Thread(target=self._keep_alive, name="lease", daemon=True)
+        self._last_heartbeat = time.monotonic()
 
     def __enter__(self) -> Self:
-        """Waits for the lease as long as it takes to see whether others are alive.
+        """Takes the lease; waits only while it is unknown whether another writer is alive.
 
         Raises:
-            BusyError: Another one holds it and is alive.
+            BusyError: A live writer holds the lease.
         """
         try:
             self._system, self._root = file_system(self._folder)
             self._acquire()
             self._held = True
         except (EngineError, OSError) as error:
-            log.warning(
-                "no lease: see to it that one job at a time writes there", folder=self._place, reason=str(error)
-            )
+            advice = "make sure that only one job writes to this folder"
+            log.warning("lease_unavailable", folder=self._location, reason=str(error), advice=advice)
         finally:
             if not self._held:
                 self._withdraw()
@@ -142,29 +146,30 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Gives it back."""
+        """Releases the lease."""
         if self._held:
             self._stop.set()
             self._thread.join()
             self._withdraw()
 
     def check(self) -> None:
-        """Checks, before a commit, that the lease has not passed to another.
+        """Checks, before a commit, that this process still holds the lease.
 
         Raises:
-            BusyError: It has: this process stood still for longer than the lease lasts.
+            BusyError: Another writer has taken it, because this process was suspended for longer than the lease lasts.
         """
         if not self._held:
             return
         try:
-            lost = self._system.get_file_info(self._file(self._mine.claim_id)).type == fs.FileType.NotFound
+            lost = self._system.get_file_info(self._file(self._claim.claim_id)).type == fs.FileType.NotFound
         except OSError as error:
-            log.warning("the lease cannot be looked at", folder=self._folder, reason=str(error))
-            lost = time.monotonic() - self._last > self._seconds
+            log.warning("lease_check_failed", folder=self._folder, reason=str(error))
+            lost = time.monotonic() - self._last_heartbeat > self._seconds
         if lost:
             msg = (
-                f"{self._place} has passed to another writer while this one stood still for more than "
-                f"{self._seconds:g} s (runtime.lease_seconds); nothing is lost, run it again when the other has ended"
+                f"another writer has taken over {self._location}, because this one did not respond for more than "
+                f"{self._seconds:g} s (runtime.lease_seconds); earlier commits are kept, run this again when the other "
+                "has ended"
             )
             raise BusyError(msg)
 
@@ -172,91 +177,92 @@ class Lease:
         while True:
             rivals = self._rivals()
             if not rivals and self._claimed:
-                self._pulse()
-                self._tidy()
+                self._beat()
+                self._remove_leftovers()
                 return
             if not rivals:
-                self._claim()
+                self._write_claim()
                 continue
-            if self._claimed and min(rivals) < self._mine.claim_id:
+            if self._claimed and min(rivals) < self._claim.claim_id:
                 self._withdraw()
             time.sleep(_POLL_SECONDS)
 
     def _rivals(self) -> list[str]:
-        """Ids of others that claim the lease and may be alive; the dead ones' claims are removed.
+        """Returns the ids of other claims whose writers may be alive, and removes the claims of dead writers.
 
         Raises:
-            BusyError: One of them holds it and is alive.
+            BusyError: A live writer holds the lease.
         """
         try:
             infos = self._system.get_file_info(fs.FileSelector(self._root, allow_not_found=True))
-        except FileNotFoundError:  # a holder has removed the empty folder while it was being listed
+        except FileNotFoundError:  # a holder removed the empty folder while it was listed
             infos = []
         found = {info.base_name.removesuffix(".json") for info in infos if info.extension == "json"}
-        found = {name for name in found if not name.startswith("_")} - {self._mine.claim_id}
-        return [claim_id for claim_id in sorted(found) if self._may_live(claim_id)]
+        found = {name for name in found if not name.startswith("_")} - {self._claim.claim_id}
+        return [claim_id for claim_id in sorted(found) if self._may_be_alive(claim_id)]
 
-    def _may_live(self, claim_id: str) -> bool:
-        text, beat = self._read(self._file(claim_id)), self._read(self._file(claim_id, "beat"))
+    def _may_be_alive(self, claim_id: str) -> bool:
+        text, heartbeat = self._read(self._file(claim_id)), self._read(self._file(claim_id, "beat"))
         if text is None:
             return False
         claim = _parse(text)
         alive = claim.alive() if claim else None
         now = time.monotonic()
-        if claim_id not in self._seen:
-            self._seen[claim_id] = (beat, now)
+        if claim_id not in self._first_seen:
+            self._first_seen[claim_id] = (heartbeat, now)
             if alive is None:
-                log.info("waiting to see whether another writer is alive", writer=str(claim), seconds=self._seconds)
-        before, since = self._seen[claim_id]
-        # Without a heartbeat it does not hold the lease yet, or does not any more.
-        if beat and (alive or beat != before):
-            msg = f"{self._place} is being written by {claim}; wait until that has ended and run this again"
+                log.info("lease_wait", writer=str(claim), seconds=self._seconds)
+        before, since = self._first_seen[claim_id]
+        # A writer without a heartbeat does not hold the lease yet, or no longer.
+        if heartbeat and (alive or heartbeat != before):
+            msg = f"{self._location} is being written by {claim}; wait until it has ended and run this again"
             raise BusyError(msg)
         if alive is False or now - since > self._seconds:
-            log.warning("a writer was killed; its lease is over", folder=self._place, writer=str(claim))
+            log.warning("stale_lease_removed", folder=self._location, writer=str(claim))
             self._remove(claim_id)
             return False
         return True
 
-    def _claim(self) -> None:
-        # Renamed, so that nobody reads half of it; nothing is overwritten, which not every store can do in a rename.
-        unfinished = f"{self._root}/_{self._mine.claim_id}.json"
-        for attempt in range(1, _BEATS + 1):
+    def _write_claim(self) -> None:
+        # Written under another name and renamed, so that nobody reads half a claim. The new name is free, because some
+        # stores cannot overwrite in a rename.
+        unfinished = f"{self._root}/_{self._claim.claim_id}.json"
+        for attempt in range(1, _CLAIM_ATTEMPTS + 1):
             try:
                 self._system.create_dir(self._root, recursive=True)
-                self._write(unfinished, self._mine.model_dump_json().encode())
-                self._system.move(unfinished, self._file(self._mine.claim_id))
+                self._write(unfinished, self._claim.model_dump_json().encode())
+                self._system.move(unfinished, self._file(self._claim.claim_id))
                 self._claimed = True
                 return
-            except FileNotFoundError:  # a holder has just removed the empty folder, or what is not finished
-                if attempt == _BEATS:
+            except FileNotFoundError:  # a holder just removed the empty folder or the unfinished file
+                if attempt == _CLAIM_ATTEMPTS:
                     raise
 
-    def _tidy(self) -> None:
-        """Removes what writers that were killed have left and that is no claim."""
+    def _remove_leftovers(self) -> None:
+        """Removes files of killed writers that are not claims."""
         for info in self._system.get_file_info(fs.FileSelector(self._root)):
             if info.base_name.startswith("_") or info.extension == "beat":
                 claim_id = info.base_name.removesuffix(".beat")
-                if claim_id != self._mine.claim_id:
+                if claim_id != self._claim.claim_id:
                     with contextlib.suppress(OSError):
                         self._system.delete_file(info.path)
 
     def _withdraw(self) -> None:
         if self._claimed:
             self._claimed = False
-            self._remove(self._mine.claim_id)
+            self._remove(self._claim.claim_id)
 
-    def _keep(self) -> None:
-        while not self._stop.wait(self._seconds / _BEATS):
+    def _keep_alive(self) -> None:
+        while not self._stop.wait(self._seconds / _HEARTBEATS):
             try:
-                self._pulse()
+                self._beat()
             except OSError as error:
-                log.warning("the lease's heartbeat cannot be written", folder=self._folder, reason=str(error))
+                log.warning("lease_heartbeat_failed", folder=self._folder, reason=str(error))
 
-    def _pulse(self) -> None:
-        self._beat += 1
-        self._write(self._file(self._mine.claim_id, "beat"), str(self._beat).encode())
-        self._last = time.monotonic()
+    def _beat(self) -> None:
+        self._heartbeat += 1
+        self._write(self._file(self._claim.claim_id, "beat"), str(self._heartbeat).encode())
+        self._last_heartbeat = time.monotonic()
 
     def _file(self, claim_id: str, suffix: str = "json") -> str:
         return f"{self._root}/{claim_id}.{suffix}"
@@ -279,10 +285,10 @@ class Lease:
                 if self._system.get_file_info(name).type == fs.FileType.File:
                     self._system.delete_file(name)
         except OSError as error:
-            log.info("a lease's file is left", folder=self._folder, reason=str(error))
+            log.info("lease_not_removed", folder=self._folder, reason=str(error))
         path = local_path(self._folder)
         if path is not None:
-            with contextlib.suppress(OSError):  # another's claim is in it
+            with contextlib.suppress(OSError):  # it holds another writer's claim
                 path.rmdir()
 
 

@@ -19,8 +19,8 @@ class TableRef:
     """Where a table is.
 
     Attributes:
-        location: An absolute path, a URI, or a catalogue name.
-        format: "delta" and "parquet" are at a path or URI, "table" is in the catalogue.
+        location: An absolute path, a URI, or a catalog name.
+        format: "delta" and "parquet" are at a path or URI, "table" is in Spark's catalog.
     """
 
     location: str
@@ -28,7 +28,7 @@ class TableRef:
 
     @property
     def sql(self) -> str:
-        """The table as SQL names it."""
+        """The table's identifier in SQL."""
         if self.format == "table":
             return ".".join(quoted(part) for part in self.location.split("."))
         return "delta." + quoted(self.location)
@@ -50,12 +50,17 @@ def local_path(location: str) -> Path | None:
 
 
 def holds_data(path: Path) -> bool:
-    """Whether a path is a file or a folder with something that engines read: not what a killed job has left."""
+    """Checks whether a path is a file or a folder with visible entries.
+
+    Engines ignore names that begin with "_" or "."; a killed job may leave a folder with nothing else.
+    """
     return path.is_file() or (path.is_dir() and any(not entry.name.startswith(("_", ".")) for entry in path.iterdir()))
 
 
 def file_system(location: str) -> tuple[fs.FileSystem, str]:
-    """Returns the file system of a path or URI and the path there; not Spark's, which Connect does not show.
+    """Returns Arrow's file system of a path or URI, and the path in it.
+
+    Spark Connect gives no access to Spark's own file systems.
 
     Raises:
         EngineError: Arrow does not know the URI's scheme, or cannot reach the store.
@@ -71,7 +76,7 @@ def file_system(location: str) -> tuple[fs.FileSystem, str]:
 
 
 def arrow_uri(location: str) -> str:
-    """Returns a URI as Arrow spells it: Hadoop's s3a is its s3.
+    """Returns a URI with the scheme that Arrow knows: s3 for Hadoop's s3a and s3n.
 
     >>> arrow_uri("s3a://bucket/key"), arrow_uri("gs://bucket/key")
     ('s3://bucket/key', 'gs://bucket/key')
@@ -81,40 +86,40 @@ def arrow_uri(location: str) -> str:
 
 
 def join(folder: str, *names: str) -> str:
-    """Returns the location of something below a folder, which is a path or a URI."""
+    """Returns the location of a path below a folder; the folder is a path or a URI."""
     return "/".join([folder.rstrip("/"), *names])
 
 
 def absolute(location: str) -> str:
-    """Returns a location that does not depend on the working folder."""
+    """Returns a location that does not depend on the working directory."""
     return location if "://" in location else str(Path(location).absolute())
 
 
 def input_ref(location: str, config: Config) -> TableRef:
-    """Returns the reference of a table to read, by `input.format` or by what is there.
+    """Returns the reference of a table to read; `input.format` "auto" detects the format.
 
     Raises:
-        TableNotFoundError: `location` is a path on this machine and nothing is there.
+        TableNotFoundError: `location` is a path on this machine that does not exist.
     """
-    kind = config.input.format
-    if kind == "table":
+    table_format = config.input.format
+    if table_format == "table":
         return TableRef(location, "table")
     path = local_path(location)
     if path is not None and not path.exists():
-        if kind == "auto" and "/" not in location and _NAME.match(location):
+        if table_format == "auto" and "/" not in location and _NAME.match(location):
             return TableRef(location, "table")
         msg = f"table {location} does not exist; name a Delta table or Parquet folder, or write one with jobs.ingest"
         raise TableNotFoundError(msg)
-    if kind == "auto":
+    if table_format == "auto":
         if path is None:
-            # Only the engine can look there; its error tells a Parquet folder from a Delta table.
+            # Only the engine can look there. Its error says whether the guess was wrong.
             return TableRef(location, "parquet" if location.endswith(".parquet") else "delta")
-        kind = "delta" if (path / "_delta_log").is_dir() else "parquet"
-    return TableRef(absolute(location), kind)
+        table_format = "delta" if (path / "_delta_log").is_dir() else "parquet"
+    return TableRef(absolute(location), table_format)
 
 
 def output_ref(name: str, folder: str) -> TableRef:
-    """Returns the reference of an output table: a catalogue name if `name` has a dot, else a folder below `folder`."""
+    """Returns the reference of an output table: a catalog name if `name` has a dot, else a folder below `folder`."""
     if "." in name and _NAME.match(name):
         return TableRef(name, "table")
     return TableRef(absolute(name if "/" in name else join(folder, name)), "delta")
@@ -122,7 +127,14 @@ def output_ref(name: str, folder: str) -> TableRef:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a run writes."""
+    """The output tables of a run.
+
+    Attributes:
+        folder: The output folder: the staging area and the lease are below it.
+        faces: One row per face.
+        image_results: One row per image.
+        runs: One row per run.
+    """
 
     folder: str
     faces: TableRef
@@ -131,12 +143,12 @@ class Outputs:
 
     @property
     def tables(self) -> dict[str, TableRef]:
-        """The tables by what they hold, whatever the configuration calls them."""
+        """The tables by their standard names; the configuration may call them otherwise."""
         return {"faces": self.faces, "image_results": self.image_results, "runs": self.runs}
 
     @classmethod
     def of(cls, config: Config, folder: str) -> "Outputs":
-        """The tables that the configuration names, below a folder or in the catalogue."""
+        """Returns the configured tables, below a folder or in the catalog."""
         names = config.output
         return cls(
             absolute(folder),
@@ -147,7 +159,7 @@ class Outputs:
 
 
 def quoted(name: str) -> str:
-    """Returns a name as a SQL identifier.
+    """Returns a name as a quoted SQL identifier.
 
     >>> quoted("odd`name")
     '`odd``name`'

@@ -1,62 +1,148 @@
-"""Commits that are tried again when another writer's commit came in between, which Delta then refuses."""
+"""Retry policies: commits that conflict with another writer's, and steps during which the engine fails."""
 
-import random
+import errno
 import re
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential_jitter,
+    wait_random_exponential,
+)
+from tenacity.wait import wait_base
 
 from faceattr_udf.errors import BusyError
 from faceattr_udf.sanitize import first_line
 
-_TRIES: Final = 10
-_LONGEST_WAIT: Final = 10.0
-_CONFLICT: Final = re.compile(
+_COMMIT_ATTEMPTS: Final = 10
+_COMMIT_WAIT: Final = wait_random_exponential(multiplier=0.4, max=10)
+"""Seconds, random from 0 up to 0.4, 0.8, ..., 10, so that two writers do not collide again and again."""
+
+_ENGINE_WAIT: Final = wait_exponential_jitter(max=60, jitter=1)
+"""Seconds: 1, 2, 4, ..., 60, plus up to one: a lost worker needs time to come back."""
+
+_CONFLICT_MESSAGE: Final = re.compile(
     r"DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|Concurrent\w+Exception"
-    # The embedded engine's words; the second when it reads the log while another writes it.
+    # The embedded engine; the second message appears when it reads the log while another process writes it.
     r"|Failed to commit transaction|Missing commit file"
-    # delta-rs's, whose text varies and whose type does not.
+    # delta-rs, whose messages vary.
     r"|^CommitFailedError:"
 )
+"""Engines have no common type for a commit conflict, so its message is matched."""
+
+_ENGINE_PACKAGES: Final = frozenset({"pyspark", "py4j", "grpc", "delta"})
+_TRANSIENT_ERRNOS: Final = frozenset(
+    {
+        *(errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
+        *(errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    }
+)
+
+_T = TypeVar("_T")
 
 log = structlog.get_logger(__name__)
 
 
-def is_conflict(error: Exception) -> bool:
-    """Whether a commit was refused because of another's; engines have no common type for that.
+def is_conflict(error: BaseException) -> bool:
+    """Checks whether a commit was refused because another writer committed first.
 
     >>> is_conflict(RuntimeError("[DELTA_CONCURRENT_APPEND] files were added")), is_conflict(RuntimeError("disk full"))
     (True, False)
     """
-    return _CONFLICT.search(f"{type(error).__name__}: {error}") is not None
+    return _CONFLICT_MESSAGE.search(f"{type(error).__name__}: {error}") is not None
 
 
-def commit(table: object, act: Callable[[], object]) -> None:
-    """Commits, again and again as long as others' commits come in between.
+def is_engine_error(error: BaseException) -> bool:
+    """Checks whether an error was raised by the engine or its client, not by this package."""
+    return not _ENGINE_PACKAGES.isdisjoint(kind.__module__.split(".")[0] for kind in type(error).mro())
+
+
+def is_transient(error: BaseException) -> bool:
+    """Checks whether the same step may succeed when it is repeated.
+
+    Engine errors count as transient, because engines report lost workers and permanent errors by the same types.
+    Errors of the operating system count where waiting can help (lost connections, timeouts, flaky disks and networks),
+    but not a missing file, a missing permission or a full disk.
+
+    >>> is_transient(ConnectionResetError()), is_transient(PermissionError(13, "Permission denied"))
+    (True, False)
+    """
+    if is_engine_error(error) or isinstance(error, ConnectionError | TimeoutError):
+        return True
+    if type(error) is OSError and error.errno is None:
+        return True  # Arrow's errors about object stores have no number
+    return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS
+
+
+def commit(table: object, act: Callable[[], object], before_attempt: Callable[[], object] = lambda: None) -> None:
+    """Commits, and retries as long as other writers commit first.
 
     Args:
-        table: Whose name is told, a `TableRef`.
-        act: Reads the table's current version and commits one that follows it.
+        table: Named in messages, a `TableRef`.
+        act: Reads the table's current version and commits the next one.
+        before_attempt: Called before every attempt; may raise to prevent it.
 
     Raises:
-        BusyError: Another one came in between every time.
+        BusyError: Another writer came first in every attempt.
     """
-    for attempt in range(1, _TRIES + 1):
-        try:
-            act()
-            return
-        except Exception as error:
-            if not is_conflict(error):
-                raise
-            if attempt == _TRIES:
-                msg = (
-                    f"table {table} is changed by others so often that {_TRIES} commits failed ({first_line(error)}); "
-                    "what was committed stays, run this again when the other writer has ended"
-                )
-                raise BusyError(msg) from error
-            # By chance, so that two writers do not meet again and again.
-            seconds = min(0.2 * 2**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1.0)  # noqa: S311  # no secret depends on it
-            log.info("another writer's commit came first; once more", table=str(table), seconds=round(seconds, 2))
-            time.sleep(seconds)
+
+    def attempt() -> None:
+        before_attempt()
+        act()
+
+    def log_retry(_: BaseException, seconds: float) -> None:
+        log.info("commit_conflict_retry", table=str(table), seconds=round(seconds, 2))
+
+    try:
+        _retry(attempt, is_conflict, _COMMIT_ATTEMPTS, _COMMIT_WAIT, log_retry)
+    except Exception as error:
+        if not is_conflict(error):
+            raise
+        msg = (
+            f"table {table} is being changed by other writers, and {_COMMIT_ATTEMPTS} commits failed "
+            f"({first_line(error)}); earlier commits are kept, run this again when the other writers have ended"
+        )
+        raise BusyError(msg) from error
+
+
+def retry_transient(step: Callable[[], _T], retries: int, on_retry: Callable[[BaseException, float], object]) -> _T:
+    """Takes a step, and repeats it after transient errors.
+
+    Args:
+        step: May be repeated, whatever it had done when it failed.
+        retries: How often it is repeated at most.
+        on_retry: Called with the error and the seconds to wait, before each wait.
+
+    Returns:
+        What the step returns; its last error is raised unchanged.
+    """
+    return _retry(step, is_transient, retries + 1, _ENGINE_WAIT, on_retry)
+
+
+def _retry(
+    step: Callable[[], _T],
+    retryable: Callable[[BaseException], bool],
+    attempts: int,
+    wait: wait_base,
+    on_retry: Callable[[BaseException, float], object],
+) -> _T:
+    def report(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if error is not None and state.next_action is not None:
+            on_retry(error, state.next_action.sleep)
+
+    retrying = Retrying(
+        retry=retry_if_exception(retryable),
+        stop=stop_after_attempt(attempts),
+        wait=wait,
+        before_sleep=report,
+        sleep=time.sleep,
+        reraise=True,
+    )
+    return retrying(step)

@@ -1,4 +1,4 @@
-"""The runs table: one row per run, from its start."""
+"""The runs table: one row per run, written when the run starts."""
 
 import uuid
 from dataclasses import dataclass, field
@@ -16,22 +16,22 @@ from faceattr_udf.spark.tables import Tables
 
 @dataclass
 class Run:
-    """One run, as far as it has come.
+    """The state of one run.
 
     Attributes:
-        images: How the user names the images table.
-        config: Its configuration.
-        model_version: The weights.
-        run_id: Unique; it begins with its second, so that ids of different seconds sort as runs do.
+        images: The images table, as the user names it.
+        config: The configuration.
+        model_version: Version of the weights.
+        run_id: Unique; begins with the start time, so that ids sort by start (to the second).
         started_at: UTC.
         state: running, completed, failed or interrupted.
         counts: Images per status.
         n_faces: Faces of those images.
-        n_inferred: Images whose content went through the models; equal content only once.
-        n_duplicate_rows: Rows of the images table that were left out because another has the same image_id.
-        n_deleted_images: Images whose rows were deleted because they have left the images table.
-        n_retries: How often the engine failed and a step was taken again; the table does not hold it.
-        images_per_second: Images over seconds, over the whole run.
+        n_inferred: Distinct image contents that went through the models.
+        n_duplicate_rows: Rows of the images table that were ignored because another row has the same image_id.
+        n_deleted_images: Images whose results were deleted because they are no longer in the images table.
+        n_retries: Steps repeated after engine errors; not a column of the table.
+        images_per_second: Average over the whole run.
         finished_at: UTC; None while running.
     """
 
@@ -52,43 +52,43 @@ class Run:
 
     @property
     def n_images(self) -> int:
-        """Images that the run gave a result."""
+        """Images that got a result in this run."""
         return sum(self.counts.values())
 
     @property
     def seconds(self) -> float:
-        """Seconds from start to end; 0 while running."""
+        """Duration in seconds; 0 while running."""
         return (self.finished_at - self.started_at).total_seconds() if self.finished_at else 0.0
 
     def finish(self, state: str) -> None:
-        """Ends the run in a state."""
+        """Records the final state, the end time and the rate."""
         self.state = state
         self.finished_at = datetime.now(UTC)
         self.images_per_second = self.n_images / self.seconds if self.seconds else 0.0
 
 
 class RunsTable:
-    """The runs table of one output."""
+    """The runs table of one output folder."""
 
     def __init__(self, tables: Tables, ref: TableRef) -> None:
         self._tables = tables
         self._ref = ref
 
-    def interrupt_others(self) -> list[str]:
-        """Marks the runs that never ended, and returns their ids."""
-        left = self._tables.read(self._ref).where("state = 'running'").select("run_id")
-        run_ids = [row.run_id for row in left.collect()]
+    def mark_stale_runs(self) -> list[str]:
+        """Sets runs that never ended to interrupted, and returns their ids."""
+        stale = self._tables.read(self._ref).where("state = 'running'").select("run_id")
+        run_ids = [row.run_id for row in stale.collect()]
         if run_ids:
             rows = self._tables.read(self._ref).where(F.col("run_id").isin(run_ids))
             self._tables.merge(self._ref, rows.withColumn("state", F.lit("interrupted")), ["run_id"])
         return run_ids
 
     def begin(self, run: Run) -> None:
-        """Inserts the run's row."""
+        """Inserts the row of a run."""
         self._tables.append(self._ref, self._row(run))
 
     def end(self, run: Run, state: str) -> None:
-        """Ends the run and replaces its row."""
+        """Ends a run and updates its row."""
         run.finish(state)
         self._tables.merge(self._ref, self._row(run), ["run_id"])
 
@@ -109,7 +109,7 @@ class RunsTable:
             float(run.images_per_second),
             run.config.config_id(),
             run.model_version,
-            run.config.recorded(),
+            run.config.to_redacted_json(),
             SCHEMA_VERSION,
         )
         return self._tables.spark.createDataFrame([row], RUNS)

@@ -1,4 +1,8 @@
-"""Files below a folder, and never one outside: symbolic links may lead about inside it."""
+"""Opens files below a folder; symbolic links that lead out of it are refused.
+
+SECURITY.md promises this also for links that change while a job runs. `O_NOFOLLOW` alone would not keep it: it protects
+the last part of a path only, and a folder above the file may be swapped for a link as well.
+"""
 
 import errno
 import os
@@ -8,38 +12,38 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Not blocking, because to open a pipe would otherwise wait until somebody writes to it.
+# Non-blocking, because opening a pipe would otherwise wait for a writer.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-class LeadsOutsideError(OSError):
-    """A path leaves the folder that it should stay in."""
+class OutsideFolderError(OSError):
+    """A path leads out of the folder that it should stay in."""
 
 
 def open_inside(folder: Path, path: Path) -> BinaryIO:
-    """Opens a file for reading if it really lies below a folder.
+    """Opens a file for reading if it lies below a folder after its links are resolved.
 
-    Links are resolved first; then every folder on the way is opened from the one above it, and none may be a link by
-    then. So what somebody swaps for a link between the check and the opening is refused as well.
+    Links are resolved first. Then every folder of the resolved path is opened relative to the one above it, without
+    following links: what was replaced by a link after the check is refused.
 
     Args:
-        folder: May itself be reached through links.
-        path: Of the file, beginning with `folder`.
+        folder: The folder; it may itself be reached through links.
+        path: The file's path, which begins with `folder`.
 
     Returns:
         The open file.
 
     Raises:
-        LeadsOutsideError: The file lies elsewhere.
-        OSError: There is none, it is a folder, a device or a pipe, links lead in circles, or it cannot be read.
+        OutsideFolderError: The file lies outside of the folder.
+        OSError: The file is missing, not a regular file or not readable, or its links form a cycle.
     """
-    # Not Path.resolve, which raises a RuntimeError where links lead in circles.
+    # Not Path.resolve, which raises a RuntimeError for a cycle of links.
     inside = Path(os.path.realpath(folder, strict=True))
     real = Path(os.path.realpath(path, strict=True))
     if not real.is_relative_to(inside):
         msg = f"{path} leads out of {folder}"
-        raise LeadsOutsideError(msg)
-    if not stat.S_ISREG(real.stat().st_mode):  # to open a device may already do something
+        raise OutsideFolderError(msg)
+    if not stat.S_ISREG(real.stat().st_mode):  # opening a device may already have an effect
         raise _not_regular(path)
     *folders, name = real.relative_to(inside).parts
     with ExitStack() as stack:
@@ -48,7 +52,7 @@ def open_inside(folder: Path, path: Path) -> BinaryIO:
         for part in folders:
             here = os.open(part, _FOLDER, dir_fd=here)
             stack.callback(os.close, here)
-        # The descriptor becomes the file's at once, which closes it where it is a folder's.
+        # `open` with an opener closes the descriptor if it turns out to be a folder.
         file = open(name, "rb", opener=lambda name, _: os.open(name, _FILE, dir_fd=here))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()

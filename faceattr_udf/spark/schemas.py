@@ -1,7 +1,9 @@
-"""Every table's columns, and the check that a table on disk still has them."""
+"""The columns of every table, and checks that a table has the expected ones."""
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, fields
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 from pyspark.sql.types import (
@@ -19,30 +21,30 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.config import OutputConfig
 from faceattr_udf.errors import SchemaError
+from faceattr_udf.labels import CLASSES
+from faceattr_udf.results import BoundingBox, Face, Quality
 
 SCHEMA_VERSION: Final = 1
-"""Counts the changes of the output tables' columns, each a step in `migrations`; recorded with every run."""
+"""Version of the output tables' columns: raised by every change, each of which is a step in `migrations`. Every run
+records it."""
 
 ROW_GROUP_BYTES: Final = 16 * 2**20
-"""Content in a row group of an images table: the least that a reader holds in memory, that it skips when it looks for
-few images, and that can be a task."""
+"""Image bytes in a row group of an images table. A row group is the smallest unit that a reader holds in memory, skips
+when it looks for a few images, or gets as a task."""
 
 _STRING, _FLOAT, _INT, _LONG = StringType(), FloatType(), IntegerType(), LongType()
 
 
 def _struct(*columns: tuple[str, DataType]) -> StructType:
-    return StructType([StructField(name, kind) for name, kind in columns])
+    return StructType([StructField(name, type_) for name, type_ in columns])
 
 
-BBOX: Final = _struct(("x_min", _FLOAT), ("y_min", _FLOAT), ("x_max", _FLOAT), ("y_max", _FLOAT))
+BBOX: Final = _struct(*((field.name, _FLOAT) for field in fields(BoundingBox)))
 """Pixels of the EXIF-upright image."""
 
-QUALITY: Final = _struct(
-    ("face_px", _FLOAT), ("blur", _FLOAT), ("brightness", _FLOAT), ("yaw", _FLOAT), ("pitch", _FLOAT), ("roll", _FLOAT)
-)
+QUALITY: Final = _struct(*((field.name, _FLOAT) for field in fields(Quality)))
 
 _PROVENANCE: Final = (
     ("config_id", _STRING),
@@ -82,43 +84,82 @@ RUNS: Final = _struct(
     ("config", _STRING),
     ("schema_version", _INT),
 )
-"""One row per run: running, completed, failed, or interrupted (killed, found by the next run)."""
+"""One row per run. `state` is running, completed, failed, or interrupted (killed; the next run notices)."""
 
 IMAGES: Final = _struct(
     ("image_id", _STRING), ("content", BinaryType()), ("content_sha256", _STRING), ("path", _STRING), ("size", _LONG)
 )
-"""What `jobs.ingest` writes."""
+"""The images table that `jobs.ingest` writes."""
+
+
+class FaceColumn(NamedTuple):
+    """A column that describes one face.
+
+    Attributes:
+        name: The column's name.
+        type: The column's type.
+        value: Returns the column's value for a face, in a form that Arrow converts to `type`.
+    """
+
+    name: str
+    type: DataType
+    value: Callable[[Face], Any]
+
+
+def face_columns(output: OutputConfig) -> list[FaceColumn]:
+    """Returns the columns that describe one face, optional ones only where the configuration asks for them."""
+    columns = [
+        FaceColumn("face_index", _INT, attrgetter("face_index")),
+        FaceColumn("bbox", BBOX, lambda face: asdict(face.bbox)),
+        FaceColumn("det_confidence", _FLOAT, attrgetter("det_confidence")),
+        FaceColumn("age", _FLOAT, _predicted("age", attrgetter("age"))),
+        FaceColumn("age_low", _FLOAT, _predicted("age", attrgetter("low"))),
+        FaceColumn("age_high", _FLOAT, _predicted("age", attrgetter("high"))),
+        FaceColumn("age_group", _STRING, _predicted("age", attrgetter("group"))),
+    ]
+    for attribute in CLASSES:
+        probs = _predicted(attribute, lambda prediction: list(prediction.probs.items()))
+        columns += [
+            FaceColumn(attribute, _STRING, _predicted(attribute, attrgetter("label"))),
+            FaceColumn(f"{attribute}_confidence", _FLOAT, _predicted(attribute, attrgetter("confidence"))),
+            FaceColumn(f"{attribute}_probs", MapType(_STRING, _FLOAT), probs),
+        ]
+    columns.append(FaceColumn("quality", QUALITY, lambda face: asdict(face.quality)))
+    if output.landmarks:
+        point = _struct(("x", _FLOAT), ("y", _FLOAT))
+        columns.append(FaceColumn("landmarks", ArrayType(point), _landmarks))
+    if output.crops:
+        columns.append(FaceColumn("crop", BinaryType(), attrgetter("crop")))
+    if output.embeddings:
+        columns.append(FaceColumn("embedding", ArrayType(_FLOAT), _embedding))
+    return columns
+
+
+def _predicted(attribute: str, value: Callable[[Any], Any]) -> Callable[[Face], Any]:
+    """Returns a function that applies `value` to a face's prediction, and returns None where there is none."""
+
+    def of_face(face: Face) -> Any:  # noqa: ANN401 - one of several column types
+        prediction = getattr(face, attribute)
+        return None if prediction is None else value(prediction)
+
+    return of_face
+
+
+def _landmarks(face: Face) -> list[dict[str, float]]:
+    return [{"x": float(x), "y": float(y)} for x, y in face.landmarks]
+
+
+def _embedding(face: Face) -> list[float] | None:
+    return None if face.embedding is None else face.embedding.tolist()
 
 
 def face_struct(output: OutputConfig) -> StructType:
-    """The columns that describe one face, as they are nested in `analyze_images` and flat in the faces table."""
-    columns: list[tuple[str, DataType]] = [
-        ("face_index", _INT),
-        ("bbox", BBOX),
-        ("det_confidence", _FLOAT),
-        ("age", _FLOAT),
-        ("age_low", _FLOAT),
-        ("age_high", _FLOAT),
-        ("age_group", _STRING),
-    ]
-    for attribute in CLASSES:
-        columns += [
-            (attribute, _STRING),
-            (f"{attribute}_confidence", _FLOAT),
-            (f"{attribute}_probs", MapType(_STRING, _FLOAT)),
-        ]
-    columns.append(("quality", QUALITY))
-    if output.landmarks:
-        columns.append(("landmarks", ArrayType(_struct(("x", _FLOAT), ("y", _FLOAT)))))
-    if output.crops:
-        columns.append(("crop", BinaryType()))
-    if output.embeddings:
-        columns.append(("embedding", ArrayType(_FLOAT)))
-    return _struct(*columns)
+    """Returns `face_columns` as a struct: nested in the result of `analyze_images`, flat in the faces table."""
+    return _struct(*((column.name, column.type) for column in face_columns(output)))
 
 
 def result_struct(output: OutputConfig) -> StructType:
-    """The columns that the UDF computes for one image."""
+    """Returns the columns that the UDF computes for one image."""
     return _struct(
         ("status", _STRING),
         ("error", _STRING),
@@ -130,7 +171,7 @@ def result_struct(output: OutputConfig) -> StructType:
 
 
 def faces_table(output: OutputConfig, pass_through: Iterable[StructField] = ()) -> StructType:
-    """One row per face: its image, the face, where the row comes from, and the input's own columns."""
+    """Returns the columns of the faces table: image_id, the face, the provenance and the pass-through columns."""
     passed = [StructField(field.name, field.dataType) for field in pass_through]
     return StructType([StructField("image_id", _STRING), *face_struct(output), *_struct(*_PROVENANCE), *passed])
 
@@ -146,19 +187,19 @@ _ATOMIC: Final[dict[type[DataType], pa.DataType]] = {
 }
 
 
-def arrow_type(kind: DataType) -> pa.DataType:
-    """Returns the Arrow type of one of the Spark types that this module uses.
+def arrow_type(type_: DataType) -> pa.DataType:
+    """Returns the Arrow type of a Spark type; covers the types that this module uses.
 
     >>> str(arrow_type(MapType(StringType(), FloatType())))
     'map<string, float>'
     """
-    if isinstance(kind, ArrayType):
-        return pa.list_(arrow_type(kind.elementType))
-    if isinstance(kind, MapType):
-        return pa.map_(arrow_type(kind.keyType), arrow_type(kind.valueType))
-    if isinstance(kind, StructType):
-        return pa.struct([pa.field(field.name, arrow_type(field.dataType)) for field in kind])
-    return _ATOMIC[type(kind)]
+    if isinstance(type_, ArrayType):
+        return pa.list_(arrow_type(type_.elementType))
+    if isinstance(type_, MapType):
+        return pa.map_(arrow_type(type_.keyType), arrow_type(type_.valueType))
+    if isinstance(type_, StructType):
+        return pa.struct([pa.field(field.name, arrow_type(field.dataType)) for field in type_])
+    return _ATOMIC[type(type_)]
 
 
 def check_columns(table: str, actual: StructType, expected: StructType) -> None:
@@ -172,24 +213,24 @@ def check_columns(table: str, actual: StructType, expected: StructType) -> None:
     differences = [
         f"{name} is {have[name]} instead of {want[name]}" for name in want if have.get(name, want[name]) != want[name]
     ]
-    differences += [f"{name} {want[name]} is not there" for name in want if name not in have]
+    differences += [f"{name} {want[name]} is missing" for name in want if name not in have]
     differences += [f"{name} is not expected" for name in have if name not in want]
     if differences:
         msg = (
             f"table {table} does not have the columns of schema version {SCHEMA_VERSION} for this configuration "
-            f"({'; '.join(differences)}); use the configuration that it was made with, or name another output"
+            f"({'; '.join(differences)}); use the configuration that the table was written with, or name another output"
         )
         raise SchemaError(msg)
 
 
-def require_column(table: str, actual: StructType, name: str, kind: DataType, key: str) -> None:
+def require_column(table: str, actual: StructType, name: str, type_: DataType, key: str) -> None:
     """Checks one column of the input.
 
     Args:
-        table: How the user names the table.
-        actual: Its columns.
-        name: The column.
-        kind: Its type.
+        table: The table's name in the error.
+        actual: The table's columns.
+        name: The required column.
+        type_: Its required type.
         key: The configuration key that names the column.
 
     Raises:
@@ -199,12 +240,12 @@ def require_column(table: str, actual: StructType, name: str, kind: DataType, ke
     if name not in found:
         msg = (
             f"table {table} has no column {name!r} (it has {', '.join(found) or 'none'}); "
-            f"name the right one in {key} or add it to the table"
+            f"set {key} to the right column or add it to the table"
         )
         raise SchemaError(msg)
-    if type(found[name]) is not type(kind):
+    if type(found[name]) is not type(type_):
         msg = (
-            f"column {name!r} of table {table} is {found[name].simpleString()} instead of {kind.simpleString()}; "
-            f"cast it in the table or name another column in {key}"
+            f"column {name!r} of table {table} is {found[name].simpleString()} instead of {type_.simpleString()}; "
+            f"cast it in the table or set {key} to another column"
         )
         raise SchemaError(msg)

@@ -1,13 +1,16 @@
-"""Sessions: one code path for the embedded engine, Apache Spark, and a Spark Connect server."""
+"""Spark sessions: one entry point for the embedded engine, Apache Spark and Spark Connect servers."""
 
 import importlib.metadata
 import os
 import re
 import sys
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
+import pyspark
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -22,32 +25,55 @@ _DELTA: Final = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 _UTC: Final = {"spark.sql.session.timeZone": "UTC"}
-_SMALL: Final = {
-    # The tables that are shuffled hold keys and rows of text, never images: Spark's 200 shuffle partitions and Delta's
-    # 50 snapshot partitions are mostly the overhead of starting tasks. Adaptive execution still splits large ones.
+_SMALL_TABLES: Final = {
+    # Shuffled tables hold keys and short rows, never images. With the defaults of 200 shuffle partitions and 50 Delta
+    # snapshot partitions, most of the time goes into starting tasks. Adaptive execution still splits large tables.
     "spark.sql.shuffle.partitions": "8",
     "spark.databricks.delta.snapshotPartitions": "2",
-    # VACUUM lists a table's files in so many tasks, 10,000 by default, however few files there are.
+    # VACUUM lists a table's files in this many tasks: 10,000 by default, however few files there are.
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "32",
 }
-# A wave is a dozen small queries. Spark keeps the code that it compiled for the last 100 parts of queries, fewer than a
-# night has, and would compile each of them anew in every wave. The number is fixed when the JVM starts.
-_AT_START: Final = {"spark.sql.codegen.cache.maxEntries": "1000"}
+# A wave is a dozen small queries. Spark caches the generated code of 100 query parts by default, fewer than a run has,
+# so every wave would compile them again. The JVM reads this setting only when it starts.
+_JVM_START: Final = {"spark.sql.codegen.cache.maxEntries": "1000"}
 _QUIET: Final = {"spark.ui.showConsoleProgress": "false"}  # the job reports its own progress on the same stream
 
 _CONNECT_SECONDS: Final = 10
 _ONE_YEAR: Final = 365 * 24 * 3600
 
+_CONNECT_MODE: Final = "SPARK_CONNECT_MODE_ENABLED"
+"""PySpark's switch: while it is set, `pyspark.sql.functions` build Connect columns. It applies to the whole process, so
+the engine that was started last decides."""
+
+_SAIL_BATCH_ROWS: Final = "SAIL_EXECUTION__BATCH_SIZE"
+
+
+@dataclass(frozen=True)
+class _EmbeddedServer:
+    """A server of the embedded engine in this process.
+
+    Attributes:
+        server: pysail's server; it stops when it is garbage-collected.
+        remote: Its address.
+    """
+
+    server: Any
+    remote: str
+
+
+# Process-wide state. Embedded servers live as long as the process, because their sessions may be used anywhere in it.
 _lock = threading.Lock()
-_sail: dict[str, Any] = {}
-_connected: dict[str, SparkSession] = {}
+_embedded: dict[str, _EmbeddedServer] = {}
+"""Rows per batch -> server: Sail reads this setting only when a server starts."""
+_sessions: dict[str, SparkSession] = {}
+"""Server address -> session of this client."""
 
 
 def start(config: Config | None = None) -> SparkSession:
-    """Starts, or finds, the session of the configured engine.
+    """Starts a session of the configured engine, or returns the running one.
 
     Args:
-        config: `engine` chooses it; `enrich` bounds its Arrow batches. None means the defaults.
+        config: `engine` chooses the engine; `enrich` bounds its Arrow batches. None means the defaults.
 
     Returns:
         A session with the time zone UTC.
@@ -62,42 +88,48 @@ def start(config: Config | None = None) -> SparkSession:
         case "spark":
             session = _start_spark(config)
         case "connect":
-            # A server that runs takes settings of its SQL engine, for this client's session, and no others.
+            # A running server only takes settings of its SQL engine, for this client's session.
             sql = {key: value for key, value in _spark_settings(config).items() if key.startswith("spark.sql.")}
-            session = _connect(str(config.engine.remote), config, _SMALL, sql)
+            session = _connect(str(config.engine.remote), config, defaults=_SMALL_TABLES, settings=sql)
     return session
 
 
-def _connect(remote: str, config: Config, unless_given: dict[str, str], always: dict[str, str]) -> SparkSession:
-    """Connects to a server, or finds the connection.
+def _connect(
+    remote: str, config: Config, *, settings: Mapping[str, str], defaults: Mapping[str, str] | None = None
+) -> SparkSession:
+    """Connects to a server, or returns the session of an earlier call.
 
     Args:
-        remote: The server.
-        config: `engine.settings` have the last word in this client's session.
-        unless_given: Settings that hold where the server has not been told otherwise.
-        always: Settings of this client's session.
+        remote: The server's URL.
+        config: `engine.settings` override the arguments below.
+        settings: Settings of this client's session.
+        defaults: Settings that apply only where the server has no value of its own.
+
+    Raises:
+        EngineError: The client is not installed, or the server is not reachable or refuses a setting.
     """
-    # What gRPC does when its process forks aborts four in a hundred children: a JVM that this process starts later, for
-    # Apache Spark, would sometimes not come. It is read when gRPC is first used; no child of ours uses gRPC.
+    # With gRPC's fork support 4 % of child processes abort, among them the JVM that this process may start later for
+    # Apache Spark. gRPC reads the variable on first use. None of our child processes uses gRPC.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
-        # The client's own builder: SparkSession.builder.remote refuses while this process also has a JVM session.
+        # The client's own builder, because SparkSession.builder.remote fails while this process also has a JVM session.
         from pyspark.sql.connect.session import SparkSession as ConnectSession  # noqa: PLC0415
     except ImportError as error:
         msg = f"Spark Connect's client is not installed ({error}); install the extra faceattr_udf[sail]"
         raise EngineError(msg) from error
-    os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"  # as that builder does: functions.* then build Connect columns
+    os.environ[_CONNECT_MODE] = "1"  # SparkSession.builder.remote would do the same
     try:
         _wait_for(remote)
-        session = _connected.get(remote)
-        if session is None or not _lives(session):
-            # Not getOrCreate, which finds the process's last session whatever server that has.
+        session = _sessions.get(remote)
+        if session is None or not _is_usable(session):
+            # Not getOrCreate, which returns the process's last session, whichever server it belongs to.
             session = cast("SparkSession", ConnectSession.builder.remote(remote).create())
-            _connected[remote] = session
+            _sessions[remote] = session
             given = session.conf.getAll
-            for key in unless_given.keys() - given.keys():
-                session.conf.set(key, unless_given[key])
-        for key, value in always.items():
+            for key, value in (defaults or {}).items():
+                if key not in given:
+                    session.conf.set(key, value)
+        for key, value in settings.items():
             session.conf.set(key, value)
     except Exception as error:  # the client wraps gRPC's failures in several unrelated types
         server = server_address(remote)
@@ -109,15 +141,15 @@ def _connect(remote: str, config: Config, unless_given: dict[str, str], always: 
             session.conf.set(key, value)
         except PySparkException as error:
             msg = (
-                f"the Spark Connect server {server_address(remote)} does not take engine.settings {key!r} "
-                f"({redacted(first_line(error))}); give it to the server at its start and leave it out here"
+                f"the Spark Connect server {server_address(remote)} does not accept engine.settings {key!r} "
+                f"({redacted(first_line(error))}); set it when the server starts and remove it here"
             )
             raise EngineError(msg) from error
     return session
 
 
-def _lives(session: SparkSession) -> bool:
-    """Whether this client has not stopped a session and its server still knows it: it drops those long unused."""
+def _is_usable(session: SparkSession) -> bool:
+    """Checks whether a session was neither stopped by this client nor dropped by its server after a long idle time."""
     if session.is_stopped:  # type: ignore[attr-defined]  # only the Connect class has it
         return False
     try:
@@ -128,7 +160,11 @@ def _lives(session: SparkSession) -> bool:
 
 
 def _wait_for(remote: str) -> None:
-    """Waits until a server answers; the client itself would retry for ten minutes before it says that none does."""
+    """Waits until a server answers. The client itself would retry for ten minutes before it fails.
+
+    Raises:
+        TimeoutError: The server did not answer in time.
+    """
     import grpc  # noqa: PLC0415
     from pyspark.sql.connect.client import DefaultChannelBuilder  # noqa: PLC0415
 
@@ -143,80 +179,95 @@ def _wait_for(remote: str) -> None:
 
 
 def _start_sail(config: Config) -> SparkSession:
+    """Connects to this process's embedded server, which it starts when needed.
+
+    A configuration with another `enrich.max_batch_rows` gets another server in the same process. Its session does not
+    see the temporary views and catalog tables of the first.
+    """
+    batch_rows = os.environ.get(_SAIL_BATCH_ROWS) or str(config.enrich.max_batch_rows)
     with _lock:
-        if "remote" not in _sail:
-            # Read when the server starts. A scan's batches are otherwise 8192 rows, and those rows are photographs.
-            os.environ.setdefault("SAIL_EXECUTION__BATCH_SIZE", str(config.enrich.max_batch_rows))
-            # The server ends with this process: a notebook that nobody touches for a quarter of an hour shall go on.
-            os.environ.setdefault("SAIL_SPARK__SESSION_TIMEOUT_SECS", str(_ONE_YEAR))
-            os.environ.setdefault("RUST_LOG", "error")  # its log shares stderr with the job's progress
-            try:
-                from pysail.spark import SparkConnectServer  # noqa: PLC0415
-            except ImportError as error:
-                msg = "engine sail is not installed; install the extra faceattr_udf[sail] or set engine.name"
-                raise EngineError(msg) from error
-            server = SparkConnectServer("127.0.0.1", 0)
-            server.start(background=True)
-            if server.listening_address is None:
-                msg = "engine sail did not start listening; check that a local port can be opened"
-                raise EngineError(msg)
-            host, port = server.listening_address
-            _sail["server"] = server  # it stops when collected
-            _sail["remote"] = f"sc://{host}:{port}"
-        remote = str(_sail["remote"])
-    return _connect(remote, config, {}, _UTC)
+        if batch_rows not in _embedded:
+            _embedded[batch_rows] = _start_server(batch_rows)
+    return _connect(_embedded[batch_rows].remote, config, settings=_UTC)
+
+
+def _start_server(batch_rows: str) -> _EmbeddedServer:
+    # An embedded server ends with the process. A notebook that is idle for 15 minutes, Sail's default, should go on.
+    os.environ.setdefault("SAIL_SPARK__SESSION_TIMEOUT_SECS", str(_ONE_YEAR))
+    os.environ.setdefault("RUST_LOG", "error")  # its log shares stderr with the job's progress
+    try:
+        from pysail.spark import SparkConnectServer  # noqa: PLC0415
+    except ImportError as error:
+        msg = "engine sail is not installed; install the extra faceattr_udf[sail] or set engine.name"
+        raise EngineError(msg) from error
+    given = os.environ.get(_SAIL_BATCH_ROWS)
+    # Without it a scan's batches have 8192 rows, and those rows are photographs.
+    os.environ[_SAIL_BATCH_ROWS] = batch_rows
+    try:
+        server = SparkConnectServer("127.0.0.1", 0)
+        server.start(background=True)
+    finally:
+        if given is None:
+            del os.environ[_SAIL_BATCH_ROWS]
+    if server.listening_address is None:
+        msg = "engine sail did not start listening; check that a local port can be opened"
+        raise EngineError(msg)
+    host, port = server.listening_address
+    return _EmbeddedServer(server, f"sc://{host}:{port}")
 
 
 def _start_spark(config: Config) -> SparkSession:
+    """Starts a JVM session in this process, or returns the running one."""
     try:
-        import pyspark  # noqa: PLC0415
-
         importlib.metadata.version("delta_spark")
-    except (ImportError, importlib.metadata.PackageNotFoundError) as error:
+    except importlib.metadata.PackageNotFoundError as error:
         msg = f"engine spark is not installed ({error}); install the extra faceattr_udf[spark]"
         raise EngineError(msg) from error
-    os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)
-    # Workers would otherwise start whatever python3 the PATH finds.
+    # An engine started before may have set it: the JVM would start in Connect mode.
+    os.environ.pop(_CONNECT_MODE, None)
+    # Workers would otherwise run the first python3 on the PATH.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit, whose command line has the last word
     builder = SparkSession.builder.appName(config.engine.app_name)
     settings = {
         **_DELTA,
-        **_SMALL,
-        **_AT_START,
+        **_SMALL_TABLES,
+        **_JVM_START,
         **_QUIET,
         **_spark_settings(config),
         **config.engine.settings,
     }
-    if not submitted:
+    if "PYSPARK_GATEWAY_PORT" in os.environ:  # set by spark-submit
+        settings = _without_submitted(settings)
+    else:
         master = config.engine.master or "local[*]"
         if master.startswith("local-cluster"):
-            # Its worker processes are started with Spark's own scripts.
+            # Spark starts the workers of such a cluster with scripts below SPARK_HOME.
             os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
         builder = builder.master(_with_retries(master))
         settings = with_jars(settings)
-    else:
-        from pyspark import SparkConf, SparkContext  # noqa: PLC0415
-
-        SparkContext._ensure_initialized()  # before that, SparkConf() does not know the command line
-        given = dict(SparkConf().getAll())
-        settings = {key: value for key, value in settings.items() if key not in given}
     for key, value in settings.items():
         builder = builder.config(key, value)
-    # Set by an engine that this process used before: a JVM would start in that mode, and functions.* build its columns.
-    os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)
     try:
         session = builder.getOrCreate()
         session.sparkContext.setLogLevel("ERROR")
     except Exception as error:  # py4j and the launcher raise several unrelated types
         reason = redacted(first_line(error))
-        msg = f"engine spark cannot start ({reason}); it needs Java 17 or 21, and what engine.settings ask for"
+        msg = f"engine spark cannot start ({reason}); it needs Java 17 or 21 and valid engine.settings"
         raise EngineError(msg) from error
     return session
 
 
+def _without_submitted(settings: Mapping[str, str]) -> dict[str, str]:
+    """Returns the settings that spark-submit's command line does not set: the command line takes precedence."""
+    from pyspark import SparkConf, SparkContext  # noqa: PLC0415
+
+    SparkContext._ensure_initialized()  # SparkConf() knows the command line only after this
+    given = dict(SparkConf().getAll())
+    return {key: value for key, value in settings.items() if key not in given}
+
+
 def _with_retries(master: str) -> str:
-    """Lets a local master try a task four times, as clusters do: it is otherwise the end of the job when a worker dies.
+    """Returns a local master that tries a task four times, as clusters do; by default one dead worker ends the job.
 
     >>> _with_retries("local[*]"), _with_retries("local"), _with_retries("local[2,1]"), _with_retries("spark://host:7077")
     ('local[*,4]', 'local[1,4]', 'local[2,1]', 'spark://host:7077')
@@ -227,15 +278,16 @@ def _with_retries(master: str) -> str:
 
 
 def _spark_settings(config: Config) -> dict[str, str]:
+    """Returns the settings of every Spark session that depend on the configuration."""
     return {
         **_UTC,
         "spark.redaction.regex": SPARK_REDACTION,
         # Arrow batches are counted in rows by default, and 10,000 photographs in one batch are gigabytes.
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(config.enrich.max_batch_rows),
         "spark.sql.execution.arrow.maxBytesPerBatch": str(config.enrich.max_batch_bytes),
-        # Pictures are work, not bytes: of a file of small ones, whose waves lie close together, the default of 128 MiB
-        # makes one task, and the other cores wait.
+        # Small images take long per byte. With the default of 128 MiB a wave of them would be one task, and the other
+        # cores would wait.
         "spark.sql.files.maxPartitionBytes": str(ROW_GROUP_BYTES),
-        # Row groups of photographs are large; the vectorised reader would hold 4096 rows of them.
+        # The vectorized reader would otherwise hold 4096 photographs in memory.
         "spark.sql.parquet.columnarReaderBatchSize": str(config.enrich.max_batch_rows),
     }

@@ -1,8 +1,13 @@
-"""The only reads, writes and merges of tables: Delta by path or catalogue name, and plain Parquet as input."""
+"""Reads, writes and merges of tables: Delta tables by path or catalog name, and Parquet as input.
 
+No other module reads or writes tables.
+"""
+
+import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 from urllib.parse import quote
 
 from pyspark.errors import AnalysisException
@@ -15,33 +20,56 @@ from faceattr_udf.spark.locations import TableRef, holds_data, local_path, quote
 from faceattr_udf.spark.retries import commit
 from faceattr_udf.spark.schemas import check_columns
 
+_NOT_FOUND: Final = re.compile(
+    r"not found|not_found|does not exist|no commit files|missing_delta|path_not|is not a delta table", re.IGNORECASE
+)
+_DELTA_UNKNOWN: Final = "DATA_SOURCE_NOT_FOUND"
+
+
+def is_not_found(error: AnalysisException) -> bool:
+    """Checks whether an engine reports that a table does not exist; engines have no common error class for it.
+
+    >>> is_not_found(AnalysisException("[TABLE_OR_VIEW_NOT_FOUND] ...")), is_not_found(AnalysisException("bad footer"))
+    (True, False)
+    """
+    return _NOT_FOUND.search(str(error)) is not None
+
 
 class Tables:
     """Table operations on one engine."""
 
-    def __init__(self, spark: SparkSession, engine: str) -> None:
+    def __init__(self, spark: SparkSession, engine: str, before_commit: Callable[[], object] = lambda: None) -> None:
+        """Binds the operations to a session.
+
+        Args:
+            spark: A session.
+            engine: The name of its engine.
+            before_commit: Called before every attempt of a commit; may raise to prevent it.
+        """
         self.spark = spark
         self._engine = engine
+        self._before_commit = before_commit
 
     def check_writable(self, ref: TableRef) -> None:
-        """Checks that the engine can merge into a Delta table at that place.
+        """Checks that the engine can merge into a Delta table at this location.
 
         Raises:
-            EngineError: The embedded engine percent-encodes the path when it writes and does not when it merges.
+            EngineError: The path needs URL encoding, and the engine is the embedded one: it encodes the path when it
+                writes, but not when it merges.
         """
         path = local_path(ref.location)
         if self._engine == "sail" and ref.format == "delta" and path is not None and quote(str(path)) != str(path):
             msg = (
-                f"engine sail cannot keep a Delta table at {ref} because of a character that URLs encode (such as a "
-                "blank); choose a plain folder name or set engine.name=spark"
+                f"engine sail cannot use a Delta table at {ref}, because its path has a space or another character "
+                "that URLs encode; choose another folder name or set engine.name=spark"
             )
             raise EngineError(msg)
 
     def find(self, ref: TableRef) -> DataFrame | None:
-        """Returns a table, or None where there is none.
+        """Returns a table, or None if it does not exist.
 
         Raises:
-            EngineError: The table is there but the engine cannot read it.
+            EngineError: The table exists but the engine cannot read it.
         """
         path = local_path(ref.location) if ref.format != "table" else None
         if path is not None and not ((path / "_delta_log").exists() if ref.format == "delta" else holds_data(path)):
@@ -49,7 +77,7 @@ class Tables:
         if ref.format == "delta":
             self.check_writable(ref)
         try:
-            with self._delta_known():
+            with self._explain_missing_delta():
                 frame = (
                     self.spark.read.table(ref.location)
                     if ref.format == "table"
@@ -57,33 +85,21 @@ class Tables:
                 )
                 return frame if frame.columns else None
         except AnalysisException as error:
-            text = str(error).lower()
-            if any(
-                hint in text
-                for hint in (
-                    "not found",
-                    "not_found",
-                    "does not exist",
-                    "no commit files",
-                    "missing_delta",
-                    "path_not",
-                    "is not a delta table",
-                )
-            ):
+            if is_not_found(error):
                 return None
-            msg = f"table {ref} cannot be read ({first_line(error)}); check input.format and that it is a whole table"
+            msg = f"table {ref} cannot be read ({first_line(error)}); check input.format and that the table is complete"
             raise EngineError(msg) from error
 
     def read(self, ref: TableRef) -> DataFrame:
         """Returns a table that must exist.
 
         Raises:
-            TableNotFoundError: It does not.
+            TableNotFoundError: The table does not exist.
             EngineError: The engine cannot read it.
         """
         frame = self.find(ref)
         if frame is None:
-            msg = f"table {ref} does not exist; name an existing one, or set input.format if it is not {ref.format}"
+            msg = f"table {ref} does not exist; name an existing table, or set input.format if it is not {ref.format}"
             raise TableNotFoundError(msg)
         return frame
 
@@ -94,7 +110,7 @@ class Tables:
             Whether it exists.
 
         Raises:
-            SchemaError: It exists with other columns.
+            SchemaError: The table exists with other columns.
             EngineError: The engine cannot write there.
         """
         self.check_writable(ref)
@@ -104,11 +120,11 @@ class Tables:
         return frame is not None
 
     def ensure(self, ref: TableRef, schema: StructType) -> None:
-        """Creates a Delta table unless it exists with exactly these columns.
+        """Creates a Delta table if it does not exist.
 
         Raises:
-            SchemaError: It exists with other columns.
-            EngineError: The engine has not been given Delta.
+            SchemaError: The table exists with other columns.
+            EngineError: The engine does not have Delta.
         """
         if not self.check(ref, schema):
             self._write(self.spark.createDataFrame([], schema), ref)
@@ -120,27 +136,27 @@ class Tables:
         save(ref.location)
 
     def append(self, ref: TableRef, frame: DataFrame) -> None:
-        """Appends rows to a table; the columns must be the table's."""
+        """Appends rows; they must have the table's columns."""
         check_columns(str(ref), frame.schema, self.read(ref).schema)
         self._write(frame, ref)
 
     def replace(self, ref: TableRef, frame: DataFrame, key: str, values: Sequence[str]) -> None:
-        """Replaces all rows with certain keys without a join, because the rows may be large.
+        """Replaces all rows with certain keys, without a join because the rows may be large.
 
-        It is one commit, except in a catalogue table of the embedded engine.
+        It is one commit, except for a catalog table on the embedded engine.
 
         Args:
             ref: The table.
-            frame: Rows with the table's columns and with keys of `values` only.
-            key: A column of text.
-            values: The keys whose rows go.
+            frame: The new rows, with the table's columns and only keys of `values`.
+            key: A string column.
+            values: The keys whose rows are removed.
         """
         if ref.format == "table" and self._engine == "sail":
-            # Its saveAsTable replaces the whole table, whatever the condition.
+            # Its saveAsTable ignores the condition and replaces the whole table.
             self.delete(ref, self.spark.createDataFrame([(value,) for value in values], f"{quoted(key)} string"), key)
             self.append(ref, frame)
             return
-        # The embedded engine would take rows away for which a condition is null.
+        # The embedded engine would also remove rows for which the condition is NULL.
         condition = f"{quoted(key)} IS NOT NULL AND {quoted(key)} IN ({', '.join(map(literal, values))})"
         self._write(frame, ref, condition)
 
@@ -149,19 +165,20 @@ class Tables:
         if replaced:
             writer = writer.option("replaceWhere", replaced)
         save = writer.saveAsTable if ref.format == "table" else writer.save
-        with self._delta_known():
-            commit(ref, lambda: save(ref.location))
+        with self._explain_missing_delta():
+            commit(ref, lambda: save(ref.location), self._before_commit)
 
     @contextmanager
-    def _delta_known(self) -> Iterator[None]:
+    def _explain_missing_delta(self) -> Iterator[None]:
+        """Turns the error of an engine without Delta into an `EngineError`."""
         try:
             yield
         except Exception as error:  # py4j and the Connect client raise unrelated types
-            if "DATA_SOURCE_NOT_FOUND" not in str(error):
+            if _DELTA_UNKNOWN not in str(error):
                 raise
             msg = (
-                f"engine {self._engine} does not know Delta; give Spark its jar at its start: "
-                "spark-submit --jars, as in conf/nightly.toml"
+                f"engine {self._engine} does not have Delta; pass Delta's jar to spark-submit with --jars, as "
+                "conf/nightly.toml shows"
             )
             raise EngineError(msg) from error
 
@@ -177,10 +194,10 @@ class Tables:
 
         Args:
             ref: The table.
-            source: Rows with the table's columns, at most one per key, and the flag.
-            keys: The columns that tell rows apart.
-            delete_flag: A boolean column of `source`: where true, the row with that key is deleted.
-            between: (column, lowest, highest) of the source's keys, so that files without them are skipped.
+            source: Rows with the table's columns and the flag, at most one row per key.
+            keys: The columns that identify a row.
+            delete_flag: A boolean column of `source`; where it is true, the row with this key is deleted.
+            between: A key column and its lowest and highest value in `source`; lets the engine skip other files.
         """
         columns = [quoted(name) for name in source.columns if name != delete_flag]
         on = [f"t.{quoted(key)} = s.{quoted(key)}" for key in keys]
@@ -207,13 +224,13 @@ class Tables:
         source.createOrReplaceTempView(view)
         try:
             statement = f"MERGE INTO {ref.sql} t USING {view} s ON {on} {actions}"  # quoted
-            commit(ref, lambda: self.spark.sql(statement).collect())
+            commit(ref, lambda: self.spark.sql(statement).collect(), self._before_commit)
         finally:
             self.spark.catalog.dropTempView(view)
 
 
 def literal(text: str) -> str:
-    r"""Returns a text as a SQL literal.
+    r"""Returns a string as a SQL literal.
 
     >>> print(literal("it's"))
     'it\'s'

@@ -1,4 +1,4 @@
-"""The product as functions from DataFrame to DataFrame, for anybody's pipeline, notebook or engine."""
+"""DataFrame transforms: `analyze_images` adds the faces of every image, `explode_faces` makes a row of each face."""
 
 from collections.abc import Callable
 
@@ -17,23 +17,21 @@ Transform = Callable[[DataFrame], DataFrame]
 def analyze_images(config: Config | None = None, provider: AnalyzerProvider = DEFAULT_PROVIDER) -> Transform:
     """Finds and describes the faces of every image.
 
-    The result is computed anew whenever it is evaluated: write it, or cache it, before using it twice.
+    Every action on the result runs the inference again: write the result, or cache it, before using it twice.
 
     Args:
-        config: What is computed, the names of the columns `content` and, if consent is required, `consent`; None means
+        config: Decides what is computed and names the columns of content and, if it is required, of consent. None means
             the defaults.
-        provider: Where analyzers come from.
+        provider: Loads the analyzers.
 
     Returns:
-        A function for `DataFrame.transform`. Its result has the input's columns except the content, and: status,
-        error, width, height, n_faces, faces (array of the columns of a face, largest first), config_id, model_version.
+        A function for `DataFrame.transform`. Its result has the input's columns except the content, followed by status,
+        error, width, height, n_faces, faces (an array of structs, largest face first), config_id and model_version. The
+        function raises `SchemaError` if the input lacks a column or already has a column of the result.
 
-    Raises:
-        SchemaError: (by the returned function) The input lacks a column, or already has one of the result's.
-
-    >>> from faceattr_udf.spark.session import start
+    >>> from faceattr_udf.spark import analyze_images, start
     >>> spark = start()
-    >>> images = spark.createDataFrame([("a", None), ("b", b"no image")], "image_id string, content binary")
+    >>> images = spark.createDataFrame([("a", None), ("b", b"not an image")], "image_id string, content binary")
     >>> results = images.transform(analyze_images())
     >>> results.select("image_id", "status", "n_faces").orderBy("image_id").show()
     +--------+-----------+-------+
@@ -78,29 +76,33 @@ def analyze_images(config: Config | None = None, provider: AnalyzerProvider = DE
 
 
 def explode_faces(config: Config | None = None) -> Transform:
-    """Turns the result of `analyze_images` into one row per face; images without a face have none.
+    """Turns the result of `analyze_images` into one row per face; images without faces give no row.
 
     Args:
-        config: The configuration that `analyze_images` had.
+        config: The configuration given to `analyze_images`.
 
     Returns:
-        A function for `DataFrame.transform`: the columns of a face (face_index, bbox, det_confidence, age, ...) follow
-        the image's own; status, error, width, height and n_faces are left out.
+        A function for `DataFrame.transform`. Its result has the image's own columns, followed by those of the face
+        (face_index, bbox, det_confidence, age, ...); status, error, width, height and n_faces are dropped.
 
-    >>> from faceattr_udf.spark.session import start
-    >>> images = start().createDataFrame([("a", None)], "image_id string, content binary")
-    >>> faces = images.transform(analyze_images()).transform(explode_faces())
-    >>> faces.select("image_id", "face_index", "gender", "age_group").show()
-    +--------+----------+------+---------+
-    |image_id|face_index|gender|age_group|
-    +--------+----------+------+---------+
-    +--------+----------+------+---------+
+    >>> from faceattr_udf.spark import explode_faces, start
+    >>> from pyspark.sql.types import ArrayType
+    >>> schema = StructType().add("image_id", "string").add("faces", ArrayType(face_struct(Config().output)))
+    >>> faces = [{"face_index": 0, "age": 31.5, "gender": "female"}, {"face_index": 1, "age": 44.0, "gender": "male"}]
+    >>> results = start().createDataFrame([("a.jpg", faces), ("b.jpg", [])], schema)
+    >>> results.transform(explode_faces()).select("image_id", "face_index", "age", "gender").show()
+    +--------+----------+----+------+
+    |image_id|face_index| age|gender|
+    +--------+----------+----+------+
+    |   a.jpg|         0|31.5|female|
+    |   a.jpg|         1|44.0|  male|
+    +--------+----------+----+------+
     <BLANKLINE>
     """
     config = config or Config()
 
     def transform(results: DataFrame) -> DataFrame:
-        image_only = {"status", "error", "width", "height", "n_faces", "faces"}
+        image_only = result_struct(config.output).fieldNames()
         own = [name for name in results.columns if name not in image_only]
         faces = results.select(*own, F.explode("faces").alias("_face"))
         return faces.select(

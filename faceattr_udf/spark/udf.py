@@ -1,12 +1,11 @@
-"""The function that Spark ships to its Python workers: Arrow batches of image bytes in, results out.
+"""The mapInArrow function that runs in Spark's Python workers: batches of image bytes in, batches of results out.
 
-It is mapInArrow and not pandas so that the columns passed through stay as they are: an integer column with nulls
-remains integers, and a timestamp keeps its zone.
+Arrow rather than pandas, because pandas would change pass-through columns: integers with nulls would become floats.
 """
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,24 +13,25 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.config import Config
 from faceattr_udf.inference.base import CPU
 from faceattr_udf.isolation import Analyzer, IsolatedAnalyzer
-from faceattr_udf.results import NO_CONSENT, Face, ImageResult, ImageStatus
+from faceattr_udf.results import NO_CONSENT, ImageResult, ImageStatus
 from faceattr_udf.spark.devices import task_device
-from faceattr_udf.spark.schemas import arrow_type, result_struct
+from faceattr_udf.spark.schemas import FaceColumn, arrow_type, face_columns, result_struct
 
 BatchFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 @dataclass(frozen=True)
 class AnalyzerProvider:
-    """How workers get an analyzer and the driver its name; replaceable, e.g. by other models.
+    """Loads the analyzer in the workers and names its weights on the driver; pass another one to use other models.
 
     Attributes:
-        load: (configuration, threads, device) -> analyzer; called in the workers, so it must pickle.
-        model_version: configuration -> the name of the weights; called on the driver and loads no network.
+        load: Returns an analyzer for a configuration, a number of threads and a device. It runs in the workers, so it
+            must be picklable.
+        model_version: Returns the version of the weights for a configuration. It runs on the driver and must not load
+            a network.
     """
 
     load: Callable[[Config, int, str], Analyzer]
@@ -39,8 +39,8 @@ class AnalyzerProvider:
 
 
 def load_analyzer(config: Config, threads: int, device: str) -> Analyzer:
-    """Loads the product's own analyzer into this process."""
-    from faceattr_udf.analyzer import FaceAnalyzer  # noqa: PLC0415  # native libraries, where images are analysed only
+    """Loads `FaceAnalyzer` into this process."""
+    from faceattr_udf.analyzer import FaceAnalyzer  # noqa: PLC0415  # loads native libraries, which only workers need
 
     return FaceAnalyzer.from_config(config, threads, device)
 
@@ -48,26 +48,30 @@ def load_analyzer(config: Config, threads: int, device: str) -> Analyzer:
 def _load(config: Config, threads: int, device: str) -> Analyzer:
     if not config.runtime.isolated:
         return load_analyzer(config, threads, device)
-    # A child is in no task: the device was found out here.
+    # The device is resolved here, because the child process has no task context.
     return IsolatedAnalyzer(partial(load_analyzer, config, threads, device), config.runtime.batch_seconds)
 
 
 def _model_version(config: Config) -> str:
-    from faceattr_udf.analyzer import model_version  # noqa: PLC0415  # likewise
+    from faceattr_udf.analyzer import model_version  # noqa: PLC0415  # as above
 
     return model_version(config)
 
 
 DEFAULT_PROVIDER = AnalyzerProvider(load=_load, model_version=_model_version)
-"""The product's own analyzer."""
+"""Loads `FaceAnalyzer`, in a child process where `runtime.isolated` says so."""
 
 
 class AnalyzerPool:
-    """Analyzers of one configuration in one process, each used by one thread at a time and loaded when first needed.
+    """The analyzers of one configuration in one process: loaded on first use, each used by one thread at a time.
 
-    A Spark worker is a process with one thread and gets one analyzer. The embedded engine runs its tasks as threads of
-    one process; they take turns so that no more analyzers are in memory than the machine has cores. An isolated
-    analyzer works in a child process, so that those threads do not wait for each other's Python.
+    A Spark worker process has one thread and needs one analyzer. The embedded engine runs its tasks as threads of one
+    process; `size` bounds how many analyzers they hold in memory. Isolated analyzers run in child processes, so those
+    threads do not compete for one interpreter lock.
+
+    Args:
+        load: Loads an analyzer.
+        size: The largest number of analyzers; further threads wait.
     """
 
     def __init__(self, load: Callable[[], Analyzer], size: int) -> None:
@@ -78,32 +82,33 @@ class AnalyzerPool:
 
     @contextmanager
     def borrow(self) -> Iterator[Analyzer]:
-        """Lends an analyzer to the calling thread."""
+        """Gives the calling thread an analyzer for the duration of the context."""
         with self._slots:
             with self._lock:
                 analyzer = self._free.pop() if self._free else None
             if analyzer is None:
                 analyzer = self._load()
             yield analyzer
-            # Not returned when the caller failed: its state is then unknown.
+            # Not returned when the caller failed, because its state is then unknown.
             with self._lock:
                 self._free.append(analyzer)
 
 
-_SHARE_GPU: Final = 4
-"""Analyzers of the embedded engine on one GPU, of whose memory each takes hundreds of megabytes for being there."""
+_MAX_ANALYZERS_PER_GPU: Final = 4
+"""Bound for the embedded engine, whose tasks share a GPU: each analyzer takes hundreds of megabytes of its memory."""
 
+# Process-wide, so that all tasks of a worker process share their analyzers: configuration -> device and pool.
 _POOLS: dict[tuple[Any, ...], tuple[str, AnalyzerPool]] = {}
 _POOLS_LOCK = threading.Lock()
 
 
-def pool(config: Config, provider: AnalyzerProvider, threads: int = 0) -> AnalyzerPool:
-    """Returns this process's pool of a configuration.
+def analyzer_pool(config: Config, provider: AnalyzerProvider, threads: int = 0) -> AnalyzerPool:
+    """Returns this process's analyzer pool for a configuration.
 
     Args:
         config: The configuration.
-        provider: Where analyzers come from.
-        threads: Threads of each analyzer; 0 means as many cores as Spark gives a task, or 1 where it does not say.
+        provider: Loads the analyzers.
+        threads: Threads of each analyzer. 0 means the cores of a Spark task, or 1 outside of tasks.
 
     Raises:
         EngineError: The task's GPU is hidden from this process.
@@ -112,12 +117,12 @@ def pool(config: Config, provider: AnalyzerProvider, threads: int = 0) -> Analyz
     device = task_device(config.runtime.device)
     size = os.cpu_count() or 1
     if device != CPU:
-        size = min(size, _SHARE_GPU)
+        size = min(size, _MAX_ANALYZERS_PER_GPU)
     key = (config.model_dump_json(), provider.load, threads)
     with _POOLS_LOCK:
         known = _POOLS.get(key)
-        # An executor with several GPUs may give a worker's next task another one. What is loaded on the last one goes:
-        # else every worker would at last hold every GPU.
+        # On an executor with several GPUs the next task may get another one. Replacing the pool frees the previous GPU;
+        # otherwise every worker would end up holding memory on every GPU.
         if known is None or known[0] != device:
             _POOLS[key] = known = (device, AnalyzerPool(lambda: provider.load(config, threads, device), size))
         return known[1]
@@ -132,15 +137,15 @@ def _task_cores() -> int:
 
 @dataclass(frozen=True)
 class AnalyzeBatches:
-    """The mapInArrow function: the columns of `keep` unchanged, and those of `result_struct`.
+    """The mapInArrow function; returns the columns of `keep` unchanged, followed by those of `result_struct`.
 
     Attributes:
-        config_json: The configuration, as JSON because pydantic's models need not be importable to unpickle.
-        provider: Where analyzers come from.
-        keep: Columns that are passed through.
+        config_json: The configuration as JSON; unpickling it does not need pydantic.
+        provider: Loads the analyzers.
+        keep: The pass-through columns.
         content: The column of image bytes; it is not passed through.
-        consent: A boolean column; where it is not true the content is not looked at. None: everyone consents.
-        unique: A column of which only the first row of every value counts. None: all rows count.
+        consent: A boolean column; the content is ignored unless it is true. None means that everyone consents.
+        unique: A column; only the first row of each of its values in a partition is kept. None keeps all rows.
     """
 
     config_json: str
@@ -151,19 +156,19 @@ class AnalyzeBatches:
     unique: str | None = None
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Analyses the batches of one partition; memory is bounded by `enrich.max_batch_*`."""
+        """Analyzes the batches of one partition; `enrich.max_batch_*` bound its memory."""
         config = Config.model_validate_json(self.config_json)
-        analyzers = pool(config, self.provider)
+        analyzers = analyzer_pool(config, self.provider)
+        faces = face_columns(config.output)
         fields = [pa.field(field.name, arrow_type(field.dataType)) for field in result_struct(config.output)]
         seen: set[Any] = set()
         for whole in batches:
             for batch in self._slices(self._first_of_each(whole, seen), config):
                 contents = self._contents(batch)
                 with analyzers.borrow() as analyzer:
-                    results = analyzer.analyze([content for content, asked in contents if asked])
-                answers = iter(results)
+                    results = iter(analyzer.analyze([content for content, consented in contents if consented]))
                 refused = ImageResult(ImageStatus.NOT_CONSENTED, NO_CONSENT)
-                rows = [_row(next(answers) if asked else refused, config) for _, asked in contents]
+                rows = [_row(next(results) if consented else refused, faces) for _, consented in contents]
                 columns = [batch.column(name) for name in self.keep]
                 columns += [pa.array([row[field.name] for row in rows], type=field.type) for field in fields]
                 yield pa.RecordBatch.from_arrays(columns, [*self.keep, *(field.name for field in fields)])
@@ -179,16 +184,16 @@ class AnalyzeBatches:
         return batch.take(pa.array(rows, type=pa.int64()))
 
     def _slices(self, batch: pa.RecordBatch, config: Config) -> Iterator[pa.RecordBatch]:
-        # A batch may be a whole file: the bytes are counted without copying them, then copied slice by slice.
-        first, held = 0, 0
+        # The embedded engine may pass a whole file as one batch. Reading sizes copies no bytes.
+        first, buffered_bytes = 0, 0
         contents = batch.column(self.content)
         for row in range(batch.num_rows):
             size = contents[row].as_buffer().size if contents[row].is_valid else 0
-            full = row - first >= config.enrich.max_batch_rows or held + size > config.enrich.max_batch_bytes
+            full = row - first >= config.enrich.max_batch_rows or buffered_bytes + size > config.enrich.max_batch_bytes
             if full and row > first:
                 yield batch.slice(first, row - first)
-                first, held = row, 0
-            held += size
+                first, buffered_bytes = row, 0
+            buffered_bytes += size
         if batch.num_rows > first:
             yield batch.slice(first)
 
@@ -200,38 +205,12 @@ class AnalyzeBatches:
         ]
 
 
-def _row(result: ImageResult, config: Config) -> dict[str, Any]:
+def _row(result: ImageResult, faces: Sequence[FaceColumn]) -> dict[str, Any]:
     return {
         "status": str(result.status),
         "error": result.error,
         "width": result.width,
         "height": result.height,
         "n_faces": result.n_faces,
-        "faces": [_face(face, config) for face in result.faces],
+        "faces": [{column.name: column.value(face) for column in faces} for face in result.faces],
     }
-
-
-def _face(face: Face, config: Config) -> dict[str, Any]:
-    box, quality, age = face.bbox, face.quality, face.age
-    row: dict[str, Any] = {
-        "face_index": face.face_index,
-        "bbox": {name: getattr(box, name) for name in ("x_min", "y_min", "x_max", "y_max")},
-        "det_confidence": face.det_confidence,
-        "age": age.age if age else None,
-        "age_low": age.low if age else None,
-        "age_high": age.high if age else None,
-        "age_group": age.group if age else None,
-        "quality": {name: getattr(quality, name) for name in ("face_px", "blur", "brightness", "yaw", "pitch", "roll")},
-    }
-    for attribute in CLASSES:
-        prediction = getattr(face, attribute)
-        row[attribute] = prediction.label if prediction else None
-        row[f"{attribute}_confidence"] = prediction.confidence if prediction else None
-        row[f"{attribute}_probs"] = list(prediction.probs.items()) if prediction else None
-    if config.output.landmarks:
-        row["landmarks"] = [{"x": float(x), "y": float(y)} for x, y in face.landmarks]
-    if config.output.crops:
-        row["crop"] = face.crop
-    if config.output.embeddings:
-        row["embedding"] = None if face.embedding is None else face.embedding.tolist()
-    return row

@@ -1,4 +1,4 @@
-"""A standalone cluster of separate processes: the night that the README documents, while parts of the cluster die."""
+"""A standalone cluster of separate processes: runs as documented, also while workers and nodes die."""
 
 import json
 import os
@@ -37,7 +37,7 @@ from pyspark import cloudpickle
 
 from faceattr_udf.config import Config
 from faceattr_udf.spark.enrichment.run import enrich
-from faceattr_udf.spark.enrichment.progress import configure_logging
+from faceattr_udf.logs import configure_logging
 from faceattr_udf.spark.session import start
 
 configure_logging()
@@ -52,12 +52,12 @@ print(run.n_images, run.n_inferred, run.n_faces, sorted(run.counts.items()))
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One for all tests; the one that kills a node of it comes last."""
+    """One cluster for all tests; the test that kills a node comes last."""
     with standalone(tmp_path_factory.mktemp("cluster")) as started:
         yield started
 
 
-def test_two_executors_share_the_work_and_infer_every_image_once(cluster: Cluster, tmp_path: Path) -> None:
+def test_two_executors_infer_every_image_once(cluster: Cluster, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
     contents = [f"{index % 4}|{index}".encode() for index in range(60)]
@@ -107,14 +107,14 @@ settings = {
 }
 overrides = [f"engine.settings.{key}={value}" for key, value in settings.items()]
 config = Config.load(None, ["engine.name=spark", "engine.master=local-cluster[1,2,2048]", *overrides])
-provider = fakes.telling_provider(folder / "seen")
+provider = fakes.recording_provider(folder / "seen")
 run = enrich(start(config), config, str(folder / "images"), str(folder / "out"), provider=provider)
 print(run.n_inferred)
 """
 
 
-def test_every_task_uses_the_gpu_that_spark_gives_it(tmp_path: Path) -> None:
-    """Two GPUs that are there in the discovery script's words only: who uses which is decided all the same."""
+def test_every_task_uses_its_assigned_gpu(tmp_path: Path) -> None:
+    """With two GPUs that only the discovery script knows: their assignment needs no hardware."""
     script = tmp_path / "discover"
     script.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["4", "6"]}'\n""")
     script.chmod(0o755)
@@ -134,37 +134,37 @@ def test_every_task_uses_the_gpu_that_spark_gives_it(tmp_path: Path) -> None:
     assert finished.stdout.split()[-1] == "20"
     loaded = loads(tmp_path / "seen")
     assert {device for _, device in loaded} == {"cuda:4", "cuda:6"}
-    # An executor has one GPU, and so have its workers: each loads once, the first of them already for the check.
+    # Each executor has one GPU. Its workers load an analyzer once each, the first of them in the preflight check.
     assert len(loaded) == len({process for process, _ in loaded})
 
 
 @pytest.fixture(scope="module")
 def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A driver's interpreter with every dependency and without this package, which must come from what is submitted."""
-    place = tmp_path_factory.mktemp("bare")
-    venv.create(place, with_pip=False, symlinks=True)
-    (packages,) = place.glob("lib/python*/site-packages")
-    # A folder that a .pth file names is searched, but the .pth file of the editable installation in it is not read.
+    """A driver's interpreter with all dependencies but without this package, which must come from the submitted zip."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, with_pip=False, symlinks=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    # Python searches a folder that a .pth file names, but does not read the .pth file of the editable install in it.
     (packages / "dependencies.pth").write_text(str(Path(pyspark.__file__).parents[1]) + "\n")
-    python = place / "bin" / "python"
+    python = folder / "bin" / "python"
     command = [str(python), "-c", "import openvino, faceattr_udf"]
-    refused = subprocess.run(command, capture_output=True, text=True, cwd=place, env=environment(), check=False)  # noqa: S603
+    refused = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment(), check=False)  # noqa: S603
     assert "No module named 'faceattr_udf'" in refused.stderr
     return python
 
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make package` leaves."""
+    """The output of `make package`."""
     folder, sources = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("sources")
-    # From a copy: setuptools leaves a folder `build` beside the sources, and packs what it finds there the next time.
-    for name in ("faceattr_udf", "jobs"):
+    # From a copy, because setuptools leaves a folder `build` beside the sources and packs its contents the next time.
+    for name in ("faceattr_udf", "jobs", ".ci"):
         shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in ROOT.iterdir():
         if path.is_file():
             shutil.copy(path, sources)
     command = ["make", "--no-print-directory", "package", f"PYTHON={sys.executable}", f"DIST={folder}"]
-    # A make that runs these tests must not hand its own variables down.
+    # If make runs these tests, its own variables must not be passed on.
     variables = {name: value for name, value in environment().items() if not name.startswith("MAKE")}
     subprocess.run(command, check=True, cwd=sources, env=variables)  # noqa: S603
     assert (folder / "faceattr_env.tar.gz").stat().st_size < 300e6  # torch alone is several times that
@@ -172,18 +172,19 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def documented_command(places: dict[str, str]) -> list[str]:
-    """The README's command for every night, with this machine's places instead of the README's."""
-    (block,) = re.findall(r"^    spark-submit \\\n(?:    .*\n)+", (ROOT / "README.md").read_text(), re.MULTILINE)
+    """The command of docs/nightly-runs.md, with this machine's places instead of the page's."""
+    page = (ROOT / "docs" / "nightly-runs.md").read_text()
+    (block,) = re.findall(r"^    spark-submit \\\n(?:    .*\n)+", page, re.MULTILINE)
     words = shlex.split(block.replace("\\\n", " "))
     for theirs, ours in places.items():
-        assert any(theirs in word for word in words), f"the README's command does not say {theirs}"
+        assert any(theirs in word for word in words), f"the documented command does not say {theirs}"
         words = [word.replace(theirs, ours) for word in words]
     return words
 
 
 @pytest.fixture(scope="module")
 def places(dist: Path, bare_python: Path) -> dict[str, str]:
-    """What the README's command names, and where it is here."""
+    """Strings of the documented command, and their replacements on this machine."""
     return {
         "$(.venv/bin/python -m faceattr_udf.spark.jars)": with_jars({})["spark.jars"],
         "spark-submit": str(HOME / "bin" / "spark-submit"),
@@ -195,17 +196,17 @@ def places(dist: Path, bare_python: Path) -> dict[str, str]:
 
 
 def write_photographs(folder: Path, photos: list[Path], copies: int) -> None:
-    """Every photograph so many times, each with a content of its own, and two rows without a photograph."""
+    """Writes every photograph several times, each copy with different content, and two rows without a photograph."""
     folder.mkdir()
     for copy in range(copies):
-        # What follows the end of a JPEG or PNG is not looked at.
+        # Decoders ignore bytes after the end of a JPEG or PNG.
         rows = [{"image_id": f"{copy}/{path.name}", "content": path.read_bytes() + bytes([copy])} for path in photos]
         rows += [{"image_id": f"{copy}/null", "content": None}, {"image_id": f"{copy}/text", "content": b"no image"}]
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{copy}.parquet")
 
 
-def kill_busy_worker(night: Server, node: Node) -> str:
-    """SIGKILL for a Python worker that has just begun to work; the command that it ran as."""
+def kill_busy_worker(run: Server, node: Node) -> str:
+    """Kills a Python worker that has just begun to work, and returns its command."""
     seen: dict[int, float] = {}
     killed: list[str] = []
 
@@ -216,18 +217,18 @@ def kill_busy_worker(night: Server, node: Node) -> str:
             worker.kill()
         return worker is not None
 
-    night.until(kill, "a Python worker works")
+    run.until(kill, "a Python worker works")
     return killed[0]
 
 
 def events(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """What the driver's event log says of one kind."""
+    """Returns the events of one kind in the driver's event log."""
     (log,) = folder.glob("app-*")
     found = [json.loads(line) for line in log.read_text().splitlines()]
     return [event for event in found if event["Event"] == f"SparkListener{kind}"]
 
 
-def test_a_spark_without_delta_is_one_sentence_and_exit_code_2(places: dict[str, str], tmp_path: Path) -> None:
+def test_spark_without_delta_is_a_user_error(places: dict[str, str], tmp_path: Path) -> None:
     images, output = tmp_path / "images.parquet", tmp_path / "out"
     pq.write_table(pa.table({"image_id": ["a"], "content": [b"no image"]}), images)
     here = {"spark://HOST:7077": "local[1]", "s3a://BUCKET/images": str(images), "s3a://BUCKET/enriched": str(output)}
@@ -238,11 +239,11 @@ def test_a_spark_without_delta_is_one_sentence_and_exit_code_2(places: dict[str,
         command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
     )
     assert finished.returncode == 2, finished.stderr
-    assert "enrich: engine spark does not know Delta; give Spark its jar at its start" in finished.stdout
+    assert "enrich: engine spark does not have Delta; pass Delta's jar to spark-submit with --jars" in finished.stdout
     assert not list(output.glob("*/_delta_log"))
 
 
-def test_run_on_a_cluster_survives_losing_a_worker_and_a_node(
+def test_run_survives_the_loss_of_a_worker_and_a_node(
     cluster: Cluster, places: dict[str, str], sail_engine: Engine, tmp_path: Path, demo_photos: Path
 ) -> None:
     images, output, calm, log = (tmp_path / name for name in ("images", "out", "calm", "events"))
@@ -250,11 +251,11 @@ def test_run_on_a_cluster_survives_losing_a_worker_and_a_node(
     n_images = copies * (len(photos) + 2)
     write_photographs(images, photos, copies)
     log.mkdir()
-    # Waves small enough that nodes die between commits, and tasks long enough that they die within one: one per core,
-    # without the screen. A photograph at a time: which ones would go through a network together depends on the engine,
-    # and the last bits of its sums depend on that.
-    changes = ["enrich.wave_images=30", "enrich.partitions=2", "detector.screen=false", "enrich.max_batch_rows=1"]
-    night = [word for change in changes for word in ("--set", change)]
+    # Waves are small, so that nodes die between commits; tasks are long (one per core, without the prefilter), so that
+    # workers die within a task. Batches have one photograph, because the composition of a batch depends on the engine
+    # and changes the last bits of the results.
+    changes = ["enrich.wave_images=30", "enrich.partitions=2", "detector.prefilter=false", "enrich.max_batch_rows=1"]
+    overrides = [word for change in changes for word in ("--set", change)]
     settings = {
         **SPARK_SETTINGS,
         "spark.eventLog.enabled": "true",
@@ -264,7 +265,7 @@ def test_run_on_a_cluster_survives_losing_a_worker_and_a_node(
     }
     here = {"spark://HOST:7077": cluster.url, "s3a://BUCKET/images": str(images), "s3a://BUCKET/enriched": str(output)}
     submit, *words = documented_command(places | here)
-    command = [submit, *conf(settings), *words, *night]
+    command = [submit, *conf(settings), *words, *overrides]
     with running(command, tmp_path / "elsewhere", environment()) as submitted:
         assert kill_busy_worker(submitted, cluster.nodes[0]) == "./environment/bin/python"
         commits = output / "image_results" / "_delta_log"
@@ -278,14 +279,14 @@ def test_run_on_a_cluster_survives_losing_a_worker_and_a_node(
     ends = [str(event["Task End Reason"]) for event in events(log, "TaskEnd")]
     assert any("Python worker exited unexpectedly" in end for end in ends)
     assert any("ExecutorLostFailure" in end for end in ends)
-    # The command line has the last word over conf/nightly.toml.
+    # The command line takes precedence over conf/nightly.toml.
     (started,) = events(log, "EnvironmentUpdate")
     key = "spark.sql.shuffle.partitions"
     assert started["Spark Properties"][key] == SPARK_SETTINGS[key]
-    # What the JVM only takes at its start reaches it when spark-submit makes it, too.
+    # Settings that the JVM reads only when it starts also take effect under spark-submit.
     assert started["Spark Properties"]["spark.sql.codegen.cache.maxEntries"] == "1000"
 
-    plain = ["--config", str(ROOT / "conf" / "nightly.toml"), "--set", "engine.name=sail", *night]
+    plain = ["--config", str(ROOT / "conf" / "nightly.toml"), "--set", "engine.name=sail", *overrides]
     assert enrich.main(["--images", str(images), "--output", str(calm), *plain]) == 0
     for name in ("faces", "image_results", "runs"):
         written, expected = (cells(sail_engine.read(folder / name), "engine") for folder in (output, calm))

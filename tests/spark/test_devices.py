@@ -1,4 +1,4 @@
-"""Which GPU a task gets, with tasks that exist on paper: no Spark and no GPU are needed to decide it."""
+"""The device of a task, with fake tasks: neither Spark nor a GPU is needed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from pyspark.resource import ResourceInformation
 from faceattr_udf.config import Config
 from faceattr_udf.errors import EngineError
 from faceattr_udf.spark.devices import task_device, visible_index
-from faceattr_udf.spark.udf import AnalyzerProvider, pool
+from faceattr_udf.spark.udf import AnalyzerProvider, analyzer_pool
 
 Enter = Callable[..., None]
 
@@ -30,7 +30,7 @@ class Task:
 
 @pytest.fixture
 def enter(monkeypatch: pytest.MonkeyPatch) -> Enter:
-    """Puts this process into a task with so many GPUs; None: with none in its resources."""
+    """Puts this process into a task with these GPUs; None: a task whose resources have no entry for GPUs."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def entered(gpus: tuple[str, ...] | None) -> None:
@@ -40,20 +40,20 @@ def enter(monkeypatch: pytest.MonkeyPatch) -> Enter:
 
 
 @pytest.mark.parametrize(("asked", "device"), [("auto", "cpu"), ("cpu", "cpu"), ("cuda", "cuda:0")])
-def test_outside_of_tasks_auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch, asked: Any, device: str) -> None:
+def test_auto_is_the_cpu_outside_of_tasks(monkeypatch: pytest.MonkeyPatch, asked: Any, device: str) -> None:
     monkeypatch.setattr(TaskContext, "get", lambda: None)
     assert task_device(asked) == device
 
 
 @pytest.mark.parametrize("gpus", [None, ()])
 @pytest.mark.parametrize(("asked", "device"), [("auto", "cpu"), ("cpu", "cpu"), ("cuda", "cuda:0")])
-def test_a_task_without_a_gpu(enter: Enter, gpus: tuple[str, ...] | None, asked: Any, device: str) -> None:
+def test_task_without_gpu(enter: Enter, gpus: tuple[str, ...] | None, asked: Any, device: str) -> None:
     enter(gpus)
     assert task_device(asked) == device
 
 
 @pytest.mark.parametrize(("asked", "device"), [("auto", "cuda:2"), ("cpu", "cpu"), ("cuda", "cuda:2")])
-def test_a_task_uses_the_first_gpu_it_was_given(enter: Enter, asked: Any, device: str) -> None:
+def test_task_uses_its_first_gpu(enter: Enter, asked: Any, device: str) -> None:
     enter(("2", "3"))
     assert task_device(asked) == device
 
@@ -62,27 +62,27 @@ def test_a_task_uses_the_first_gpu_it_was_given(enter: Enter, asked: Any, device
     ("address", "visible", "index"),
     [
         ("2", None, 2),
-        ("2", "2", 0),  # the machine's third GPU is the only one that the process sees
+        ("2", "2", 0),  # the process sees only the machine's third GPU
         ("2", "0,2,3", 1),
         ("0", "2, 0", 1),
-        ("0", "3", 0),  # a container counts what it sees anew
+        ("0", "3", 0),  # a container renumbers the GPUs that it sees
         ("1", "GPU-aa,GPU-bb", 1),
         ("GPU-bb", "GPU-aa,GPU-bb", 1),
     ],
 )
-def test_a_gpu_is_counted_among_the_visible_ones(address: str, visible: str | None, index: int) -> None:
+def test_index_is_among_visible_gpus(address: str, visible: str | None, index: int) -> None:
     assert visible_index(address, visible) == index
 
 
 @pytest.mark.parametrize(
     ("address", "visible"), [("2", "0,1"), ("0", ""), ("0", " "), ("GPU-aa", None), ("GPU-aa", "GPU-bb"), ("-1", None)]
 )
-def test_a_gpu_that_the_process_cannot_see_is_told(address: str, visible: str | None) -> None:
-    with pytest.raises(EngineError, match=f"Spark gave a task the GPU '{address}'.*CUDA_VISIBLE_DEVICES"):
+def test_invisible_gpu_is_named_in_the_error(address: str, visible: str | None) -> None:
+    with pytest.raises(EngineError, match=f"Spark assigned GPU '{address}' to a task.*CUDA_VISIBLE_DEVICES"):
         visible_index(address, visible)
 
 
-def test_the_process_s_own_visible_devices_count(enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_visible_devices_of_the_process_is_used(enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
     enter(("3",))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
     assert task_device("auto") == "cuda:1"
@@ -97,17 +97,17 @@ class Loads:
         return object()
 
 
-def test_tasks_on_one_gpu_share_an_analyzer_and_another_gpu_takes_its_place(enter: Enter) -> None:
+def test_tasks_on_one_gpu_share_an_analyzer(enter: Enter) -> None:
     loads = Loads()
     provider = AnalyzerProvider(loads.load, lambda _: "")
     for gpus in [("0",), ("0",), ("1",), ("1",), ("0",), None]:
         enter(gpus)
-        with pool(Config(), provider).borrow():
+        with analyzer_pool(Config(), provider).borrow():
             pass
     assert loads.devices == ["cuda:0", "cuda:1", "cuda:0", "cpu"]
 
 
-def test_what_is_loaded_on_another_gpu_is_let_go(enter: Enter) -> None:
+def test_analyzer_on_previous_gpu_is_freed(enter: Enter) -> None:
     gone = []
 
     class Analyzer:
@@ -117,6 +117,6 @@ def test_what_is_loaded_on_another_gpu_is_let_go(enter: Enter) -> None:
     provider = AnalyzerProvider(lambda *_: Analyzer(), lambda _: "")  # type: ignore[arg-type, return-value]
     for gpus in (("0",), ("1",)):
         enter(gpus)
-        with pool(Config(), provider).borrow():
+        with analyzer_pool(Config(), provider).borrow():
             pass
     assert gone == [True]

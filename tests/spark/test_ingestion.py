@@ -1,4 +1,4 @@
-"""A folder becomes an images table, on both engines and in both formats; a second run adds only what is new."""
+"""Ingestion of a folder into an images table, in both formats."""
 
 import os
 import socket
@@ -15,16 +15,19 @@ from fakes import content, provider
 from faceattr_udf.errors import BusyError, SchemaError, TableNotFoundError
 from faceattr_udf.spark import ingestion
 from faceattr_udf.spark.enrichment.run import enrich
-from faceattr_udf.spark.ingestion import Ingestion, ingest
+from faceattr_udf.spark.ingestion import IngestReport, ingest
 from faceattr_udf.spark.lease import Lease
+from faceattr_udf.spark.locations import TableRef
 from jobs import ingest as job
 
-Form = Literal["delta", "parquet"]
+TableFormat = Literal["delta", "parquet"]
 
 
-class Place:
-    def __init__(self, engine: Engine, folder: Path, form: Form) -> None:
-        self.engine, self.form = engine, form
+class Workspace:
+    """A folder of photos and the images table that they are ingested into."""
+
+    def __init__(self, engine: Engine, folder: Path, table_format: TableFormat) -> None:
+        self.engine, self.table_format = engine, table_format
         self.photos, self.images = folder / "my photos", folder / "images"
         self.photos.mkdir()
 
@@ -34,44 +37,44 @@ class Place:
         path.write_bytes(content)
         return path
 
-    def ingest(self, *overrides: str) -> Ingestion:
+    def ingest(self, *overrides: str) -> IngestReport:
         config = self.engine.config(*overrides)
-        return ingest(self.engine.session, config, str(self.photos), str(self.images), self.form)
+        return ingest(self.engine.session, config, str(self.photos), str(self.images), self.table_format)
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        frame = self.engine.session.read.format(self.form).load(str(self.images))
+        frame = self.engine.session.read.format(self.table_format).load(str(self.images))
         rows = [row.asDict() for row in frame.collect()]
         assert len({row["image_id"] for row in rows}) == len(rows)
         return {row["image_id"]: row | {"content": row["content"] and bytes(row["content"])} for row in rows}
 
 
 @pytest.fixture(params=["delta", "parquet"])
-def place(engine: Engine, tmp_path: Path, request: pytest.FixtureRequest) -> Place:
+def workspace(engine: Engine, tmp_path: Path, request: pytest.FixtureRequest) -> Workspace:
     """On each engine that the test is marked for, in both formats."""
-    return Place(engine, tmp_path, request.param)
+    return Workspace(engine, tmp_path, request.param)
 
 
 @pytest.fixture
-def sail_place(sail_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """For what is decided before a file reaches an engine."""
+def sail_workspace(sail_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """For code that runs before a file reaches an engine."""
     sail_engine.select(monkeypatch)
-    return Place(sail_engine, tmp_path, "delta")
+    return Workspace(sail_engine, tmp_path, "delta")
 
 
 @pytest.mark.on_spark
-def test_an_empty_folder_gives_an_empty_table(place: Place) -> None:
-    done = place.ingest()
-    assert (done.new, done.changed, done.unchanged, done.refused) == (0, 0, 0, {})
-    assert place.rows() == {}
+def test_empty_folder_gives_empty_table(workspace: Workspace) -> None:
+    report = workspace.ingest()
+    assert (report.new, report.changed, report.unchanged, report.refused) == (0, 0, 0, {})
+    assert workspace.rows() == {}
 
 
-def test_pictures_of_all_folders_below_become_rows_and_other_files_do_not(place: Place) -> None:
-    place.put("a.jpg", b"one")
-    place.put("Ünï code/it's/b.PNG", b"two")
-    place.put("empty.webp", b"")
-    place.put("notes.txt", b"no picture")
-    done = place.ingest()
-    rows = place.rows()
+def test_images_of_all_subfolders_become_rows(workspace: Workspace) -> None:
+    workspace.put("a.jpg", b"one")
+    workspace.put("Ünï code/it's/b.PNG", b"two")
+    workspace.put("empty.webp", b"")
+    workspace.put("notes.txt", b"no picture")
+    report = workspace.ingest()
+    rows = workspace.rows()
     assert {name: row["content"] for name, row in rows.items()} == {
         "a.jpg": b"one",
         "Ünï code/it's/b.PNG": b"two",
@@ -79,188 +82,260 @@ def test_pictures_of_all_folders_below_become_rows_and_other_files_do_not(place:
     }
     assert all(row["content_sha256"] == sha256(row["content"]).hexdigest() for row in rows.values())
     assert all(row["size"] == len(row["content"]) for row in rows.values())
-    assert rows["a.jpg"]["path"] == str(place.photos / "a.jpg")
-    assert (done.new, done.bytes_written) == (3, 6)
+    assert rows["a.jpg"]["path"] == str(workspace.photos / "a.jpg")
+    assert (report.new, report.bytes_written) == (3, 6)
 
 
 @pytest.mark.on_spark
-def test_a_second_run_adds_what_is_new_and_replaces_what_has_changed(place: Place) -> None:
-    place.put("same.jpg", b"same")
-    place.put("other.jpg", b"before")
-    place.ingest()
-    place.put("other.jpg", b"after")
-    place.put("sub/new.jpg", b"new")
-    done = place.ingest()
-    assert (done.new, done.changed, done.unchanged) == (1, 1, 1)
-    assert {name: row["content"] for name, row in place.rows().items()} == {
+def test_second_run_adds_new_and_replaces_changed_files(workspace: Workspace) -> None:
+    workspace.put("same.jpg", b"same")
+    workspace.put("other.jpg", b"before")
+    workspace.ingest()
+    workspace.put("other.jpg", b"after")
+    workspace.put("sub/new.jpg", b"new")
+    report = workspace.ingest()
+    assert (report.new, report.changed, report.unchanged) == (1, 1, 1)
+    assert {name: row["content"] for name, row in workspace.rows().items()} == {
         "same.jpg": b"same",
         "other.jpg": b"after",
         "sub/new.jpg": b"new",
     }
-    done = place.ingest()
-    assert (done.new, done.changed, done.unchanged, done.bytes_written) == (0, 0, 3, 0)
-    assert not list(place.images.glob("**/_*.parquet"))
-    assert not (place.images / "_ingest").exists()
-
-
-def test_links_do_not_lead_out_of_the_folder_or_in_circles(sail_place: Place, tmp_path: Path) -> None:
-    secret = tmp_path / "secret.jpg"
-    secret.write_bytes(b"secret")
-    inside = sail_place.put("a.jpg", b"one")
-    (sail_place.photos / "inside.jpg").symlink_to(inside)
-    (sail_place.photos / "outside.jpg").symlink_to(secret)
-    (sail_place.photos / "circle").symlink_to(sail_place.photos)
-    done = sail_place.ingest()
-    assert set(sail_place.rows()) == {"a.jpg", "inside.jpg"}
-    assert sum(done.refused.values()) == 2
-
-
-def test_a_folder_that_is_not_there_is_named(sail_place: Place) -> None:
-    with pytest.raises(TableNotFoundError, match="nowhere does not exist"):
-        ingest(
-            sail_place.engine.session,
-            sail_place.engine.config(),
-            str(sail_place.photos / "nowhere"),
-            str(sail_place.images),
-        )
-    assert not sail_place.images.exists()
+    report = workspace.ingest()
+    assert (report.new, report.changed, report.unchanged, report.bytes_written) == (0, 0, 3, 0)
+    assert not list(workspace.images.glob("**/_*.parquet"))
+    assert not (workspace.images / "_ingest").exists()
 
 
 @pytest.mark.on_spark
-def test_a_table_of_other_columns_is_not_touched(place: Place) -> None:
-    place.engine.frame([("a", 1)], "image_id string, price int").write.format(place.form).save(str(place.images))
-    place.put("a.jpg", b"one")
+def test_report_is_the_same_for_any_lookup_size(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are compared with the table in batches, so that its rows need not fit in memory."""
+    monkeypatch.setattr(ingestion, "_LOOKUP_FILES", 2)
+    for name in ("a.jpg", "b/1.jpg", "b/2.jpg", "b0.jpg", "c.jpg"):
+        workspace.put(name, name.encode())
+    assert workspace.ingest().new == 5
+    workspace.put("b/2.jpg", b"changed")
+    workspace.put("b-.jpg", b"new")
+    (workspace.photos / "c.jpg").unlink()  # its row stays
+    report = workspace.ingest()
+    assert (report.new, report.changed, report.unchanged) == (1, 1, 3)
+    assert {name for name, row in workspace.rows().items() if row["content"] != name.encode()} == {"b/2.jpg", "b-.jpg"}
+    assert len(workspace.rows()) == 6
+
+
+def test_driver_fetches_only_rows_of_the_files_at_hand(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(12):
+        workspace.put(f"{index:02}.jpg", b"image")
+    workspace.ingest()
+    for index in set(range(12)) - {0, 6, 11}:  # their rows stay, between those of the other files
+        (workspace.photos / f"{index:02}.jpg").unlink()
+    fetched: list[set[str]] = []
+    find = ingestion._KnownRows.find
+
+    def recording(rows: Any, image_ids: Any) -> Any:
+        fetched.append(set(found := find(rows, image_ids)))
+        return found
+
+    monkeypatch.setattr(ingestion._KnownRows, "find", recording)
+    assert workspace.ingest().unchanged == 3
+    assert fetched == [{"00.jpg", "06.jpg", "11.jpg"}]
+
+
+def test_files_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    names = ["a.jpg", "a/b.jpg", "a/b/c.jpg", "a-b.jpg", "a0.jpg", "a/é.jpg", "B.jpg", "z/a.jpg", "Ü/x.jpg"]
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    found = [name for name, _ in ingestion._files(tmp_path, IngestReport(TableRef("x", "delta")))]
+    assert found == sorted(names)
+
+
+def test_unreadable_folder_is_refused(sail_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    sail_workspace.put("a.jpg", b"one")
+    sail_workspace.put("closed/b.jpg", b"two")
+    scandir = os.scandir
+
+    def refusing(folder: Any) -> Any:
+        if str(folder).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(ingestion.os, "scandir", refusing)
+    report = sail_workspace.ingest()
+    assert (report.new, report.refused) == (1, {"Permission denied": 1})
+
+
+def test_batches_without_content_are_bounded_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingestion, "_FILE_ROWS", 3)
+    changes = [ingestion._Change({"image_id": str(index), "content": None}, is_new=True) for index in range(7)]
+    assert [len(batch) for batch in ingestion._batches(changes)] == [3, 3, 1]
+
+
+def test_links_out_of_the_folder_and_cycles_are_refused(sail_workspace: Workspace, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(b"secret")
+    inside = sail_workspace.put("a.jpg", b"one")
+    (sail_workspace.photos / "inside.jpg").symlink_to(inside)
+    (sail_workspace.photos / "outside.jpg").symlink_to(secret)
+    (sail_workspace.photos / "circle").symlink_to(sail_workspace.photos)
+    report = sail_workspace.ingest()
+    assert set(sail_workspace.rows()) == {"a.jpg", "inside.jpg"}
+    assert sum(report.refused.values()) == 2
+
+
+def test_missing_folder_is_named(sail_workspace: Workspace) -> None:
+    with pytest.raises(TableNotFoundError, match="nowhere does not exist"):
+        ingest(
+            sail_workspace.engine.session,
+            sail_workspace.engine.config(),
+            str(sail_workspace.photos / "nowhere"),
+            str(sail_workspace.images),
+        )
+    assert not sail_workspace.images.exists()
+
+
+@pytest.mark.on_spark
+def test_table_with_other_columns_is_not_changed(workspace: Workspace) -> None:
+    workspace.engine.frame([("a", 1)], "image_id string, price int").write.format(workspace.table_format).save(
+        str(workspace.images)
+    )
+    workspace.put("a.jpg", b"one")
     with pytest.raises(SchemaError, match="price is not expected"):
-        place.ingest()
-    assert [tuple(row) for row in place.engine.session.read.format(place.form).load(str(place.images)).collect()] == [
-        ("a", 1)
-    ]
+        workspace.ingest()
+    assert [
+        tuple(row)
+        for row in workspace.engine.session.read.format(workspace.table_format).load(str(workspace.images)).collect()
+    ] == [("a", 1)]
 
 
-def test_an_existing_table_keeps_its_format(engine: Engine, tmp_path: Path) -> None:
-    place = Place(engine, tmp_path, "parquet")
-    place.put("a.jpg", b"one")
-    place.ingest()
-    place.put("b.jpg", b"two")
-    asked_for_delta = ingest(engine.session, engine.config(), str(place.photos), str(place.images), "delta")
+def test_existing_table_keeps_its_format(engine: Engine, tmp_path: Path) -> None:
+    workspace = Workspace(engine, tmp_path, "parquet")
+    workspace.put("a.jpg", b"one")
+    workspace.ingest()
+    workspace.put("b.jpg", b"two")
+    asked_for_delta = ingest(engine.session, engine.config(), str(workspace.photos), str(workspace.images), "delta")
     assert asked_for_delta.table.format == "parquet"
-    assert set(place.rows()) == {"a.jpg", "b.jpg"}
+    assert set(workspace.rows()) == {"a.jpg", "b.jpg"}
 
 
-def test_what_a_killed_ingestion_has_left_is_removed(place: Place) -> None:
-    place.put("a.jpg", b"one")
-    place.ingest()
-    left = place.images / ("_ingest" if place.form == "delta" else "") / "_part-1.parquet"
+def test_leftovers_of_killed_ingestion_are_removed(workspace: Workspace) -> None:
+    workspace.put("a.jpg", b"one")
+    workspace.ingest()
+    left = workspace.images / ("_ingest" if workspace.table_format == "delta" else "") / "_part-1.parquet"
     left.parent.mkdir(exist_ok=True)
     left.write_bytes(b"half a file")
-    assert place.ingest().unchanged == 1
+    assert workspace.ingest().unchanged == 1
     assert not left.exists()
-    assert set(place.rows()) == {"a.jpg"}
+    assert set(workspace.rows()) == {"a.jpg"}
 
 
-def test_one_that_was_killed_before_it_had_made_the_table(place: Place) -> None:
-    place.put("a.jpg", b"one")
-    (place.images / "_lease").mkdir(parents=True)
-    (place.images / "_part-1.parquet").write_bytes(b"half a file")
-    if place.form == "delta":
-        (place.images / "_delta_log").mkdir()
-    place.ingest()
-    assert set(place.rows()) == {"a.jpg"}
+def test_ingestion_killed_before_it_made_the_table(workspace: Workspace) -> None:
+    workspace.put("a.jpg", b"one")
+    (workspace.images / "_lease").mkdir(parents=True)
+    (workspace.images / "_part-1.parquet").write_bytes(b"half a file")
+    if workspace.table_format == "delta":
+        (workspace.images / "_delta_log").mkdir()
+    workspace.ingest()
+    assert set(workspace.rows()) == {"a.jpg"}
 
 
-def test_a_second_ingestion_is_refused_while_the_first_writes(sail_place: Place) -> None:
-    sail_place.put("a.jpg", b"one")
+def test_second_ingestion_is_refused_while_first_writes(sail_workspace: Workspace) -> None:
+    sail_workspace.put("a.jpg", b"one")
     with (
-        Lease(str(sail_place.images), "jobs.ingest", 60),
+        Lease(str(sail_workspace.images), "jobs.ingest", 60),
         pytest.raises(BusyError, match=r"is being written by jobs\.ingest"),
     ):
-        sail_place.ingest()
-    assert sail_place.ingest().new == 1
+        sail_workspace.ingest()
+    assert sail_workspace.ingest().new == 1
 
 
 HUGE = 2**36
-"""64 GiB, all of it a hole in the file: whoever reads it fails."""
+"""64 GiB of a sparse file: reading it would fail."""
 
 
-def test_a_file_beyond_the_bound_has_a_row_without_content_and_is_never_read(place: Place) -> None:
-    os.truncate(place.put("huge.tif", b""), HUGE)
-    place.put("small.jpg", b"one")
-    done = place.ingest()
-    assert (done.new, done.too_large, done.refused, done.bytes_written) == (2, 1, {}, 3)
-    huge = place.rows()["huge.tif"]
+def test_too_large_file_gets_row_without_content(workspace: Workspace) -> None:
+    os.truncate(workspace.put("huge.tif", b""), HUGE)
+    workspace.put("small.jpg", b"one")
+    report = workspace.ingest()
+    assert (report.new, report.too_large, report.refused, report.bytes_written) == (2, 1, {}, 3)
+    huge = workspace.rows()["huge.tif"]
     assert (huge["content"], huge["content_sha256"], huge["size"]) == (None, None, HUGE)
-    done = place.ingest()
-    assert (done.new, done.changed, done.unchanged, done.too_large) == (0, 0, 2, 0)
+    report = workspace.ingest()
+    assert (report.new, report.changed, report.unchanged, report.too_large) == (0, 0, 2, 0)
 
 
-def test_the_bound_is_the_last_size_that_is_read_and_a_file_may_cross_it_both_ways(sail_place: Place) -> None:
-    sail_place.put("a.jpg", b"12345")
-    assert sail_place.ingest("images.max_bytes=5").too_large == 0
-    sail_place.put("a.jpg", b"123456")
-    done = sail_place.ingest("images.max_bytes=5")
-    assert (done.changed, done.too_large) == (1, 1)
-    assert sail_place.rows()["a.jpg"]["content"] is None
-    sail_place.put("a.jpg", b"1234567")
-    assert sail_place.ingest("images.max_bytes=5").changed == 1
-    assert sail_place.rows()["a.jpg"]["size"] == 7
-    done = sail_place.ingest("images.max_bytes=7")
-    assert (done.changed, done.too_large) == (1, 0)
-    assert sail_place.rows()["a.jpg"]["content"] == b"1234567"
+def test_size_limit_is_inclusive_in_both_directions(sail_workspace: Workspace) -> None:
+    sail_workspace.put("a.jpg", b"12345")
+    assert sail_workspace.ingest("images.max_bytes=5").too_large == 0
+    sail_workspace.put("a.jpg", b"123456")
+    report = sail_workspace.ingest("images.max_bytes=5")
+    assert (report.changed, report.too_large) == (1, 1)
+    assert sail_workspace.rows()["a.jpg"]["content"] is None
+    sail_workspace.put("a.jpg", b"1234567")
+    assert sail_workspace.ingest("images.max_bytes=5").changed == 1
+    assert sail_workspace.rows()["a.jpg"]["size"] == 7
+    report = sail_workspace.ingest("images.max_bytes=7")
+    assert (report.changed, report.too_large) == (1, 0)
+    assert sail_workspace.rows()["a.jpg"]["content"] == b"1234567"
 
 
-def test_a_file_beyond_the_bound_is_too_large_in_the_results(place: Place, tmp_path: Path) -> None:
-    os.truncate(place.put("huge.tif", b""), HUGE)
-    place.put("a.jpg", content(1))
-    place.ingest()
-    config = place.engine.config()
+def test_too_large_file_is_too_large_in_the_results(workspace: Workspace, tmp_path: Path) -> None:
+    os.truncate(workspace.put("huge.tif", b""), HUGE)
+    workspace.put("a.jpg", content(1))
+    workspace.ingest()
+    config = workspace.engine.config()
     for changed in (2, 0):
         run = enrich(
-            place.engine.session, config, str(place.images), str(tmp_path / "out"), provider=provider(tmp_path / "seen")
+            workspace.engine.session,
+            config,
+            str(workspace.images),
+            str(tmp_path / "out"),
+            provider=provider(tmp_path / "seen"),
         )
         assert run.n_images == changed
-    results = {row["image_id"]: row for row in place.engine.read(tmp_path / "out" / "image_results").collect()}
+    results = {row["image_id"]: row for row in workspace.engine.read(tmp_path / "out" / "image_results").collect()}
     assert (results["a.jpg"]["status"], results["a.jpg"]["error"]) == ("ok", None)
     assert results["huge.tif"]["status"] == "too_large"
     assert results["huge.tif"]["error"] == f"{HUGE} bytes are more than images.max_bytes = {config.images.max_bytes}"
 
 
-def test_the_job_says_how_many_files_were_too_large_and_refused(
+def test_job_prints_too_large_and_refused_files(
     sail_engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = Place(sail_engine, tmp_path, "delta")
-    os.truncate(place.put("huge.tif", b""), HUGE)
-    os.mkfifo(place.photos / "pipe.jpg")
-    assert job.main(["--input", str(place.photos), "--images", str(place.images)]) == 0
+    workspace = Workspace(sail_engine, tmp_path, "delta")
+    os.truncate(workspace.put("huge.tif", b""), HUGE)
+    os.mkfifo(workspace.photos / "pipe.jpg")
+    assert job.main(["--input", str(workspace.photos), "--images", str(workspace.images)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("1 new, 0 changed, 0 unchanged images; 0.0 MiB")
     bound = sail_engine.config().images.max_bytes
-    assert printed[1] == f"1 of them without content: larger than images.max_bytes = {bound}"
+    assert printed[1] == f"1 images without content, because they exceed images.max_bytes = {bound}"
     assert printed[2] == "1 files refused: not a regular file"
 
 
-def test_pipes_sockets_and_devices_are_refused_and_nothing_waits_for_them(sail_place: Place) -> None:
-    sail_place.put("a.jpg", b"one")
-    os.mkfifo(sail_place.photos / "pipe.jpg")
+def test_pipes_sockets_and_devices_are_refused(sail_workspace: Workspace) -> None:
+    sail_workspace.put("a.jpg", b"one")
+    os.mkfifo(sail_workspace.photos / "pipe.jpg")
     expected = 2
     listening = socket.socket(socket.AF_UNIX)
     here = Path.cwd()
-    os.chdir(sail_place.photos)  # the address of a socket has at most 108 bytes
+    os.chdir(sail_workspace.photos)  # a socket's address has at most 108 bytes
     try:
         listening.bind("socket.jpg")
     finally:
         os.chdir(here)
         listening.close()
-    with suppress(PermissionError):  # only an administrator may
-        os.mknod(sail_place.photos / "zero.jpg", stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    with suppress(PermissionError):  # only root may
+        os.mknod(sail_workspace.photos / "zero.jpg", stat.S_IFCHR | 0o600, os.makedev(1, 5))
         expected += 1
-    (sail_place.photos / "folder.jpg").mkdir()
-    done = sail_place.ingest()
-    assert set(sail_place.rows()) == {"a.jpg"}
-    assert done.refused == {"not a regular file": expected}
+    (sail_workspace.photos / "folder.jpg").mkdir()
+    report = sail_workspace.ingest()
+    assert set(sail_workspace.rows()) == {"a.jpg"}
+    assert report.refused == {"not a regular file": expected}
 
 
-def test_a_pipe_that_takes_the_place_of_a_file_is_refused(sail_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = sail_place.put("a.jpg", b"one")
+def test_file_replaced_by_a_pipe_is_refused(sail_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = sail_workspace.put("a.jpg", b"one")
     opened = os.open
 
     def swapped(name: Any, *arguments: Any, **options: Any) -> int:
@@ -270,14 +345,14 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_refused(sail_place: Place, mon
         return opened(name, *arguments, **options)
 
     monkeypatch.setattr(os, "open", swapped)
-    assert sail_place.ingest().refused == {"not a regular file": 1}
+    assert sail_workspace.ingest().refused == {"not a regular file": 1}
 
 
 @pytest.mark.parametrize("becomes", [b"one and more", b"on", b"two"])
-def test_a_file_that_changes_while_it_is_read_is_taken_by_the_next_run(
-    sail_place: Place, monkeypatch: pytest.MonkeyPatch, becomes: bytes
+def test_file_that_changes_while_read_is_taken_next_time(
+    sail_workspace: Workspace, monkeypatch: pytest.MonkeyPatch, becomes: bytes
 ) -> None:
-    path = sail_place.put("a.jpg", b"one")
+    path = sail_workspace.put("a.jpg", b"one")
     os.utime(path, (1, 1))
     measured, looks = os.fstat, []
 
@@ -285,27 +360,27 @@ def test_a_file_that_changes_while_it_is_read_is_taken_by_the_next_run(
         found = measured(descriptor)
         if os.path.samestat(found, path.stat()):
             looks.append(found)
-            if len(looks) == 2:  # the first look is for what kind of file it is, the second for its size
+            if len(looks) == 2:  # the first call checks the file's type, the second its size
                 path.write_bytes(becomes)
         return found
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fstat", changing)
-        done = sail_place.ingest()
-    assert (done.new, done.refused) == (0, {"changed while it was read": 1})
-    assert sail_place.ingest().new == 1
-    assert sail_place.rows()["a.jpg"]["content"] == becomes
+        report = sail_workspace.ingest()
+    assert (report.new, report.refused) == (0, {"changed while it was read": 1})
+    assert sail_workspace.ingest().new == 1
+    assert sail_workspace.rows()["a.jpg"]["content"] == becomes
 
 
-def test_a_file_that_vanishes_before_it_is_read_is_refused(sail_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    sail_place.put("a.jpg", b"one")
-    gone = sail_place.put("b.jpg", b"two")
+def test_file_deleted_before_it_is_read_is_refused(sail_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    sail_workspace.put("a.jpg", b"one")
+    gone = sail_workspace.put("b.jpg", b"two")
 
     def hashing(data: bytes) -> Any:
         gone.unlink(missing_ok=True)
         return sha256(data)
 
     monkeypatch.setattr(ingestion, "sha256", hashing)
-    done = sail_place.ingest()
-    assert (done.new, done.refused) == (1, {"No such file or directory": 1})
-    assert set(sail_place.rows()) == {"a.jpg"}
+    report = sail_workspace.ingest()
+    assert (report.new, report.refused) == (1, {"No such file or directory": 1})
+    assert set(sail_workspace.rows()) == {"a.jpg"}

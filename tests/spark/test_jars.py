@@ -1,4 +1,4 @@
-"""Jars are resolved once, whoever else starts at the same time and whoever is killed meanwhile."""
+"""Jars are resolved once, also when several processes start together or one of them is killed."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from faceattr_udf.spark import jars
 
 DELTA = "io.delta:delta-spark_4.2_2.13:4.4.0"
 
-# A process whose resolver only takes its time: it notes its start and its end, and makes two jars.
+# A process with a fake resolver: it logs its start, waits, and makes two jars.
 RESOLVING = """
 import os, sys, time
 from pathlib import Path
@@ -41,14 +41,14 @@ print([path.name for path in jars.resolve({"spark.jars.packages": "x:y:1"})])
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, for this process and those it starts."""
+    """An empty cache for this process and its children."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "faceattr_udf" / "jars"
 
 
 @pytest.fixture
 def fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, str]]:
-    """What the resolver was asked for; it answers with one jar."""
+    """The requests to a fake resolver, which answers with one jar."""
     asked: list[dict[str, str]] = []
     (tmp_path / "delta.jar").write_bytes(b"jar")
 
@@ -80,7 +80,7 @@ def test_processes_that_start_together_resolve_once(cache: Path, tmp_path: Path)
     assert [path.name for path in cache.iterdir() if path.is_dir()] == [next(cache.glob("*/a.jar")).parent.name]
 
 
-def test_a_killed_process_leaves_neither_its_lock_nor_half_of_the_jars(cache: Path, tmp_path: Path) -> None:
+def test_killed_process_leaves_no_lock_and_no_partial_jars(cache: Path, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     killed = resolving(calls, 30)
     wait_for(calls.exists)
@@ -110,7 +110,7 @@ def test_cached_jars_need_no_resolver(cache: Path, fetched: list[dict[str, str]]
     ],
 )
 @pytest.mark.usefixtures("cache")
-def test_delta_is_resolved_unless_the_settings_bring_it(
+def test_delta_is_resolved_unless_settings_include_it(
     settings: dict[str, str], packages: list[str], fetched: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jars, "delta_package", lambda: DELTA)
@@ -123,7 +123,7 @@ def test_delta_is_resolved_unless_the_settings_bring_it(
 
 
 @pytest.mark.usefixtures("cache")
-def test_delta_among_sparks_own_jars_is_enough(
+def test_delta_among_sparks_own_jars_is_used(
     fetched: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "jars").mkdir()
@@ -134,14 +134,14 @@ def test_delta_among_sparks_own_jars_is_enough(
 
 
 @pytest.mark.usefixtures("cache")
-def test_other_options_of_the_jvm_resolve_nothing_again(fetched: list[dict[str, str]]) -> None:
+def test_jvm_options_do_not_change_the_cache_key(fetched: list[dict[str, str]]) -> None:
     first = jars.with_jars({})
     second = jars.with_jars({"spark.driver.extraJavaOptions": "-Xss4m"})
     assert second["spark.jars"] == first["spark.jars"]
     assert len(fetched) == 1
 
 
-def test_other_settings_of_the_resolver_are_kept_apart(cache: Path, fetched: list[dict[str, str]]) -> None:
+def test_resolver_settings_change_the_cache_key(cache: Path, fetched: list[dict[str, str]]) -> None:
     jars.with_jars({})
     mirrored = jars.with_jars({"spark.jars.repositories": "https://mirror", "spark.executor.memory": "1g"})
     assert fetched[1] == {"spark.jars.packages": jars.delta_package(), "spark.jars.repositories": "https://mirror"}
@@ -161,7 +161,7 @@ def test_other_settings_of_the_resolver_are_kept_apart(cache: Path, fetched: lis
     ],
 )
 @pytest.mark.usefixtures("cache")
-def test_a_resolver_that_fails_is_one_sentence_with_the_cause(
+def test_resolver_failure_is_one_sentence_with_its_cause(
     stderr: str, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = subprocess.CompletedProcess([], 1, "", stderr)
@@ -171,7 +171,7 @@ def test_a_resolver_that_fails_is_one_sentence_with_the_cause(
 
 
 @pytest.mark.usefixtures("cache")
-def test_a_failed_resolution_is_tried_again(monkeypatch: pytest.MonkeyPatch, fetched: list[dict[str, str]]) -> None:
+def test_failed_resolution_is_not_cached(monkeypatch: pytest.MonkeyPatch, fetched: list[dict[str, str]]) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(jars, "_fetch", lambda _: (_ for _ in ()).throw(EngineError("no network")))
         with pytest.raises(EngineError, match="no network"):
@@ -180,7 +180,7 @@ def test_a_failed_resolution_is_tried_again(monkeypatch: pytest.MonkeyPatch, fet
     assert len(fetched) == 1
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_cache_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(EngineError, match=r"jar cache .*file/faceattr_udf/jars cannot be used .* set XDG_CACHE_HOME"):
@@ -190,8 +190,8 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
 @pytest.mark.slow
 @pytest.mark.spark
 @pytest.mark.xdist_group("cluster")
-def test_three_jobs_started_together_on_an_empty_cache_all_succeed(cache: Path, tmp_path: Path) -> None:
-    """As cron starts them on a new machine; the cache is filled from the network."""
+def test_three_jobs_started_on_an_empty_cache_succeed(cache: Path, tmp_path: Path) -> None:
+    """As cron starts them on a new machine. The cache is filled from the network."""
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"a picture")
     settings = [f"engine.settings.{key}={value}" for key, value in SPARK_SETTINGS.items()]

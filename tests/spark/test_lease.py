@@ -1,4 +1,4 @@
-"""Who may write to a folder; no engine is needed for it."""
+"""The lease on a folder; needs no engine."""
 
 import os
 import subprocess
@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import structlog
 from pyarrow import fs
@@ -16,17 +17,17 @@ from faceattr_udf.errors import BusyError
 from faceattr_udf.spark.lease import Claim, Lease
 
 
-def leave(folder: Path, claim: Claim, beat: str | None = "7") -> Path:
-    """What a writer has in its folder."""
+def leave(folder: Path, claim: Claim, heartbeat: str | None = "7") -> Path:
+    """Writes the lease files of another writer."""
     (folder / "_lease").mkdir(parents=True, exist_ok=True)
     file = folder / "_lease" / f"{claim.claim_id}.json"
     file.write_text(claim.model_dump_json())
-    if beat:
-        file.with_suffix(".beat").write_text(beat)
+    if heartbeat:
+        file.with_suffix(".beat").write_text(heartbeat)
     return file
 
 
-def elsewhere() -> Claim:
+def remote_claim() -> Claim:
     return Claim(writer="run far away", machine="another boot pid:[1]")
 
 
@@ -61,31 +62,42 @@ def test_lease_is_released_when_the_job_fails_or_is_interrupted(tmp_path: Path) 
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("beat", ["7", None])
-def test_killed_process_of_this_machine_does_not_hold_the_lease(tmp_path: Path, beat: str | None) -> None:
-    leave(tmp_path, Claim(writer="run killed", pid=dead_process()), beat)
-    # A process that has the number of the dead one is another one.
-    leave(tmp_path, Claim(writer="run older", pid=os.getppid(), born=1), beat)
+@pytest.mark.parametrize("heartbeat", ["7", None])
+def test_killed_process_of_this_machine_does_not_hold_the_lease(tmp_path: Path, heartbeat: str | None) -> None:
+    leave(tmp_path, Claim(writer="run killed", pid=dead_process()), heartbeat)
+    # A live process with the same id that started at another time: the id was reused.
+    leave(tmp_path, Claim(writer="run older", pid=os.getppid(), process_start=1), heartbeat)
     with structlog.testing.capture_logs() as logs, Lease(str(tmp_path), "run", 100_000):
         assert len(list((tmp_path / "_lease").glob("*.json"))) == 1
-    assert [line["event"] for line in logs] == ["a writer was killed; its lease is over"] * 2
+    assert [line["event"] for line in logs] == ["stale_lease_removed"] * 2
 
 
 def test_zombie_process_does_not_hold_the_lease(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    leave(tmp_path, Claim(writer="run killed", pid=process.pid, born=int(stat[19])))
+    start = psutil.Process(process.pid).create_time() - psutil.boot_time()
+    leave(tmp_path, Claim(writer="run killed", pid=process.pid, process_start=round(start, 2)))
     with pytest.raises(BusyError):
         Lease(str(tmp_path), "run", 60).__enter__()
     process.kill()
-    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
         pass
     with Lease(str(tmp_path), "run", 100_000):
         pass
     process.wait()
 
 
-@pytest.mark.parametrize("claim", [elsewhere(), Claim(writer="run of a system without /proc", machine=None)])
+@pytest.mark.parametrize("step", [-3600, 3600])
+def test_setting_the_clock_does_not_end_a_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Linux derives a process's wall clock start from the boot time, which moves with the clock."""
+    with Lease(str(tmp_path), "run 1", 60):
+        boot = psutil.boot_time
+        monkeypatch.setattr("psutil.boot_time", lambda: boot() + step)
+        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot() + step)
+        with pytest.raises(BusyError):
+            Lease(str(tmp_path), "run 2", 100_000).__enter__()
+
+
+@pytest.mark.parametrize("claim", [remote_claim(), Claim(writer="run of a system without /proc", machine=None)])
 def test_remote_holder_without_heartbeat_expires(tmp_path: Path, claim: Claim) -> None:
     leave(tmp_path, claim)
     started = time.monotonic()
@@ -95,7 +107,7 @@ def test_remote_holder_without_heartbeat_expires(tmp_path: Path, claim: Claim) -
 
 
 def test_remote_holder_with_heartbeat_is_respected(tmp_path: Path) -> None:
-    file = leave(tmp_path, elsewhere()).with_suffix(".beat")
+    file = leave(tmp_path, remote_claim()).with_suffix(".beat")
     timer = threading.Timer(0.5, lambda: file.write_text("8"))
     timer.start()
     with pytest.raises(BusyError, match="run far away"):
@@ -127,7 +139,7 @@ def test_check_raises_when_the_claim_was_taken_over(tmp_path: Path) -> None:
         lease.check()
         for file in (tmp_path / "_lease").iterdir():
             file.unlink()
-        with pytest.raises(BusyError, match=r"has passed to another writer .*lease_seconds"):
+        with pytest.raises(BusyError, match=r"another writer has taken over .*lease_seconds"):
             lease.check()
 
 
@@ -139,15 +151,16 @@ def test_heartbeat_changes_while_the_lease_is_held(tmp_path: Path) -> None:
             pass
 
 
-def test_exactly_one_of_many_contenders_gets_the_lease(tmp_path: Path) -> None:
+def test_exactly_one_of_many_writers_gets_the_lease(tmp_path: Path) -> None:
     for attempt in range(8):
         together, done = threading.Barrier(6), threading.Barrier(6)
         outcomes: list[str] = []
 
         def contend(folder: str, together: threading.Barrier, done: threading.Barrier, outcomes: list[str]) -> None:
+            lease = Lease(folder, "run", 60)  # before the barrier, so that all claim at the same moment
             together.wait()
             try:
-                with Lease(folder, "run", 60):
+                with lease:
                     outcomes.append("held")
                     done.wait()
             except BusyError:
@@ -164,7 +177,7 @@ def test_exactly_one_of_many_contenders_gets_the_lease(tmp_path: Path) -> None:
 
 
 def test_vanishing_lease_folder_counts_as_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A holder that goes removes it; to take that for a store without leases made two writers of the next two."""
+    """A holder that ends removes the folder; it must not count as a store without leases, or two writers get one."""
 
     class Vanishing:
         listed = 0
@@ -184,9 +197,9 @@ def test_vanishing_lease_folder_counts_as_empty(tmp_path: Path, monkeypatch: pyt
         pass
 
 
-def test_unreachable_store_warns_that_there_is_no_lease() -> None:
+def test_unreachable_store_has_no_lease_and_warns() -> None:
     with structlog.testing.capture_logs() as logs, Lease("nowhere://bucket/out", "run", 60) as lease:
         lease.check()
     (warning,) = logs
-    assert warning["event"] == "no lease: see to it that one job at a time writes there"
+    assert warning["event"] == "lease_unavailable"
     assert warning["folder"] == "nowhere://bucket/out"

@@ -1,4 +1,4 @@
-"""Nothing outside the input folder gets into an images table, whatever links say and whenever they say it."""
+"""No file outside of the input folder gets into an images table, also when links change during the ingestion."""
 
 import os
 import shutil
@@ -12,8 +12,8 @@ from conftest import Engine
 from pyspark.sql import SparkSession
 
 from faceattr_udf.spark import ingestion
-from faceattr_udf.spark.ingestion import Ingestion, ingest
-from faceattr_udf.spark.safe_open import LeadsOutsideError, open_inside
+from faceattr_udf.spark.ingestion import IngestReport, ingest
+from faceattr_udf.spark.safe_open import OutsideFolderError, open_inside
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     (folder / "sub").mkdir(parents=True)
     (folder / "sub" / "a.jpg").write_bytes(b"inside")
-    outside = tmp_path / "photos of others"  # its path begins as the folder's does
+    outside = tmp_path / "photos of others"  # its path has the folder's path as a prefix
     outside.mkdir()
     (outside / "a.jpg").write_bytes(b"secret")
     return folder
@@ -37,22 +37,22 @@ def read(folder: Path, name: str) -> bytes:
         return file.read()
 
 
-def test_a_file_is_read(folder: Path) -> None:
+def test_file_is_read(folder: Path) -> None:
     assert read(folder, "sub/a.jpg") == b"inside"
 
 
-def test_a_folder_that_is_a_link_is_a_folder(folder: Path, tmp_path: Path) -> None:
+def test_folder_may_be_a_link(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
     assert read(tmp_path / "link", "sub/a.jpg") == b"inside"
 
 
 @pytest.mark.parametrize("target", ["sub/a.jpg", "{folder}/sub/a.jpg", "sub/../sub/a.jpg", "../photos/sub/a.jpg"])
-def test_a_link_to_another_file_inside_is_followed(folder: Path, target: str) -> None:
+def test_link_to_a_file_inside_is_followed(folder: Path, target: str) -> None:
     (folder / "link.jpg").symlink_to(target.format(folder=folder))
     assert read(folder, "link.jpg") == b"inside"
 
 
-def test_a_chain_is_judged_by_its_end(folder: Path, outside: Path) -> None:
+def test_chain_of_links_is_judged_by_its_end(folder: Path, outside: Path) -> None:
     (folder / "1.jpg").symlink_to("2.jpg")
     (folder / "2.jpg").symlink_to("sub/a.jpg")
     (outside / "back.jpg").symlink_to(folder / "sub" / "a.jpg")
@@ -60,21 +60,21 @@ def test_a_chain_is_judged_by_its_end(folder: Path, outside: Path) -> None:
     (folder / "3.jpg").symlink_to("4.jpg")
     (folder / "4.jpg").symlink_to(outside / "a.jpg")
     assert read(folder, "1.jpg") == read(folder, "round trip.jpg") == b"inside"
-    with pytest.raises(LeadsOutsideError):
+    with pytest.raises(OutsideFolderError):
         read(folder, "3.jpg")
 
 
 @pytest.mark.parametrize("target", ["../photos of others/a.jpg", "{outside}/a.jpg", "/etc/hostname", "/dev/zero"])
-def test_a_link_to_the_outside_is_refused(folder: Path, outside: Path, target: str) -> None:
+def test_link_to_the_outside_is_refused(folder: Path, outside: Path, target: str) -> None:
     (folder / "link.jpg").symlink_to(target.format(outside=outside))
-    with pytest.raises(LeadsOutsideError):
+    with pytest.raises(OutsideFolderError):
         read(folder, "link.jpg")
 
 
-def test_a_linked_folder_leads_nowhere_else(folder: Path, outside: Path) -> None:
+def test_linked_folder_outside_is_refused(folder: Path, outside: Path) -> None:
     (folder / "linked").symlink_to(outside)
     (folder / "also").symlink_to("sub")
-    with pytest.raises(LeadsOutsideError):
+    with pytest.raises(OutsideFolderError):
         read(folder, "linked/a.jpg")
     assert read(folder, "also/a.jpg") == b"inside"
 
@@ -82,12 +82,12 @@ def test_a_linked_folder_leads_nowhere_else(folder: Path, outside: Path) -> None
 @pytest.mark.parametrize(
     "name", ["../photos of others/a.jpg", "sub/../../photos of others/a.jpg", "/etc/hostname", ".."]
 )
-def test_a_name_does_not_lead_out_either(folder: Path, name: str) -> None:
-    with pytest.raises(LeadsOutsideError):
+def test_path_that_leads_out_is_refused(folder: Path, name: str) -> None:
+    with pytest.raises(OutsideFolderError):
         read(folder, name)
 
 
-def test_links_that_lead_nowhere_or_in_circles(folder: Path) -> None:
+def test_broken_links_and_cycles_are_refused(folder: Path) -> None:
     (folder / "self.jpg").symlink_to("self.jpg")
     (folder / "b.jpg").symlink_to("c.jpg")
     (folder / "c.jpg").symlink_to("b.jpg")
@@ -99,11 +99,11 @@ def test_links_that_lead_nowhere_or_in_circles(folder: Path) -> None:
 
 @pytest.fixture
 def special(folder: Path) -> Iterator[dict[str, Path]]:
-    """A pipe that nobody writes to, a socket and a folder, inside the folder."""
+    """A pipe without a writer, a socket and a folder, inside of the folder."""
     os.mkfifo(folder / "pipe")
     with socket.socket(socket.AF_UNIX) as server:
         here = Path.cwd()
-        os.chdir(folder)  # the path of a socket may be 100 bytes long
+        os.chdir(folder)  # a socket's path has at most 108 bytes
         server.bind("socket")
         os.chdir(here)
         yield {"pipe": folder / "pipe", "socket": folder / "socket", "folder": folder / "sub", "itself": folder}
@@ -114,9 +114,9 @@ def _open_files() -> int:
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "itself"])
-def test_a_link_to_what_is_no_file(folder: Path, special: dict[str, Path], kind: str) -> None:
-    (folder / "link.jpg").symlink_to(special[kind])
+@pytest.mark.parametrize("special_file", ["pipe", "socket", "folder", "itself"])
+def test_link_to_a_special_file_is_refused(folder: Path, special: dict[str, Path], special_file: str) -> None:
+    (folder / "link.jpg").symlink_to(special[special_file])
     before = _open_files()
     with pytest.raises(OSError, match="not a regular file"):
         read(folder, "link.jpg")
@@ -124,13 +124,13 @@ def test_a_link_to_what_is_no_file(folder: Path, special: dict[str, Path], kind:
 
 
 @pytest.mark.timeout(20)
-def test_what_becomes_a_pipe_after_its_check_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_swapped_for_a_pipe_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     look = os.stat
 
     def stat(path: Any, **options: Any) -> os.stat_result:
         found = look(path, **options)
         if str(path).endswith("a.jpg"):
-            os.unlink(path)  # noqa: PTH108 - pathlib would come back here
+            os.unlink(path)  # noqa: PTH108 - pathlib would call this function again
             os.mkfifo(path)
         return found
 
@@ -155,7 +155,7 @@ SWAPS = [_file_to_link, _folder_to_link]
 
 
 @pytest.mark.parametrize("swap", SWAPS)
-def test_what_becomes_a_link_after_its_check_is_refused(
+def test_path_swapped_for_a_link_is_refused(
     folder: Path, outside: Path, swap: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve = os.path.realpath
@@ -166,7 +166,7 @@ def test_what_becomes_a_link_after_its_check_is_refused(
         real = resolve(path, strict=strict)
         if str(real).endswith("a.jpg") and not swapped:
             swapped = True
-            swap(folder, outside)  # the check has said that all is well
+            swap(folder, outside)  # after the check
         return real
 
     monkeypatch.setattr(os.path, "realpath", realpath)
@@ -176,12 +176,12 @@ def test_what_becomes_a_link_after_its_check_is_refused(
 
 
 class Folder:
-    """The folder and what an ingestion of it writes."""
+    """The folder and the images table that it is ingested into."""
 
     def __init__(self, engine: Engine, folder: Path) -> None:
         self.engine, self.folder, self.images = engine, folder, folder.parent / "images"
 
-    def ingest(self) -> Ingestion:
+    def ingest(self) -> IngestReport:
         session: SparkSession = self.engine.session
         return ingest(session, self.engine.config(), str(self.folder), str(self.images), "parquet")
 
@@ -196,9 +196,7 @@ def place(sail_engine: Engine, folder: Path) -> Folder:
 
 
 @pytest.mark.timeout(60)
-def test_ingest_takes_what_is_inside_and_counts_the_rest(
-    place: Folder, outside: Path, special: dict[str, Path]
-) -> None:
+def test_ingest_takes_files_inside_and_counts_the_rest(place: Folder, outside: Path, special: dict[str, Path]) -> None:
     links: dict[str, str | Path] = {
         "inside.jpg": "sub/a.jpg",
         "chain.jpg": "inside.jpg",
@@ -215,25 +213,25 @@ def test_ingest_takes_what_is_inside_and_counts_the_rest(
     }
     for name, target in links.items():
         (place.folder / name).symlink_to(target)
-    done = place.ingest()
+    report = place.ingest()
     assert place.contents() == dict.fromkeys(["sub/a.jpg", "inside.jpg", "chain.jpg"], b"inside")
-    assert done.refused.pop("symbolic link out of the folder") == 3
-    assert done.refused.pop("symbolic link to a folder") == 3
-    assert sum(done.refused.values()) == 4
+    assert report.refused.pop("symbolic link out of the folder") == 3
+    assert report.refused.pop("symbolic link to a folder") == 3
+    assert sum(report.refused.values()) == 4
 
 
 @pytest.mark.parametrize("swap", SWAPS)
-def test_ingest_refuses_what_becomes_a_link_after_it_was_listed(
+def test_ingest_refuses_a_path_swapped_after_listing(
     place: Folder, outside: Path, swap: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = ingestion._files
 
-    def files(root: Path, done: Ingestion) -> list[tuple[str, Path]]:
-        found = list(listed(root, done))
+    def files(root: Path, report: IngestReport) -> Iterator[tuple[str, Path]]:
+        found = list(listed(root, report))
         swap(place.folder, outside)
-        return found
+        return iter(found)
 
     monkeypatch.setattr(ingestion, "_files", files)
-    done = place.ingest()
+    report = place.ingest()
     assert place.contents() == {}
-    assert sum(done.refused.values()) == 1
+    assert sum(report.refused.values()) == 1

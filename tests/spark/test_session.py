@@ -1,8 +1,9 @@
-"""Sessions of every engine from one configuration."""
+"""Sessions of every engine."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,13 +24,13 @@ def test_session_time_zone_is_utc(engine: Engine) -> None:
 
 
 @pytest.mark.on_connect
-def test_a_second_start_finds_the_session_of_the_first(engine: Engine) -> None:
+def test_second_start_returns_the_same_session(engine: Engine) -> None:
     assert start(engine.config()) is engine.session
 
 
 @pytest.mark.spark
 @pytest.mark.parametrize("name", ["spark_engine", pytest.param("connect_engine", marks=pytest.mark.slow)])
-def test_arrow_batches_of_spark_are_bounded_by_the_configuration(
+def test_config_bounds_arrow_batches_on_spark(
     name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine: Engine = request.getfixturevalue(name)
@@ -42,12 +43,12 @@ def test_arrow_batches_of_spark_are_bounded_by_the_configuration(
         assert conf.get("spark.sql.parquet.columnarReaderBatchSize") == str(config.enrich.max_batch_rows)
 
 
-def test_children_survive_a_fork_after_the_embedded_engine_started() -> None:
+def test_child_processes_survive_after_sail_started() -> None:
     code = """
 import subprocess
 from faceattr_udf.spark.session import start
 start().range(1).count()
-# Spark's JVM is started like this: a child that runs Python before it becomes another program.
+# Spark's JVM is started like this: the forked child runs Python code before it executes another program.
 for _ in range(200):
     child = subprocess.Popen(["true"], preexec_fn=lambda: None)
     assert child.wait() == 0, child.returncode
@@ -57,21 +58,21 @@ for _ in range(200):
 
 
 @pytest.mark.spark
-def test_spark_keeps_the_code_of_more_queries_than_a_night_has(spark_engine: Engine) -> None:
+def test_spark_caches_the_generated_code_of_1000_queries(spark_engine: Engine) -> None:
     settings = spark_engine.session.sparkContext._jvm.org.apache.spark.sql.internal.SQLConf.get()
     assert settings.codegenCacheMaxEntries() == 1000
 
 
 @pytest.mark.spark
 @pytest.mark.parametrize("name", ["spark_engine", pytest.param("connect_engine", marks=pytest.mark.slow)])
-def test_a_row_group_of_pictures_is_a_task(
+def test_each_row_group_of_images_is_a_task(
     name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Spark's own default would make tasks of a core's share of the file, and a wave may lie in one of them."""
+    """With Spark's default a task is a core's share of the file, so a whole wave could be one task."""
     engine: Engine = request.getfixturevalue(name)
     engine.select(monkeypatch)
-    pictures = [os.urandom(2**20) for _ in range(60)]
-    pq.write_table(pa.table({"content": pictures}), tmp_path / "a.parquet", row_group_size=15, compression="none")
+    images = [os.urandom(2**20) for _ in range(60)]
+    pq.write_table(pa.table({"content": images}), tmp_path / "a.parquet", row_group_size=15, compression="none")
     tasks = engine.session.read.parquet(str(tmp_path)).select(F.spark_partition_id(), F.length("content"))
     assert len({task for task, _ in tasks.collect()}) == 4
 
@@ -90,33 +91,63 @@ def test_connect_server_settings_are_kept_unless_overridden(
 
 @pytest.mark.slow
 @pytest.mark.spark
-def test_a_setting_that_a_connect_server_only_takes_at_its_start_is_named(
-    connect_engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_setting_refused_by_connect_server_is_named(connect_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     connect_engine.select(monkeypatch)
-    with pytest.raises(EngineError, match=r"does not take engine\.settings 'spark\.speculation' .*at its start"):
+    with pytest.raises(
+        EngineError, match=r"does not accept engine\.settings 'spark\.speculation' .*when the server starts"
+    ):
         start(connect_engine.config("engine.settings.spark.speculation=false"))
 
 
-def test_a_connect_server_is_used_through_its_address(sail_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connect_server_is_reached_by_address(sail_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
-    monkeypatch.setattr(session, "_connected", {})  # a client that knows no server yet
-    remote = session._sail["remote"]  # the embedded engine is a Connect server
+    monkeypatch.setattr(session, "_sessions", {})  # as in a process without sessions
+    remote = next(iter(session._embedded.values())).remote  # the embedded engine is a Connect server
     config = Config.load(None, ["engine.name=connect", f"engine.remote={remote}"])
     connected = start(config)
     assert connected is not sail_engine.session
-    assert connected.conf.get("spark.sql.shuffle.partitions") == "8"  # it was not told any other
+    assert connected.conf.get("spark.sql.shuffle.partitions") == "8"  # the server has no value of its own
     assert connected.range(3).agg(F.sum("id")).collect()[0][0] == 3
     assert start(config) is connected
 
 
-def test_a_stopped_session_is_not_found_again(monkeypatch: pytest.MonkeyPatch, sail_engine: Engine) -> None:
+def test_stopped_session_is_replaced(monkeypatch: pytest.MonkeyPatch, sail_engine: Engine) -> None:
     monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
-    monkeypatch.setattr(session, "_connected", {})
+    monkeypatch.setattr(session, "_sessions", {})
     first = start(Config())
     first.stop()
     assert start(Config()).range(1).count() == 1
     assert sail_engine.session.range(1).count() == 1
+
+
+def scanned_batch_rows(config: Config, folder: Path) -> int:
+    """Returns the number of rows in the largest batch that a scan passes to a UDF."""
+
+    def count(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield pa.RecordBatch.from_pydict({"rows": [batch.num_rows]})
+
+    rows = start(config).read.parquet(str(folder)).mapInArrow(count, "rows long").collect()
+    return max(row["rows"] for row in rows)
+
+
+def test_each_config_bounds_batches_on_sail(sail_engine: Engine, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": range(2000)}), tmp_path / "a.parquet")
+    first, second = (sail_engine.config(f"enrich.max_batch_rows={rows}") for rows in (100, 7))
+    assert scanned_batch_rows(first, tmp_path) == 100
+    assert scanned_batch_rows(second, tmp_path) == 7
+    assert scanned_batch_rows(first, tmp_path) == 100
+    assert start(first).range(3).count() == 3
+    assert "SAIL_EXECUTION__BATCH_SIZE" not in os.environ
+
+
+def test_environment_overrides_batch_rows_on_sail(
+    sail_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(pa.table({"x": range(2000)}), tmp_path / "a.parquet")
+    monkeypatch.setenv("SAIL_EXECUTION__BATCH_SIZE", "50")
+    assert scanned_batch_rows(sail_engine.config("enrich.max_batch_rows=7"), tmp_path) == 50
+    assert os.environ["SAIL_EXECUTION__BATCH_SIZE"] == "50"
 
 
 _IDLE = """
@@ -146,14 +177,14 @@ def _idle(seconds: int, **environment: str) -> list[str]:
     return (done.stdout + done.stderr).splitlines()
 
 
-def test_the_embedded_engine_keeps_a_session_that_nobody_uses() -> None:
+def test_idle_sail_session_is_kept() -> None:
     timeout, count, _ = _idle(0)
     assert int(timeout) > 24 * 3600
     assert count == "3"
 
 
-def test_a_session_that_its_server_dropped_is_replaced() -> None:
+def test_session_dropped_by_its_server_is_replaced() -> None:
     timeout, *reason, last = _idle(4, SAIL_SPARK__SESSION_TIMEOUT_SECS="1")
     assert timeout == "1"
-    assert "is not running" in " ".join(reason)  # so it is this variable that the server reads
+    assert "is not running" in " ".join(reason)  # so the server does read this variable
     assert last == "3"

@@ -32,7 +32,7 @@ def ref(tmp_path: Path) -> TableRef:
 
 @pytest.fixture
 def schema(engine: Engine) -> StructType:
-    """With a name that needs quotes where the engine allows one; Delta on Spark refuses blanks."""
+    """With a name that needs quotes where the engine allows one; Delta on Spark refuses spaces."""
     return KEY_VALUE if engine.name != "sail" else StructType([KEY, StructField("odd`na me", LongType())])
 
 
@@ -44,7 +44,7 @@ def test_missing_table_is_not_found(tables: Tables, ref: TableRef) -> None:
 
 
 @pytest.mark.on_spark
-def test_a_folder_that_is_no_table_is_not_found(tables: Tables, tmp_path: Path) -> None:
+def test_folder_without_a_table_is_not_found(tables: Tables, tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "notes.txt").write_text("nothing")
     assert tables.find(TableRef(str(tmp_path / "t"), "delta")) is None
@@ -95,10 +95,10 @@ def test_hostile_text_stays_text(tables: Tables, ref: TableRef, schema: StructTy
     [
         (StructType([KEY]), "value bigint is not expected|value is not expected"),
         (StructType([KEY, StructField("value", IntegerType())]), "value is bigint instead of int"),
-        (StructType([*KEY_VALUE, StructField("x", LongType())]), "x bigint is not"),
+        (StructType([*KEY_VALUE, StructField("x", LongType())]), "x bigint is missing"),
     ],
 )
-def test_a_table_of_other_columns_is_refused(tables: Tables, ref: TableRef, changed: StructType, named: str) -> None:
+def test_table_with_other_columns_is_refused(tables: Tables, ref: TableRef, changed: StructType, named: str) -> None:
     tables.ensure(ref, KEY_VALUE)
     with pytest.raises(SchemaError, match=named):
         tables.ensure(ref, changed)
@@ -107,7 +107,7 @@ def test_a_table_of_other_columns_is_refused(tables: Tables, ref: TableRef, chan
 
 
 @pytest.mark.on_connect
-def test_a_table_of_the_catalogue(engine: Engine, tables: Tables) -> None:
+def test_catalog_table(engine: Engine, tables: Tables) -> None:
     spark = tables.spark
     spark.sql("CREATE DATABASE IF NOT EXISTS shop")
     ref = output_ref(f"shop.people_{engine.name}", "ignored")
@@ -124,10 +124,10 @@ def test_a_table_of_the_catalogue(engine: Engine, tables: Tables) -> None:
 
 
 @pytest.mark.on_spark
-def test_a_path_with_a_blank(engine: Engine, tables: Tables, tmp_path: Path) -> None:
+def test_path_with_a_space(engine: Engine, tables: Tables, tmp_path: Path) -> None:
     ref = TableRef(str(tmp_path / "my photos"), "delta")
     if engine.name == "sail":
-        with pytest.raises(EngineError, match="blank"):
+        with pytest.raises(EngineError, match="space"):
             tables.check(ref, KEY_VALUE)
         assert not Path(ref.location).exists()
         assert not Path(quote(ref.location)).exists()
@@ -137,7 +137,7 @@ def test_a_path_with_a_blank(engine: Engine, tables: Tables, tmp_path: Path) -> 
         assert tables.read(ref).count() == 1
 
 
-def test_where_tables_are(tmp_path: Path) -> None:
+def test_table_references(tmp_path: Path) -> None:
     config = Config()
     with pytest.raises(TableNotFoundError, match=r"no/such does not exist"):
         input_ref("no/such", config)
@@ -155,7 +155,7 @@ def test_where_tables_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.on_spark
-def test_replace_changes_the_rows_with_these_keys_in_one_commit(tables: Tables, ref: TableRef) -> None:
+def test_replace_changes_only_given_keys_in_one_commit(tables: Tables, ref: TableRef) -> None:
     spark = tables.spark
     tables.ensure(ref, KEY_VALUE)
     tables.append(ref, spark.createDataFrame([("a", 1), ("it's \\ b", 2), (INJECTION, 3), (None, 4)], KEY_VALUE))
@@ -177,7 +177,7 @@ def test_rewrite_replaces_rows_and_columns_in_one_commit(tables: Tables, ref: Ta
 
 
 @pytest.mark.on_spark
-def test_replace_in_a_table_of_the_catalogue_keeps_the_other_rows(engine: Engine, tables: Tables) -> None:
+def test_replace_in_catalog_table_keeps_other_rows(engine: Engine, tables: Tables) -> None:
     spark = tables.spark
     spark.sql("CREATE DATABASE IF NOT EXISTS market")
     ref = TableRef(f"market.stalls_{engine.name}", "table")
@@ -191,7 +191,7 @@ def test_replace_in_a_table_of_the_catalogue_keeps_the_other_rows(engine: Engine
 
 
 @pytest.mark.on_spark(slow=True)
-def test_concurrent_merges_lose_and_double_no_row(tables: Tables, ref: TableRef) -> None:
+def test_concurrent_merges_lose_and_duplicate_no_row(tables: Tables, ref: TableRef) -> None:
     tables.ensure(ref, KEY_VALUE)
     together = threading.Barrier(2, timeout=60)
 
@@ -218,7 +218,7 @@ def test_commit_that_always_conflicts_raises_busy(ref: TableRef, monkeypatch: py
     session = types.SimpleNamespace(sql=second, catalog=types.SimpleNamespace(dropTempView=lambda _: None))
     frame = types.SimpleNamespace(columns=["key"], createOrReplaceTempView=lambda _: None)
     with pytest.raises(
-        BusyError, match=r"t is changed by others so often that 10 commits failed \(\[DELTA_CONC.*\); what"
+        BusyError, match=r"t is being changed by other writers, and 10 commits failed \(\[DELTA_CONC.*\); "
     ):
         Tables(session, "sail").merge(ref, frame, ["key"])  # type: ignore[arg-type]
     assert len(waited) == 9

@@ -1,5 +1,7 @@
-"""The product in anybody's pipeline, on every engine."""
+"""The DataFrame transforms on every engine."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from conftest import Engine
 from fakes import content, inferred, provider
 from pyspark.sql import DataFrame
 
+import faceattr_udf.spark
 from faceattr_udf.errors import SchemaError
 from faceattr_udf.spark.schemas import face_struct
 from faceattr_udf.spark.transforms import analyze_images, explode_faces
@@ -21,7 +24,7 @@ def images(engine: Engine) -> DataFrame:
 
 
 @pytest.mark.on_spark
-def test_no_images_give_no_rows_with_all_columns(engine: Engine, tmp_path: Path) -> None:
+def test_no_images_give_all_columns_and_no_rows(engine: Engine, tmp_path: Path) -> None:
     config = engine.config()
     results = engine.frame([], SCHEMA).transform(analyze_images(config, provider(tmp_path / "seen")))
     faces = results.transform(explode_faces(config))
@@ -61,12 +64,12 @@ def test_one_row_per_image_and_one_per_face(engine: Engine, images: DataFrame, t
         ("content binary, status string, faces int", "already have the columns faces, status"),
     ],
 )
-def test_images_of_other_columns_are_refused_before_anything_runs(engine: Engine, schema: str, named: str) -> None:
+def test_images_with_other_columns_are_refused(engine: Engine, schema: str, named: str) -> None:
     with pytest.raises(SchemaError, match=named):
         engine.frame([], schema).transform(analyze_images(engine.config()))
 
 
-def test_the_column_that_the_configuration_names_is_read(engine: Engine, tmp_path: Path) -> None:
+def test_configured_columns_are_read(engine: Engine, tmp_path: Path) -> None:
     config = engine.config("input.columns.content=jpeg", "input.columns.consent=agreed", "input.require_consent=true")
     images = engine.frame([("a", content(1), True), ("b", content(1), None)], "id string, jpeg binary, agreed boolean")
     results = images.transform(analyze_images(config, provider(tmp_path / "seen")))
@@ -75,7 +78,7 @@ def test_the_column_that_the_configuration_names_is_read(engine: Engine, tmp_pat
 
 
 @pytest.mark.spark
-def test_the_two_engines_agree(
+def test_engines_agree(
     sail_engine: Engine, spark_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collected = []
@@ -86,3 +89,21 @@ def test_the_two_engines_agree(
         rows = [row.asDict(recursive=True) for row in faces.collect()]
         collected.append(sorted(rows, key=lambda row: (row["photo"], row["face_index"])))
     assert collected[0] == collected[1]
+
+
+def test_public_names_are_imported_on_first_use() -> None:
+    code = """
+import sys
+import faceattr_udf.spark.udf
+loaded = [name for name in sys.modules if name.startswith("faceattr_udf.spark.")]
+assert sorted(loaded) == [f"faceattr_udf.spark.{name}" for name in ("devices", "schemas", "udf")], loaded
+from faceattr_udf.spark import *
+for function in (analyze_images, enrich, explode_faces, ingest, maintain, start):
+    assert callable(function), function
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603  # above
+
+
+def test_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'stop'"):
+        getattr(faceattr_udf.spark, "stop")  # noqa: B009  # mypy knows that it is missing

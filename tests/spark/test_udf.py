@@ -1,4 +1,4 @@
-"""The function in the workers, called as Spark calls it: batches in, batches out, no engine needed."""
+"""The UDF, called as Spark calls it: batches in, batches out, without an engine."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import pytest
 
 from faceattr_udf.config import Config
 from faceattr_udf.results import ImageResult, ImageStatus
-from faceattr_udf.spark.udf import AnalyzeBatches, AnalyzerPool, AnalyzerProvider, pool
+from faceattr_udf.spark.udf import AnalyzeBatches, AnalyzerPool, AnalyzerProvider, analyzer_pool
 
 
 @dataclass
@@ -51,9 +51,9 @@ def run(loader: Loader, batches: Sequence[pa.RecordBatch], *overrides: str, **op
     return [row for batch in analyze(iter(batches)) for row in batch.to_pylist()]
 
 
-def images(*contents: bytes | None, kind: pa.DataType | None = None, **columns: list[Any]) -> pa.RecordBatch:
+def images(*contents: bytes | None, type_: pa.DataType | None = None, **columns: list[Any]) -> pa.RecordBatch:
     ids = pa.array([str(index) for index in range(len(contents))])
-    content = pa.array(contents, type=kind or pa.binary())
+    content = pa.array(contents, type=type_ or pa.binary())
     return pa.RecordBatch.from_pydict({"image_id": ids, "content": content, **columns})
 
 
@@ -62,25 +62,25 @@ def test_no_batches_load_nothing(loader: Loader) -> None:
     assert loader.threads == []
 
 
-def test_an_empty_batch_has_no_rows_and_loads_nothing(loader: Loader) -> None:
+def test_empty_batch_gives_no_rows_and_loads_nothing(loader: Loader) -> None:
     assert run(loader, [images()]) == []
     assert loader.threads == []
 
 
-def test_a_null_is_a_row(loader: Loader) -> None:
+def test_null_content_gives_a_row(loader: Loader) -> None:
     (row,) = run(loader, [images(None)])
     assert (row["image_id"], row["status"], row["n_faces"], row["faces"]) == ("0", "missing", 0, [])
     assert loader.analyzer.calls == [[None]]
 
 
-def test_content_is_not_among_the_columns_that_come_out(loader: Loader) -> None:
+def test_content_is_not_in_the_output(loader: Loader) -> None:
     (row,) = run(loader, [images(b"x")])
     assert set(row) == {"image_id", "status", "error", "width", "height", "n_faces", "faces"}
 
 
-@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
-def test_engines_may_give_bytes_in_any_layout(loader: Loader, kind: pa.DataType) -> None:
-    assert len(run(loader, [images(b"x", None, b"yy", kind=kind)])) == 3
+@pytest.mark.parametrize("type_", [pa.binary(), pa.large_binary(), pa.binary_view()])
+def test_binary_types_of_all_engines_are_read(loader: Loader, type_: pa.DataType) -> None:
+    assert len(run(loader, [images(b"x", None, b"yy", type_=type_)])) == 3
     assert loader.analyzer.calls == [[b"x", None, b"yy"]]
 
 
@@ -88,23 +88,23 @@ def test_batches_are_bounded_by_rows_and_by_bytes(loader: Loader) -> None:
     contents = [b"1" * 10, b"2" * 10, b"3" * 25, None, b"4", b"5", b"6"]
     rows = run(loader, [images(*contents)], "enrich.max_batch_bytes=20", "enrich.max_batch_rows=3")
     assert [row["image_id"] for row in rows] == list("0123456")
-    # The third is larger than the bound and therefore alone.
+    # The third is larger than the bound, so it is alone in its batch.
     assert [[len(c or b"") for c in call] for call in loader.analyzer.calls] == [[10, 10], [25], [0, 1, 1], [1]]
 
 
-def test_the_analyzer_is_loaded_once_for_all_batches_and_tasks_of_a_process(loader: Loader) -> None:
+def test_analyzer_is_loaded_once_per_process(loader: Loader) -> None:
     for _ in range(3):
         run(loader, [images(b"a"), images(b"b", b"c")])
     assert loader.threads == [1]
     assert len(loader.analyzer.calls) == 6
 
 
-def test_the_configured_threads_reach_the_analyzer(loader: Loader) -> None:
+def test_configured_threads_reach_the_analyzer(loader: Loader) -> None:
     run(loader, [images(b"a")], "runtime.threads=3")
     assert loader.threads == [3]
 
 
-def test_threads_follow_the_cores_of_the_task(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_default_to_the_task_s_cores(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
     class Context:
         def cpus(self) -> int:
             return 4
@@ -118,7 +118,7 @@ def test_threads_follow_the_cores_of_the_task(loader: Loader, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("consents", [[True, False, None]])
-def test_without_consent_no_byte_reaches_the_analyzer(loader: Loader, consents: list[bool | None]) -> None:
+def test_images_without_consent_are_not_analyzed(loader: Loader, consents: list[bool | None]) -> None:
     batch = images(b"a", b"b", b"c", consent=consents)
     rows = run(loader, [batch], consent="consent")
     assert [row["status"] for row in rows] == ["no_face", "not_consented", "not_consented"]
@@ -126,14 +126,14 @@ def test_without_consent_no_byte_reaches_the_analyzer(loader: Loader, consents: 
     assert loader.analyzer.calls == [[b"a"]]
 
 
-def test_of_equal_keys_the_first_counts_across_batches(loader: Loader) -> None:
+def test_first_row_of_each_key_is_kept_across_batches(loader: Loader) -> None:
     first = pa.RecordBatch.from_pydict({"image_id": ["a", "a", "b"], "content": [b"1", b"2", b"3"]})
     second = pa.RecordBatch.from_pydict({"image_id": ["b", "c"], "content": [b"4", b"5"]})
     assert [row["image_id"] for row in run(loader, [first, second], unique="image_id")] == ["a", "b", "c"]
     assert loader.analyzer.calls == [[b"1", b"3"], [b"5"]]
 
 
-def test_columns_that_pass_through_keep_their_types(loader: Loader) -> None:
+def test_pass_through_columns_keep_their_types(loader: Loader) -> None:
     batch = images(b"a", b"b", number=pa.array([1, None], pa.int32()), when=pa.array([0, 1], pa.timestamp("us", "UTC")))
     config = Config().model_dump_json()
     analyze = AnalyzeBatches(config, loader.provider, ("number", "when"), "content")
@@ -143,7 +143,7 @@ def test_columns_that_pass_through_keep_their_types(loader: Loader) -> None:
     assert result.column("number").to_pylist() == [1, None]
 
 
-def test_an_analyzer_whose_user_failed_is_not_used_again() -> None:
+def test_analyzer_is_discarded_after_a_failure() -> None:
     made: Iterator[Recorder] = (Recorder() for _ in range(5))
     analyzers = AnalyzerPool(lambda: next(made), 1)
     with analyzers.borrow() as first:
@@ -156,8 +156,8 @@ def test_an_analyzer_whose_user_failed_is_not_used_again() -> None:
         assert other is not first
 
 
-def test_each_configuration_has_its_own_pool(loader: Loader) -> None:
+def test_each_config_has_its_own_pool(loader: Loader) -> None:
     provider = AnalyzerProvider(loader.load, lambda _: "")
     one, two = Config(), Config.load(None, ["detector.min_face_size=40"])
-    assert pool(one, provider, 1) is pool(one, provider, 1)
-    assert pool(one, provider, 1) is not pool(two, provider, 1)
+    assert analyzer_pool(one, provider, 1) is analyzer_pool(one, provider, 1)
+    assert analyzer_pool(one, provider, 1) is not analyzer_pool(two, provider, 1)

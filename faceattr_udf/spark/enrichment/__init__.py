@@ -1,5 +1,5 @@
-"""The nightly run: infers pending images in waves and commits each wave as a whole."""
+"""The nightly run: infers pending images in waves, and commits each wave as a whole."""
 
-from faceattr_udf.spark.enrichment.run import enrich
+from faceattr_udf.spark.enrichment.run import EnrichmentRun, enrich
 
-__all__ = ["enrich"]
+__all__ = ["EnrichmentRun", "enrich"]

@@ -1,4 +1,4 @@
-"""Before anything is written: do the models load where they will run?"""
+"""Checks before a run writes anything: do the models load where they will run?"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,31 +9,31 @@ from pyspark.sql import SparkSession
 from faceattr_udf.config import Config
 from faceattr_udf.errors import EngineError, FaceattrError
 from faceattr_udf.spark.devices import tasks_get_gpus
-from faceattr_udf.spark.udf import AnalyzerProvider, pool
+from faceattr_udf.spark.udf import AnalyzerProvider, analyzer_pool
 
 
 def check_models(spark: SparkSession, config: Config, provider: AnalyzerProvider) -> None:
-    """Loads the models once: on the driver, or in a task where tasks have GPUs, which a driver need not have.
+    """Loads the models once: on the driver, or in a task where tasks get GPUs, because a driver may have none.
 
     Args:
         spark: A session.
         config: The configuration.
-        provider: Where analyzers come from.
+        provider: Loads analyzers.
 
     Raises:
-        FaceattrError: They do not load.
+        FaceattrError: The models do not load.
     """
     if not tasks_get_gpus(spark, config.runtime.device):
-        with pool(config, provider).borrow():
+        with analyzer_pool(config, provider).borrow():
             return
-    task = spark.range(0, 1, 1, 1).mapInArrow(_Load(config.model_dump_json(), provider), "error string")
+    task = spark.range(0, 1, 1, 1).mapInArrow(_LoadModels(config.model_dump_json(), provider), "error string")
     for row in task.collect():
         if row.error is not None:
             raise EngineError(row.error)
 
 
 @dataclass(frozen=True)
-class _Load:
+class _LoadModels:
     config_json: str
     provider: AnalyzerProvider
 
@@ -42,9 +42,9 @@ class _Load:
         for batch in batches:
             error = None
             try:
-                with pool(config, self.provider).borrow():
+                with analyzer_pool(config, self.provider).borrow():
                     pass
             except FaceattrError as raised:
-                # As a row: an exception would come back as Spark's, with its class lost and the task tried again.
+                # Returned as a row: Spark would wrap an exception in its own and retry the task.
                 error = str(raised)
             yield pa.RecordBatch.from_pydict({"error": pa.array([error] * batch.num_rows, pa.string())})

@@ -1,40 +1,44 @@
-"""How many images a wave takes: few minutes' work, whatever the images and the cluster."""
+"""Wave sizes: the number of images whose inference and commit take about the configured time."""
 
 from typing import Final
 
-_FIRST: Final = 1_000
-_GROWTH: Final = 8
+_FIRST_WAVE_IMAGES: Final = 1_000
+_MAX_GROWTH: Final = 8
 
 
-class Pace:
-    """Chooses the size of the next wave from the last one's time.
+class WaveSizer:
+    """Chooses the size of the next wave from the duration of the last one.
 
-    A wave costs a few commits, seconds on Spark, so a wave of small images must be long; a killed run loses a wave, so
-    one of large images must not be.
+    The commits of a wave take seconds on Spark, so a wave of small images must hold many. A killed run loses a wave, so
+    a wave of large images must hold few.
     """
 
-    def __init__(self, most: int, seconds: float) -> None:
+    def __init__(self, max_images: int, seconds: float) -> None:
         """Begins with a small wave.
 
         Args:
-            most: Images that no wave exceeds.
+            max_images: The largest wave.
             seconds: How long a wave should take.
         """
-        self._most = most
+        self._max_images = max_images
         self._seconds = seconds
-        self.images = min(most, _FIRST)
+        self.images = min(max_images, _FIRST_WAVE_IMAGES)
 
-    def learn(self, images: int, seconds: float) -> None:
-        """Adapts `images` to the last wave; upwards in steps, because the first images may be the easy ones.
+    def update(self, images: int, seconds: float) -> None:
+        """Sets `images` for the next wave; it grows in steps, because the first images may be the easy ones.
 
-        >>> pace = Pace(most=20_000, seconds=300.0)
-        >>> pace.learn(1_000, 10.0)
-        >>> pace.images
+        Args:
+            images: Images of the last wave.
+            seconds: How long it took.
+
+        >>> sizer = WaveSizer(max_images=20_000, seconds=300.0)
+        >>> sizer.update(1_000, 10.0)
+        >>> sizer.images
         8000
-        >>> pace.learn(8_000, 2_400.0)
-        >>> pace.images
+        >>> sizer.update(8_000, 2_400.0)
+        >>> sizer.images
         1000
         """
         if images and seconds > 0:
             wanted = int(images / seconds * self._seconds)
-            self.images = max(1, min(wanted, _GROWTH * self.images, self._most))
+            self.images = max(1, min(wanted, _MAX_GROWTH * self.images, self._max_images))

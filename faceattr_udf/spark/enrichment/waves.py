@@ -1,9 +1,10 @@
-"""One wave: which contents are inferred, who shares their results, and the rows that are committed."""
+"""A wave: the images that are inferred and committed together."""
 
 import os
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
+from typing import Final
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
@@ -13,227 +14,240 @@ from faceattr_udf.config import Config
 from faceattr_udf.results import NO_CONSENT, NO_CONTENT, ImageStatus
 from faceattr_udf.spark.enrichment.images_table import ImagesTable
 from faceattr_udf.spark.enrichment.staging import Staging
+from faceattr_udf.spark.runs import Run
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, face_struct, faces_table, result_struct
 from faceattr_udf.spark.udf import AnalyzeBatches, AnalyzerProvider
 
-_TRANSFERABLE = [str(s) for s in ImageStatus if s not in {"missing", "not_consented", "model_error"}]
-"""Results that belong to the content; the others belong to the row or to a moment."""
+_REUSABLE: Final = [str(s) for s in ImageStatus if s not in {"missing", "not_consented", "model_error"}]
+"""Statuses that depend on the content alone; the others depend on the row or may pass."""
+
+_VALUES: Final = ("status", "error", "width", "height", "n_faces")
+"""Columns of image_results that are inferred or reused."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a wave commits, all of it staged.
+class RunContext:
+    """What all waves of a run share.
+
+    Attributes:
+        images: The images table.
+        provider: Loads analyzers.
+        staging: The staging area of the run.
+        run: The run, with its id, configuration and model version.
+    """
+
+    images: ImagesTable
+    provider: AnalyzerProvider
+    staging: Staging
+    run: Run
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the run."""
+        return self.run.config
+
+
+@dataclass(frozen=True)
+class StagedWave:
+    """The rows that a wave commits, in the staging area.
 
     Attributes:
         results: Rows of image_results.
-        faces: Rows of faces and `_delete`, true for rows of the wave's images that shall go.
+        faces: Rows of faces, and `_delete`: true for existing rows of the wave's images that must be deleted.
+        n_inferred: Distinct contents that were inferred.
     """
 
     results: DataFrame
     faces: DataFrame
+    n_inferred: int
 
 
 @dataclass(frozen=True)
 class Wave:
-    """Images from `first` to `last`, and what is needed to give each a result.
+    """The pending images with an image_id between `first` and `last`.
 
     Attributes:
+        context: The run.
         name: Its folder in the staging area.
         first: The smallest image_id.
-        last: The largest.
-        images: The table they come from.
-        config: The configuration.
-        provider: Where analyzers come from.
-        staging: Where results wait for their commit.
-        run_id: The run.
-        model_version: The weights.
-        processed_at: The time all its rows carry.
+        last: The largest image_id.
+        processed_at: The timestamp of all its rows.
     """
 
+    context: RunContext
     name: str
     first: str
     last: str
-    images: ImagesTable
-    config: Config
-    provider: AnalyzerProvider
-    staging: Staging
-    run_id: str
-    model_version: str
     processed_at: datetime
 
-    def run(
-        self, pending: DataFrame, remaining: DataFrame, results: DataFrame, faces: DataFrame
-    ) -> tuple[Outcome, int]:
-        """Infers what must be inferred and stages what shall be committed.
+    def stage(self, pending: DataFrame, remaining: DataFrame, results: DataFrame, faces: DataFrame) -> StagedWave:
+        """Infers the contents that have no result yet, and stages the rows to commit.
 
         Args:
-            pending: The wave's images, as `ImagesTable.keys` gives them.
-            remaining: image_id of all images not yet committed in this run, the wave's own among them.
+            pending: The wave's images, with the columns of `ImagesTable.keys`.
+            remaining: image_id of all images not yet committed in this run, including the wave's.
             results: The image_results table.
             faces: The faces table.
-
-        Returns:
-            The outcome, and how many contents were inferred.
         """
-        plan = self.staging.write(f"{self.name}/plan", self._plan(pending, remaining, results))
-        analysed, n_inferred = self._analyse(plan)
-        outcomes = self.staging.write(f"{self.name}/results", self._results(plan, analysed, results))
-        rows = self.staging.write(f"{self.name}/faces", self._faces(plan, analysed, outcomes, faces))
-        return Outcome(outcomes.select(*IMAGE_RESULTS.fieldNames()), rows), n_inferred
+        plan = self._write("plan", self._plan(pending, remaining, results))
+        analyzed, n_inferred = self._infer(plan)
+        new_results = self._write("results", self._results(plan, analyzed, results))
+        new_faces = self._write("faces", self._faces(plan, analyzed, new_results, faces))
+        return StagedWave(new_results.select(*IMAGE_RESULTS.fieldNames()), new_faces, n_inferred)
+
+    def _write(self, name: str, frame: DataFrame) -> DataFrame:
+        return self.context.staging.write(f"{self.name}/{name}", frame)
 
     def _plan(self, pending: DataFrame, remaining: DataFrame, results: DataFrame) -> DataFrame:
-        """Adds donor_id: an image with the same content that has its result already.
+        """Adds reuse_source: the image_id of a committed image with the same content.
 
-        An image that is still pending is no donor even where its row says the same content: a killed run may have
-        replaced its faces and not yet its row.
+        A pending image is no reuse source, even if its row names the same content: a killed run may have replaced its
+        faces but not its row.
         """
-        donors = (
+        sources = (
             self._same_version(results)
-            .where(F.col("status").isin(_TRANSFERABLE))
+            .where(F.col("status").isin(_REUSABLE))
             .join(remaining.select("image_id"), "image_id", "left_anti")
             .groupBy("content_sha256")
-            .agg(F.min("image_id").alias("donor_id"))
+            .agg(F.min("image_id").alias("reuse_source"))
         )
-        plan = pending.join(donors, "content_sha256", "left")
-        return plan.withColumn("donor_id", F.when(F.col("consented"), F.col("donor_id")))
+        plan = pending.join(sources, "content_sha256", "left")
+        return plan.withColumn("reuse_source", F.when(F.col("consented"), F.col("reuse_source")))
 
     def _same_version(self, table: DataFrame) -> DataFrame:
-        version = (F.col("config_id") == self.config.config_id()) & (F.col("model_version") == self.model_version)
-        return table.where(version)
+        config_id, model_version = self.context.config.config_id(), self.context.run.model_version
+        return table.where((F.col("config_id") == config_id) & (F.col("model_version") == model_version))
 
-    def _analyse(self, plan: DataFrame) -> tuple[DataFrame, int]:
-        """Infers every content once.
+    def _infer(self, plan: DataFrame) -> tuple[DataFrame, int]:
+        """Infers every content without a reuse source once.
 
-        A row may claim a hash and have no content, or another content or none since the run began; then the next row
-        with that hash is tried, hence rounds.
+        Of rows with the same hash one is read. If it has no content, or its content has changed since planning, the
+        next row with that hash is tried in another round.
+
+        Returns:
+            image_id, content_sha256 and the columns of `result_struct`, with status missing for rows that were read in
+            vain; and the number of distinct contents inferred.
         """
-        shape = StructType([StructField("image_id", StringType()), *result_struct(self.config.output)])
+        shape = StructType([StructField("image_id", StringType()), *result_struct(self.context.config.output)])
         spark = plan.sparkSession
-        analysed = spark.createDataFrame([], StructType([*shape, StructField("content_sha256", StringType())]))
-        todo = plan.where("consented AND content_sha256 IS NOT NULL AND donor_id IS NULL")
+        analyzed = spark.createDataFrame([], StructType([*shape, StructField("content_sha256", StringType())]))
+        todo = plan.where("consented AND content_sha256 IS NOT NULL AND reuse_source IS NULL")
         by_hash = Window.partitionBy("content_sha256").orderBy("by_content", "image_id")
         n_inferred, number = 0, 0
         while True:
             chosen = todo.withColumn("_rank", F.row_number().over(by_hash)).where("_rank = 1")
-            sources = self.staging.write(
-                f"{self.name}/sources_{number}", chosen.select("image_id", "content_sha256", "by_content")
-            )
-            parts, n_wanted = self._parts(sources)
-            if not parts:
-                return analysed, n_inferred
+            sources = self._write(f"sources_{number}", chosen.select("image_id", "content_sha256", "by_content"))
+            scans, n_wanted = self._scans(sources)
+            if not scans:
+                return analyzed, n_inferred
             # Inference happens in this write and nowhere else.
-            inferred = [self._infer(part, shape) for part in parts]
-            written = self.staging.write(f"{self.name}/analysed_{number}", reduce(DataFrame.unionByName, inferred))
-            found = written.join(sources.select("image_id", "content_sha256"), "image_id")
-            analysed = analysed.unionByName(found)
+            inferred = [self._analyze(scan, shape) for scan in scans]
+            written = self._write(f"analyzed_{number}", reduce(DataFrame.unionByName, inferred))
+            analyzed = analyzed.unionByName(written.join(sources.select("image_id", "content_sha256"), "image_id"))
             n_found = written.where("status <> 'missing'").count()
             n_inferred += n_found
             if n_found == n_wanted:
-                return analysed, n_inferred
-            settled = analysed.where("status <> 'missing'").select("content_sha256")
+                return analyzed, n_inferred
+            settled = analyzed.where("status <> 'missing'").select("content_sha256")
             todo = todo.join(settled, "content_sha256", "left_anti").join(sources, "image_id", "left_anti")
             number += 1
 
-    def _parts(self, sources: DataFrame) -> tuple[list[DataFrame], int]:
-        """The contents to infer, as scans that run side by side, none when there is nothing to do; and how many."""
-        n_parts = self.config.enrich.partitions
-        if not n_parts:
-            # Spark splits files by its cores itself; the embedded engine reads a Parquet file in one thread.
-            n_parts = (os.cpu_count() or 1) if self.config.engine.name == "sail" else 1
-        # One wave's keys fit one task, and what is found by content is one scan.
-        tile = F.ntile(n_parts).over(Window.partitionBy("by_content").orderBy("image_id")) if n_parts > 1 else F.lit(0)
+    def _scans(self, sources: DataFrame) -> tuple[list[DataFrame], int]:
+        """Returns scans of the images table that run in parallel (none if there is nothing to read), and their rows."""
+        config, images = self.context.config, self.context.images
+        n_tiles = config.enrich.partitions
+        if not n_tiles:
+            # Spark itself splits files among its cores; the embedded engine reads a Parquet file in one thread.
+            n_tiles = (os.cpu_count() or 1) if config.engine.name == "sail" else 1
+        # A window over a whole wave's keys fits one task. Images that are found by content are read in one scan.
+        tile = F.ntile(n_tiles).over(Window.partitionBy("by_content").orderBy("image_id")) if n_tiles > 1 else F.lit(0)
         tiles = sources.withColumn("_tile", F.when(F.col("by_content"), F.lit(0)).otherwise(tile))
         bounds = tiles.groupBy("by_content", "_tile").agg(
             F.min("image_id").alias("first"), F.max("image_id").alias("last"), F.count(F.lit(1)).alias("n")
         )
-        parts, n_wanted = [], 0
+        scans, n_rows = [], 0
         for bound in sorted(bounds.collect(), key=lambda row: (row["by_content"], row["first"])):
             if bound["by_content"]:
-                parts.append(self.images.contents_by_hash(sources.where("by_content"), self.first, self.last))
+                scans.append(images.contents_by_hash(sources.where("by_content"), self.first, self.last))
             else:
                 first, last = bound["first"], bound["last"]
                 inside = sources.where(~F.col("by_content") & F.col("image_id").between(first, last))
-                parts.append(self.images.contents(inside, first, last))
-            n_wanted += bound["n"]
-        return parts, n_wanted
+                scans.append(images.contents(inside, first, last))
+            n_rows += bound["n"]
+        return scans, n_rows
 
-    def _infer(self, contents: DataFrame, shape: StructType) -> DataFrame:
+    def _analyze(self, contents: DataFrame, shape: StructType) -> DataFrame:
         analyze = AnalyzeBatches(
-            config_json=self.config.model_dump_json(),
-            provider=self.provider,
+            config_json=self.context.config.model_dump_json(),
+            provider=self.context.provider,
             keep=("image_id",),
             content="content",
             unique="image_id",
         )
         return contents.mapInArrow(analyze.__call__, shape)
 
-    def _results(self, plan: DataFrame, analysed: DataFrame, results: DataFrame) -> DataFrame:
-        """One row of image_results per image of the plan, and `source_id`: whose faces in `analysed` it has."""
-        names = ["status", "error", "width", "height", "n_faces"]
-        shared = analysed.where("status <> 'missing'").select(
-            "content_sha256",
-            F.col("image_id").alias("source_id"),
-            *(F.col(name).alias(f"_new_{name}") for name in names),
-        )
-        donated = results.select(
-            F.col("image_id").alias("donor_id"), *(F.col(name).alias(f"_old_{name}") for name in names)
-        )
-        absent = analysed.where("status = 'missing'").select("image_id", F.lit(True).alias("_absent"))
-        joined = (
-            plan.join(shared, "content_sha256", "left")
-            .join(donated, "donor_id", "left")
-            .join(absent, "image_id", "left")
-            .withColumn("_absent", F.coalesce("_absent", F.lit(False)))
-        )
-        found = F.col("consented") & ~F.col("_absent")
-        limit = self.config.images.max_bytes
-        too_large = F.when(F.col("bytes_left_out") > limit, F.lit(str(ImageStatus.TOO_LARGE)))
+    def _results(self, plan: DataFrame, analyzed: DataFrame, results: DataFrame) -> DataFrame:
+        """Returns the image_results rows of the plan's images, and where their faces come from.
+
+        Faces come from `inferred_source`, an image_id in `analyzed`, or from `reuse_source`, one in the faces table.
+        """
+        joined = _join_values(plan, analyzed, results)
+        has_content = F.col("consented") & ~F.col("_absent")
+        too_large = F.col("bytes_left_out") > self.context.config.images.max_bytes
+        left_out = F.when(too_large, F.lit(str(ImageStatus.TOO_LARGE)))
         status = (
             F.when(~F.col("consented"), F.lit(str(ImageStatus.NOT_CONSENTED)))
             .when(F.col("_absent"), F.lit(str(ImageStatus.MISSING)))
-            # No hash, or the row has left the table since the run began: there is no content.
-            .otherwise(F.coalesce("_new_status", "_old_status", too_large, F.lit(str(ImageStatus.MISSING))))
+            # Without any of these there is no hash, or the row has left the table since the run began.
+            .otherwise(F.coalesce("_new_status", "_reused_status", left_out, F.lit(str(ImageStatus.MISSING))))
         )
-        left_out = F.concat(
-            F.col("bytes_left_out").cast("string"), F.lit(f" bytes are more than images.max_bytes = {limit}")
-        )
-        error = (
-            F.when(status == str(ImageStatus.NOT_CONSENTED), F.lit(NO_CONSENT))
-            .when(status == str(ImageStatus.MISSING), F.lit(NO_CONTENT))
-            .otherwise(F.coalesce("_new_error", "_old_error", F.when(too_large.isNotNull(), left_out)))
-        )
-        values = [F.when(found, F.coalesce(f"_new_{n}", f"_old_{n}")).alias(n) for n in ("width", "height")]
-        n_faces = F.when(found, F.coalesce("_new_n_faces", "_old_n_faces", F.lit(0))).otherwise(F.lit(0))
+        n_faces = F.when(has_content, F.coalesce("_new_n_faces", "_reused_n_faces", F.lit(0))).otherwise(F.lit(0))
         return joined.select(
             "image_id",
             "content_sha256",
             status.alias("status"),
-            error.alias("error"),
-            *values,
+            self._error(status, too_large).alias("error"),
+            *(F.when(has_content, F.coalesce(f"_new_{n}", f"_reused_{n}")).alias(n) for n in ("width", "height")),
             n_faces.cast("int").alias("n_faces"),
             *self._provenance(),
-            F.when(found, F.col("source_id")).alias("source_id"),
-            F.when(found, F.col("donor_id")).alias("donor_id"),
+            F.when(has_content, F.col("inferred_source")).alias("inferred_source"),
+            F.when(has_content, F.col("reuse_source")).alias("reuse_source"),
         )
 
-    def _faces(self, plan: DataFrame, analysed: DataFrame, outcomes: DataFrame, faces: DataFrame) -> DataFrame:
-        passed = [field.name for field in self.images.pass_through]
-        own = plan.select("image_id", *passed)
-        columns = faces_table(self.config.output, self.images.pass_through).fieldNames()
-        face_columns = face_struct(self.config.output).fieldNames()
-        described = analysed.select(F.col("image_id").alias("source_id"), F.explode("faces").alias("_face")).select(
-            "source_id", *(F.col(f"_face.{name}").alias(name) for name in face_columns)
+    def _error(self, status: Column, too_large: Column) -> Column:
+        limit = self.context.config.images.max_bytes
+        size = F.col("bytes_left_out").cast("string")
+        return (
+            F.when(status == str(ImageStatus.NOT_CONSENTED), F.lit(NO_CONSENT))
+            .when(status == str(ImageStatus.MISSING), F.lit(NO_CONTENT))
+            .otherwise(
+                F.coalesce(
+                    "_new_error",
+                    "_reused_error",
+                    F.when(too_large, F.concat(size, F.lit(f" bytes are more than images.max_bytes = {limit}"))),
+                )
+            )
         )
-        inferred = outcomes.where("source_id IS NOT NULL").select("image_id", "source_id")
-        inferred = inferred.join(described, "source_id").select("image_id", *face_columns)
-        donated = outcomes.where("donor_id IS NOT NULL").select("image_id", "donor_id")
-        copied = faces.select(F.col("image_id").alias("donor_id"), *face_columns)
-        copied = donated.join(copied, "donor_id").select("image_id", *face_columns)
-        new = inferred.unionByName(copied).join(own, "image_id")
+
+    def _faces(self, plan: DataFrame, analyzed: DataFrame, results: DataFrame, faces: DataFrame) -> DataFrame:
+        """Returns the faces rows of the plan's images, and the keys of existing rows to delete."""
+        output, images = self.context.config.output, self.context.images
+        passed = [field.name for field in images.pass_through]
+        keys = plan.select("image_id", *passed)
+        columns = faces_table(output, images.pass_through).fieldNames()
+        face_columns = face_struct(output).fieldNames()
+        described = analyzed.select(F.col("image_id").alias("inferred_source"), F.explode("faces").alias("_face"))
+        described = described.select("inferred_source", *(F.col(f"_face.{name}").alias(name) for name in face_columns))
+        inferred = results.where("inferred_source IS NOT NULL").select("image_id", "inferred_source")
+        inferred = inferred.join(described, "inferred_source").select("image_id", *face_columns)
+        committed = faces.select(F.col("image_id").alias("reuse_source"), *face_columns)
+        reused = results.where("reuse_source IS NOT NULL").select("image_id", "reuse_source")
+        reused = reused.join(committed, "reuse_source").select("image_id", *face_columns)
+        new = inferred.unionByName(reused).join(keys, "image_id")
         new = new.select("image_id", *face_columns, *self._provenance(), *passed).select(*columns)
         old = faces.where((F.col("image_id") >= self.first) & (F.col("image_id") <= self.last))
-        old = old.join(own.select("image_id"), "image_id", "left_semi").select("image_id", "face_index")
-        # A face that was there and is not any more has its key and nothing else.
+        old = old.join(keys.select("image_id"), "image_id", "left_semi").select("image_id", "face_index")
+        # Of a face that no longer exists only the key is given.
         return (
             new.withColumn("_new", F.lit(True))
             .join(old, ["image_id", "face_index"], "full_outer")
@@ -242,8 +256,27 @@ class Wave:
 
     def _provenance(self) -> list[Column]:
         return [
-            F.lit(self.config.config_id()).alias("config_id"),
-            F.lit(self.model_version).alias("model_version"),
-            F.lit(self.run_id).alias("run_id"),
+            F.lit(self.context.config.config_id()).alias("config_id"),
+            F.lit(self.context.run.model_version).alias("model_version"),
+            F.lit(self.context.run.run_id).alias("run_id"),
             F.lit(self.processed_at).alias("processed_at"),
         ]
+
+
+def _join_values(plan: DataFrame, analyzed: DataFrame, results: DataFrame) -> DataFrame:
+    """Joins the inferred values (`_new_*`), the values to reuse (`_reused_*`), and `_absent`: read in vain."""
+    inferred = analyzed.where("status <> 'missing'").select(
+        "content_sha256",
+        F.col("image_id").alias("inferred_source"),
+        *(F.col(name).alias(f"_new_{name}") for name in _VALUES),
+    )
+    reused = results.select(
+        F.col("image_id").alias("reuse_source"), *(F.col(name).alias(f"_reused_{name}") for name in _VALUES)
+    )
+    absent = analyzed.where("status = 'missing'").select("image_id", F.lit(True).alias("_absent"))
+    return (
+        plan.join(inferred, "content_sha256", "left")
+        .join(reused, "reuse_source", "left")
+        .join(absent, "image_id", "left")
+        .withColumn("_absent", F.coalesce("_absent", F.lit(False)))
+    )

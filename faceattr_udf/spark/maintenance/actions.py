@@ -1,7 +1,7 @@
-"""Upkeep of the output tables: few files instead of many, versions and runs of long ago deleted, columns migrated.
+"""The maintenance actions: compact, vacuum, prune-runs and migrate.
 
-Every action is Delta commits, or deletes files that no recent version needs, so that a run may write meanwhile; but for
-migrate, whose columns a run of another release would not find: it takes the lease that a run takes.
+A run may write while the first three work: they make Delta commits, or delete files that no recent version needs. Only
+migrate takes the same lease as a run, because it changes columns.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,100 +18,101 @@ from faceattr_udf.errors import ConfigError, TableNotFoundError
 from faceattr_udf.spark.enrichment.staging import remove_abandoned
 from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.locations import Outputs, TableRef
-from faceattr_udf.spark.maintenance.delta_ops import Upkeep, upkeep
-from faceattr_udf.spark.maintenance.disk_usage import DiskUse, disk_use
-from faceattr_udf.spark.maintenance.migrations import Step, migrate
+from faceattr_udf.spark.maintenance.delta_ops import DeltaOperations, delta_operations
+from faceattr_udf.spark.maintenance.disk_usage import DiskUsage, measure_disk_usage
+from faceattr_udf.spark.maintenance.migrations import AddColumn, migrate
 from faceattr_udf.spark.tables import Tables
 
 Action = Literal["compact", "vacuum", "prune-runs", "migrate"]
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 
 _SAFE_HOURS: Final = 24
-"""No wave that reads a version, and hardly a query, takes so long."""
+"""Hours for which even a slow wave or query may still read a version."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a table lies on disk.
+class TableSize:
+    """The size of a table.
 
     Attributes:
-        files: Of its current version: what a query reads.
-        bytes: Of those.
-        disk: All its files, those of earlier versions among them; None where only the engine can look.
+        files: The number of data files in its current version, which a query reads.
+        bytes: Their total size.
+        disk: All its files, including those of earlier versions; None where Arrow cannot list them.
     """
 
     files: int
     bytes: int
-    disk: DiskUse | None
+    disk: DiskUsage | None
 
 
 @dataclass(frozen=True)
-class Maintained:
-    """One table before and after.
+class TableReport:
+    """The effect on one table.
 
     Attributes:
         name: faces, image_results or runs.
-        before: Its layout before the first action.
-        after: Its layout after the last.
+        before: Its size before the first action.
+        after: Its size after the last action.
     """
 
     name: str
-    before: Layout
-    after: Layout
-
-    @property
-    def versions_removed(self) -> int | None:
-        """Versions that could be read before and cannot any more; None where only the engine can look."""
-        if self.before.disk is None or self.after.disk is None:
-            return None
-        return len(self.after.disk.unreadable - self.before.disk.unreadable)
+    before: TableSize
+    after: TableSize
 
 
 @dataclass(frozen=True)
-class Maintenance:
-    """What was done.
+class MaintenanceReport:
+    """The outcome of `maintain`.
 
     Attributes:
-        tables: What compact and vacuum did; empty without them.
-        n_runs_deleted: Rows that prune-runs deleted.
-        steps: What migrate changed.
+        tables: The effect of compact and vacuum; empty without them.
+        n_runs_deleted: The number of rows that prune-runs deleted.
+        steps: The steps that migrate applied.
     """
 
-    tables: tuple[Maintained, ...]
+    tables: tuple[TableReport, ...]
     n_runs_deleted: int
-    steps: tuple[Step, ...]
+    steps: tuple[AddColumn, ...]
 
 
-def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence[Action]) -> Maintenance:
-    """Does the actions to the output tables that exist.
+def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence[Action]) -> MaintenanceReport:
+    """Maintains the existing output tables.
 
     Args:
         spark: A session of `config.engine`.
-        config: The configuration; `maintain` bounds what is done.
-        output: The folder of the output tables, as `enrich` was given it.
-        actions: What to do, in this order: "compact" joins small files, "vacuum" deletes files that only versions of
-            long ago need, "prune-runs" deletes rows of `runs` that no row of the other tables names, "migrate" brings
-            tables of an earlier schema version to this one.
+        config: The configuration; the section `maintain` has the limits of each action.
+        output: The folder of the output tables, the same as for `enrich`.
+        actions: The actions in the order to run them. "compact" joins small files, "vacuum" deletes files that only old
+            versions need, "prune-runs" deletes rows of `runs` that no other table refers to, and "migrate" brings
+            tables of an earlier schema version to the current one.
+
+    Returns:
+        The sizes before and after, and what was deleted or migrated.
 
     Raises:
-        BusyError: "migrate" was asked for and a run is going on.
-        FaceattrError: There is no table, the engine lacks the operation, or a run is going on that it would disturb.
+        ConfigError: An action is unknown.
+        BusyError: "migrate" is among the actions and a run is in progress.
+        FaceattrError: There is no table, the engine lacks an operation, or the action would disturb a run in progress.
     """
+    unknown = set(actions) - set(ACTIONS)
+    if unknown:
+        msg = f"unknown maintenance actions {', '.join(sorted(unknown))}; choose among {', '.join(ACTIONS)}"
+        raise ConfigError(msg)
     tables = Tables(spark, config.engine.name)
     outputs = Outputs.of(config, output)
     found = {name: ref for name, ref in outputs.tables.items() if tables.find(ref) is not None}
     if not found:
         names = ", ".join(outputs.tables)
-        msg = f"there is none of the tables {names} in {output}; name the --output that jobs.enrich wrote to"
+        msg = f"none of the tables {names} exists in {output}; set --output to the folder that jobs.enrich wrote to"
         raise TableNotFoundError(msg)
-    hours, keeper = config.maintain.vacuum_hours, None
+    hours, operations = config.maintain.vacuum_hours, None
     if {"compact", "vacuum"} & set(actions):
-        keeper = upkeep(spark, config.engine.name)
+        operations = delta_operations(spark, config.engine.name)
     if "vacuum" in actions and hours < _SAFE_HOURS and "runs" in found:
         _refuse_while_running(tables, outputs.runs, hours)
-    before = {name: _layout(keeper, ref) for name, ref in found.items()} if keeper else {}
+    before = {name: _size(operations, ref) for name, ref in found.items()} if operations else {}
     n_runs_deleted, steps = 0, []
     for action in actions:
         if action == "migrate":
@@ -119,42 +120,47 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
                 steps += migrate(tables, outputs.tables, output)
         elif action == "prune-runs":
             n_runs_deleted += _prune_runs(tables, found, config.maintain.keep_runs_days)
-        elif keeper:
+        elif operations:
             for ref in found.values():
                 if action == "compact":
-                    keeper.compact(ref, config.maintain.target_file_bytes)
+                    operations.compact(ref, config.maintain.target_file_bytes)
                 else:
-                    keeper.vacuum(ref, hours)
+                    operations.vacuum(ref, hours)
         if action == "vacuum":
             remove_abandoned(outputs.folder, timedelta(hours=max(hours, _SAFE_HOURS)))
-        log.info("maintained", action=action, tables=sorted(found))
-    done = [Maintained(name, before[name], _layout(keeper, ref)) for name, ref in found.items()] if keeper else []
-    return Maintenance(tuple(done), n_runs_deleted, tuple(steps))
+        log.info("maintenance_action_done", action=action, tables=sorted(found))
+    after = {name: _size(operations, ref) for name, ref in found.items()} if operations else {}
+    reports = tuple(TableReport(name, before[name], size) for name, size in after.items())
+    return MaintenanceReport(reports, n_runs_deleted, tuple(steps))
 
 
-def _layout(keeper: Upkeep, ref: TableRef) -> Layout:
-    current = keeper.current(ref)
-    return Layout(current.files, current.bytes, disk_use(current.location))
+def _size(operations: DeltaOperations, ref: TableRef) -> TableSize:
+    current = operations.current_version(ref)
+    return TableSize(current.files, current.bytes, measure_disk_usage(current.location))
 
 
 def _refuse_while_running(tables: Tables, runs: TableRef, hours: int) -> None:
     running = [row.run_id for row in tables.read(runs).where("state = 'running'").select("run_id").collect()]
     if running:
         msg = (
-            f"maintain.vacuum_hours = {hours} is below {_SAFE_HOURS} and run {running[0]} is going on, which reads "
-            "what would be deleted; wait for its end, or run jobs.enrich once more if it was killed"
+            f"maintain.vacuum_hours = {hours} is below {_SAFE_HOURS}, and run {running[0]} is in progress and may read "
+            "files that would be deleted; wait until it ends, or run jobs.enrich again if it was killed"
         )
         raise ConfigError(msg)
 
 
 def _prune_runs(tables: Tables, refs: Mapping[str, TableRef], days: int) -> int:
-    """Deletes the rows of runs that ended long ago and have no row left in the other tables; returns how many."""
+    """Deletes the rows of old runs that no other table refers to.
+
+    Returns:
+        The number of deleted rows.
+    """
     if "runs" not in refs:
         return 0
     before = datetime.now(UTC) - timedelta(days=days)
     ended = tables.read(refs["runs"]).where((F.col("started_at") < F.lit(before)) & (F.col("state") != "running"))
     run_ids = {row.run_id for row in ended.select("run_id").collect()}
-    # Read after the runs: what a run of these has written is committed by now.
+    # Read after the runs, so that everything these runs wrote is committed.
     for name, ref in refs.items():
         if run_ids and name != "runs":
             named = tables.read(ref).where(F.col("run_id").isin(list(run_ids))).select("run_id").distinct()

@@ -1,4 +1,4 @@
-"""Compaction and vacuum of one Delta table: by Spark's SQL, or by delta-rs where the embedded engine's has neither."""
+"""Compaction and vacuum of one Delta table: with Spark's SQL, or with delta-rs on the embedded engine."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Current:
-    """A table's current version.
+class CurrentVersion:
+    """The current version of a table.
 
     Attributes:
         location: The path or URI of the table's folder.
-        files: That a query reads.
-        bytes: Of those.
+        files: The number of its data files, which a query reads.
+        bytes: Their total size.
     """
 
     location: str
@@ -33,11 +33,11 @@ class Current:
     bytes: int
 
 
-class Upkeep(Protocol):
-    """What an engine can do for a table beside reading and writing it."""
+class DeltaOperations(Protocol):
+    """Operations on Delta tables beside reading and writing."""
 
-    def current(self, ref: TableRef) -> Current:
-        """Returns what the table's current version consists of."""
+    def current_version(self, ref: TableRef) -> CurrentVersion:
+        """Returns the size of the table's current version."""
         ...
 
     def compact(self, ref: TableRef, target_bytes: int) -> None:
@@ -45,26 +45,26 @@ class Upkeep(Protocol):
         ...
 
     def vacuum(self, ref: TableRef, hours: int) -> None:
-        """Deletes the files that no version of the last `hours` needs, those of killed writes among them."""
+        """Deletes the files that no version of the last `hours` needs, including those of killed writes."""
         ...
 
 
-def upkeep(spark: SparkSession, engine: str) -> Upkeep:
-    """Returns what an engine can do.
+def delta_operations(spark: SparkSession, engine: str) -> DeltaOperations:
+    """Returns the operations of an engine.
 
     Raises:
-        EngineError: The embedded engine needs a package that is not installed.
+        EngineError: The engine is the embedded one and the package deltalake is not installed.
     """
-    return _DeltaRs() if engine == "sail" else _Sql(spark)
+    return _DeltaRsOperations() if engine == "sail" else _SqlOperations(spark)
 
 
-class _Sql:
+class _SqlOperations:
     def __init__(self, spark: SparkSession) -> None:
         self._spark = spark
 
-    def current(self, ref: TableRef) -> Current:
+    def current_version(self, ref: TableRef) -> CurrentVersion:
         (detail,) = self._sql("DESCRIBE DETAIL", ref)
-        return Current(str(detail["location"]), int(detail["numFiles"]), int(detail["sizeInBytes"]))
+        return CurrentVersion(str(detail["location"]), int(detail["numFiles"]), int(detail["sizeInBytes"]))
 
     def compact(self, ref: TableRef, target_bytes: int) -> None:
         size = str(target_bytes)
@@ -73,7 +73,7 @@ class _Sql:
             commit(ref, lambda: self._sql("OPTIMIZE", ref))
 
     def vacuum(self, ref: TableRef, hours: int) -> None:
-        # Below a week Delta refuses unless told that somebody has thought about it; `maintain` has.
+        # Delta refuses less than a week unless this check is off; `maintain` has checks of its own.
         with self._settings({"spark.databricks.delta.retentionDurationCheck.enabled": "false"}):
             self._sql("VACUUM", ref, f"RETAIN {hours} HOURS")
 
@@ -83,7 +83,7 @@ class _Sql:
         except PySparkException as error:
             if is_conflict(error):
                 raise
-            msg = f"{verb} of table {ref} failed ({first_line(error)}); the engine must know Delta Lake's own SQL"
+            msg = f"{verb} of table {ref} failed ({first_line(error)}); use an engine that has Delta Lake's SQL"
             raise EngineError(msg) from error
 
     @contextmanager
@@ -102,33 +102,33 @@ class _Sql:
                     conf.set(key, earlier)
 
 
-class _DeltaRs:
+class _DeltaRsOperations:
     def __init__(self) -> None:
         try:
             import deltalake  # noqa: PLC0415
         except ImportError as error:
             msg = (
-                f"engine sail has neither OPTIMIZE nor VACUUM, and the package that has is not installed ({error}); "
+                f"engine sail has neither OPTIMIZE nor VACUUM, and the package deltalake is not installed ({error}); "
                 "install the extra faceattr_udf[maintain] or set engine.name=spark"
             )
             raise EngineError(msg) from error
         self._open = deltalake.DeltaTable
 
-    def current(self, ref: TableRef) -> Current:
+    def current_version(self, ref: TableRef) -> CurrentVersion:
         column = pa.table(self._table(ref).get_add_actions()).column("size_bytes")
         sizes = [int(size or 0) for size in column.to_pylist()]
-        return Current(ref.location, len(sizes), sum(sizes))
+        return CurrentVersion(ref.location, len(sizes), sum(sizes))
 
     def compact(self, ref: TableRef, target_bytes: int) -> None:
-        # A table is opened anew for every attempt: it is the version that the attempt starts from.
+        # The table is opened for every attempt, so that each starts from the latest version.
         commit(ref, lambda: self._table(ref).optimize.compact(target_size=target_bytes))
 
     def vacuum(self, ref: TableRef, hours: int) -> None:
-        # Not full, it would leave the files of killed writes, which no log entry names.
+        # full=True also deletes the files of killed writes, which no log entry names.
         self._table(ref).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
 
     def _table(self, ref: TableRef) -> "DeltaTable":
         if ref.format == "table":
-            msg = f"engine sail does not say where table {ref} of the catalogue lies; set engine.name=spark"
+            msg = f"engine sail cannot locate the catalog table {ref}; set engine.name=spark"
             raise EngineError(msg)
         return self._open(ref.location)

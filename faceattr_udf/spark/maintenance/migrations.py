@@ -1,13 +1,13 @@
-"""Output tables of earlier schema versions: how they are recognised, and the steps that bring them to this one.
+"""Schema migrations: recognizes output tables of earlier schema versions and brings them to the current one.
 
-A table does not say its version, its columns do: whatever rewrites or copies a table keeps those. So every change of a
-table is a step here, under a new `SCHEMA_VERSION`, and must be seen in the names of the columns: a column whose meaning
-changes gets a new name, which also keeps queries from reading it wrongly. A name is never used a second time.
+A table's version follows from its column names, which survive every copy and rewrite. So every change of a table is a
+step here, under a new `SCHEMA_VERSION`, and adds a column with a name that was never used before. A column whose
+meaning changes gets a new name, too, so that no query misreads it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
@@ -19,130 +19,48 @@ from faceattr_udf.spark.schemas import SCHEMA_VERSION
 from faceattr_udf.spark.tables import Tables
 
 
-class Step(Protocol):
-    """One change of one table's columns; as text, what a person reads about it.
+@dataclass(frozen=True)
+class AddColumn:
+    """A migration step: adds a column to a table.
 
     Attributes:
         table: faces, image_results or runs.
         version: The schema version that the step leads to.
-    """
-
-    @property
-    def table(self) -> str: ...  # noqa: D102
-    @property
-    def version(self) -> int: ...  # noqa: D102
-
-    def is_done(self, columns: Sequence[str]) -> bool:
-        """Whether the columns prove that the table is past this step, and so past all earlier ones."""
-        ...
-
-    def apply(self, frame: DataFrame) -> DataFrame:
-        """Returns the table after the step; unchanged where there is nothing to change."""
-        ...
-
-
-@dataclass(frozen=True)
-class AddColumn:
-    """A new column.
-
-    Attributes:
-        table: See `Step`.
-        version: See `Step`.
-        name: The column.
-        kind: Its type.
-        value: What it holds in the rows that are there, as a SQL expression of the other columns.
+        name: The column's name.
+        type: The column's type.
+        value: Its value in existing rows, as a SQL expression of the other columns.
     """
 
     table: str
     version: int
     name: str
-    kind: DataType
+    type: DataType
     value: str = "NULL"
 
-    def is_done(self, columns: Sequence[str]) -> bool:
-        """See `Step`."""
-        return self.name in columns
-
     def apply(self, frame: DataFrame) -> DataFrame:
-        """See `Step`."""
-        if self.is_done(frame.columns):
-            return frame
-        # Later rows may hold NULL, which the embedded engine would forbid after a constant; the key is never NULL.
+        """Returns the table with the column."""
+        # With a constant the embedded engine would make the column NOT NULL. The key is never NULL.
         key = F.col(frame.columns[0])
-        return frame.withColumn(self.name, F.when(key.isNotNull(), F.expr(self.value).cast(self.kind)))
+        return frame.withColumn(self.name, F.when(key.isNotNull(), F.expr(self.value).cast(self.type)))
 
     def __str__(self) -> str:
-        return f"{self.table}: new column {self.name}, {self.value} in the rows that were there"
+        return f"{self.table}: new column {self.name}, {self.value} in existing rows"
 
 
-@dataclass(frozen=True)
-class RenameColumn:
-    """Another name for the same values; nothing to do where an optional column is not there.
-
-    Attributes:
-        table: See `Step`.
-        version: See `Step`.
-        old: The earlier name.
-        new: The name from this version on.
-    """
-
-    table: str
-    version: int
-    old: str
-    new: str
-
-    def is_done(self, columns: Sequence[str]) -> bool:
-        """See `Step`."""
-        return self.new in columns
-
-    def apply(self, frame: DataFrame) -> DataFrame:
-        """See `Step`."""
-        return frame.withColumnRenamed(self.old, self.new)
-
-    def __str__(self) -> str:
-        return f"{self.table}: {self.old} is now called {self.new}"
+STEPS: Final[tuple[AddColumn, ...]] = ()
+"""By rising version. Version 1 is the first, so no step leads to it."""
 
 
-@dataclass(frozen=True)
-class DropColumn:
-    """A column that is no longer kept.
-
-    Attributes:
-        table: See `Step`.
-        version: See `Step`.
-        name: The column.
-    """
-
-    table: str
-    version: int
-    name: str
-
-    def is_done(self, columns: Sequence[str]) -> bool:  # noqa: ARG002
-        """Never proven: a table without the column may be from before it was added."""
-        return False
-
-    def apply(self, frame: DataFrame) -> DataFrame:
-        """See `Step`."""
-        return frame.drop(self.name)
-
-    def __str__(self) -> str:
-        return f"{self.table}: no column {self.name} any more"
-
-
-STEPS: Final[tuple[Step, ...]] = ()
-"""By rising version. Version 1 is the first, so nothing leads to it."""
-
-
-def require_current(tables: Tables, refs: Mapping[str, TableRef], output: str) -> None:
-    """Checks that the tables that exist are of this schema version.
+def check_schema_version(tables: Tables, refs: Mapping[str, TableRef], output: str) -> None:
+    """Checks that the existing tables have the current schema version.
 
     Args:
-        tables: The engine's tables.
-        refs: faces, image_results and runs.
-        output: How the user names where they are.
+        tables: The engine's table operations.
+        refs: The references of faces, image_results and runs.
+        output: The user's name of their location.
 
     Raises:
-        SchemaError: One is of an earlier or a later version; names both and the way out.
+        SchemaError: A table has an earlier or later version; the message names both versions and the fix.
     """
     _refuse_later(tables, refs, output)
     found = min(version_of(tables, name, ref) for name, ref in refs.items())
@@ -155,61 +73,48 @@ def require_current(tables: Tables, refs: Mapping[str, TableRef], output: str) -
 
 
 def version_of(tables: Tables, name: str, ref: TableRef) -> int:
-    """Returns the schema version of a table; the current one where there is no table."""
-    frame = tables.find(ref) if _steps(name) else None
-    steps = [] if frame is None else _pending(name, frame)
-    return steps[0].version - 1 if steps else SCHEMA_VERSION
+    """Returns the schema version of a table, or the current version if the table does not exist."""
+    frame = tables.find(ref) if any(step.table == name for step in STEPS) else None
+    pending = [] if frame is None else _pending(name, frame)
+    return pending[0].version - 1 if pending else SCHEMA_VERSION
 
 
-def migrate(tables: Tables, refs: Mapping[str, TableRef], output: str) -> list[Step]:
-    """Brings the tables that exist to the current schema version; killed in between, it can simply be run again.
+def migrate(tables: Tables, refs: Mapping[str, TableRef], output: str) -> list[AddColumn]:
+    """Migrates the existing tables to the current schema version; can be repeated after it was killed.
 
-    Each table is rewritten in one commit, so no reader sees it half migrated. No run may write meanwhile.
+    Each table is rewritten in one commit, so readers never see a half-migrated table. No run may write meanwhile.
 
     Args:
-        tables: The engine's tables.
-        refs: faces, image_results and runs.
-        output: How the user names where they are.
+        tables: The engine's table operations.
+        refs: The references of faces, image_results and runs.
+        output: The user's name of their location.
 
     Returns:
-        The steps that were done.
+        The steps that were applied.
 
     Raises:
-        SchemaError: A later release wrote them.
+        SchemaError: A later release wrote the tables.
     """
     _refuse_later(tables, refs, output)
-    done: list[Step] = []
+    applied: list[AddColumn] = []
     for name, ref in refs.items():
         frame = tables.find(ref)
-        steps = [] if frame is None else _pending(name, frame)
-        if frame is None or not steps:
+        pending = [] if frame is None else _pending(name, frame)
+        if frame is None or not pending:
             continue
-        for step in steps:
+        for step in pending:
             frame = step.apply(frame)
         tables.rewrite(ref, frame)
-        done += steps
-    return done
+        applied += pending
+    return applied
 
 
-def _pending(name: str, frame: DataFrame) -> list[Step]:
-    """The steps that would still change the table; none where together they lead back to its columns."""
-    steps = _steps(name)
-    past = max((number for number, step in enumerate(steps, 1) if step.is_done(frame.columns)), default=0)
-    before, pending = frame.columns, []
-    for step in steps[past:]:
-        after = step.apply(frame)
-        if after.columns != frame.columns:
-            pending.append(step)
-        frame = after
-    return pending if frame.columns != before else []
-
-
-def _steps(name: str) -> list[Step]:
-    return [step for step in STEPS if step.table == name]
+def _pending(name: str, frame: DataFrame) -> list[AddColumn]:
+    return [step for step in STEPS if step.table == name and step.name not in frame.columns]
 
 
 def _refuse_later(tables: Tables, refs: Mapping[str, TableRef], output: str) -> None:
-    """Looks at what the runs have recorded: the columns of a later release are not known here."""
+    """Raises a `SchemaError` if a recorded run had a later schema version, whose columns are not known here."""
     runs = tables.find(refs["runs"])
     if runs is None or "schema_version" not in runs.columns:
         return

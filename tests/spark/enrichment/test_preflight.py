@@ -1,4 +1,4 @@
-"""Models that do not load stop a run before it writes anything, wherever they were to run."""
+"""Models that do not load stop a run before it writes anything."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Engine
-from fakes import content, loads, telling_provider
+from fakes import content, loads, recording_provider
 
 from faceattr_udf.errors import EngineError
 from faceattr_udf.spark.enrichment.preflight import check_models
@@ -22,10 +22,8 @@ def images(engine: Engine, tmp_path: Path) -> str:
 
 @pytest.mark.on_spark
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_asked_for_and_not_there_stops_a_run_before_its_tables(
-    engine: Engine, images: str, tmp_path: Path
-) -> None:
-    with pytest.raises(EngineError, match=r'sees 0 GPUs here.*set runtime\.device = "cpu"') as caught:
+def test_missing_gpu_stops_a_run_before_it_creates_tables(engine: Engine, images: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r'sees 0 GPUs, .*set runtime\.device = "cpu"') as caught:
         enrich(engine.session, engine.config("runtime.device=cuda"), images, str(tmp_path / "out"))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -34,7 +32,7 @@ def test_a_gpu_that_is_asked_for_and_not_there_stops_a_run_before_its_tables(
 @pytest.mark.on_spark
 @pytest.mark.parametrize(("asked", "device"), [("auto", "cpu"), ("cpu", "cpu"), ("cuda", "cuda:0")])
 def test_driver_never_loads_networks_for_a_gpu(engine: Engine, tmp_path: Path, asked: str, device: str) -> None:
-    check_models(engine.session, engine.config(f"runtime.device={asked}"), telling_provider(tmp_path / "seen"))
+    check_models(engine.session, engine.config(f"runtime.device={asked}"), recording_provider(tmp_path / "seen"))
     ((process, loaded),) = loads(tmp_path / "seen")
     assert loaded == device
     # The embedded engine's tasks are threads of its driver.

@@ -1,8 +1,8 @@
-"""The night on every engine: what it writes, and what survives being killed."""
+"""A run on every engine: what it writes, and how the next run recovers when it is killed."""
 
+import errno
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,13 +10,15 @@ import structlog
 from conftest import Engine
 from fakes import content, inferred, provider
 from pyspark.errors import PySparkException
-from workspaces import NIGHT, PICTURES, SCHEMA, TWO_WAVES, Killed, Workspace, image, killed_at, statuses
+from workspaces import CAPTURED_AT, IMAGES, SCHEMA, TWO_WAVES, Killed, Workspace, image, killed_at, statuses
 
 from faceattr_udf.errors import BusyError, EngineError
 from faceattr_udf.spark.enrichment.run import enrich
 from faceattr_udf.spark.enrichment.staging import Staging
 from faceattr_udf.spark.enrichment.waves import Wave
+from faceattr_udf.spark.locations import TableRef
 from faceattr_udf.spark.runs import Run
+from faceattr_udf.spark.tables import Tables
 
 
 @pytest.mark.on_spark
@@ -56,10 +58,10 @@ def test_every_image_gets_one_row_and_every_face_one(finished_run: tuple[Workspa
     assert by_id["a", 0]["path"] == "/x/a"
     captured = workspace.engine.read(workspace.folder / "out" / "faces").selectExpr("cast(captured_at as long)").first()
     assert captured is not None
-    assert captured[0] == int(NIGHT.timestamp())
+    assert captured[0] == int(CAPTURED_AT.timestamp())
     # a and z have the same content, and d has none.
     assert sorted(inferred(workspace.seen)) == sorted(
-        sha256(row[1]).hexdigest() for row in PICTURES[:-1] if row[1] is not None
+        sha256(row[1]).hexdigest() for row in IMAGES[:-1] if row[1] is not None
     )
     assert (run.n_images, run.n_faces, run.n_inferred) == (9, 9, 7)
     assert run.counts == {"ok": 5, "no_face": 1, "missing": 1, "corrupt": 2}
@@ -77,7 +79,7 @@ def test_second_run_infers_nothing(finished: Workspace) -> None:
     assert inferred(finished.seen) == seen
 
 
-def test_other_config_or_model_infers_anew(finished: Workspace) -> None:
+def test_other_config_or_model_infers_again(finished: Workspace) -> None:
     assert finished.run("detector.min_face_size=40").n_inferred == 7
     run = finished.run("detector.min_face_size=40", version="fake-2")
     assert run.n_inferred == 7
@@ -86,17 +88,17 @@ def test_other_config_or_model_infers_anew(finished: Workspace) -> None:
 
 
 def test_changed_content_replaces_all_faces(finished: Workspace) -> None:
-    finished.write([image("a", content(1, "new")), *PICTURES[1:]])
+    finished.write([image("a", content(1, "new")), *IMAGES[1:]])
     run = finished.run()
     assert (run.n_images, run.n_inferred) == (1, 1)
     assert [row["face_index"] for row in finished.table("faces") if row["image_id"] == "a"] == [0]
-    finished.write([image("a", None), *PICTURES[1:]])
+    finished.write([image("a", None), *IMAGES[1:]])
     assert finished.run().counts == {"missing": 1}
     assert not [row for row in finished.table("faces") if row["image_id"] == "a"]
 
 
-def test_known_content_under_a_new_name_is_not_inferred(finished: Workspace) -> None:
-    finished.write([*PICTURES, image("0", content(2)), image("zz", b"garbage")])
+def test_known_content_with_a_new_id_is_not_inferred(finished: Workspace) -> None:
+    finished.write([*IMAGES, image("0", content(2)), image("zz", b"garbage")])
     run = finished.run()
     assert (run.n_images, run.n_inferred, run.n_faces) == (2, 0, 2)
     faces = {(row["image_id"], row["face_index"]): row for row in finished.table("faces")}
@@ -107,28 +109,28 @@ def test_known_content_under_a_new_name_is_not_inferred(finished: Workspace) -> 
     assert statuses(finished)["zz"] == "corrupt"
 
 
-def test_results_of_another_configuration_or_model_are_not_copied(finished: Workspace) -> None:
-    # The image that has the content is not in the table any more, so nothing but the versions tells its result apart.
+def test_results_of_another_configuration_are_not_reused(finished: Workspace) -> None:
+    # The image with that content has left the table, so only the versions can rule out its result.
     finished.write([image("0", content(2))])
     assert finished.run("detector.min_face_size=40").n_inferred == 1
     finished.write([image("1", content(2))])
     assert finished.run("detector.min_face_size=40", version="fake-2").n_inferred == 1
 
 
-def test_a_model_error_is_not_copied_to_an_image_with_the_same_content(workspace: Workspace) -> None:
-    # Whatever failed may not fail again.
+def test_model_error_is_not_reused(workspace: Workspace) -> None:
+    # The model may succeed next time.
     workspace.write([image("a", b"model error")])
     assert workspace.run().counts == {"model_error": 1}
     workspace.write([image("a", b"model error"), image("b", b"model error")])
     assert workspace.run().n_inferred == 1
 
 
-CHANGED = [image("a", content(1, "new")), image("aa", content(2)), *PICTURES[1:]]
+CHANGED = [image("a", content(1, "new")), image("aa", content(2)), *IMAGES[1:]]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(finished_run: tuple[Workspace, Run], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The run after the images and the configuration changed, as it goes when nothing happens."""
+    """The output of an undisturbed run after the images and the configuration changed."""
     workspace = finished_run[0].copy(tmp_path_factory.mktemp("undisturbed") / "copy")
     with pytest.MonkeyPatch.context() as patch:
         workspace.engine.select(patch)
@@ -137,17 +139,17 @@ def undisturbed(finished_run: tuple[Workspace, Run], tmp_path_factory: pytest.Te
     return workspace
 
 
-POINTS = ["leased", "created", "tidied", "begun", "planned", "staged", "faces", "results", "ended"]
+STEPS = ["leased", "created", "tidied", "begun", "planned", "staged", "faces", "results", "ended"]
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_and_run_again_equals_undisturbed(finished: Workspace, point: str, undisturbed: Workspace) -> None:
-    nth = 2 if point in {"staged", "faces", "results"} else 1
-    _kill_and_run_again(finished, point, nth, undisturbed, TWO_WAVES)
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_and_run_again_equals_undisturbed(finished: Workspace, step: str, undisturbed: Workspace) -> None:
+    nth = 2 if step in {"staged", "faces", "results"} else 1
+    _kill_and_run_again(finished, step, nth, undisturbed, TWO_WAVES)
 
 
 @pytest.mark.spark
-def test_killed_between_commits_on_spark_and_run_again_equals_undisturbed(
+def test_killed_between_commits_on_spark_equals_undisturbed(
     spark_engine: Engine,
     tmp_path: Path,
     finished_run: tuple[Workspace, Run],
@@ -158,43 +160,43 @@ def test_killed_between_commits_on_spark_and_run_again_equals_undisturbed(
     _kill_and_run_again(finished_run[0].copy(tmp_path / "killed", spark_engine), "faces", 1, undisturbed)
 
 
-def _kill_and_run_again(killed: Workspace, point: str, nth: int, undisturbed: Workspace, *overrides: str) -> None:
-    """Kills a run at the nth passing of a point, and runs it again."""
+def _kill_and_run_again(killed: Workspace, step: str, nth: int, undisturbed: Workspace, *overrides: str) -> None:
+    """Kills a run when it reaches a step for the nth time, and runs it again."""
     killed.write(CHANGED)
     with pytest.raises(Killed):
-        killed.run("detector.min_face_size=40", *overrides, checkpoint=killed_at(point, nth))
+        killed.run("detector.min_face_size=40", *overrides, on_step=killed_at(step, nth))
 
-    def tidied(passed: str) -> None:
-        assert passed != "tidied" or not (killed.folder / "out" / "_staging").exists()
+    def check_staging(reached: str) -> None:
+        assert reached != "tidied" or not (killed.folder / "out" / "_staging").exists()
 
-    killed.run("detector.min_face_size=40", *overrides, checkpoint=tidied)
+    killed.run("detector.min_face_size=40", *overrides, on_step=check_staging)
     assert killed.tables() == undisturbed.tables()
     assert not (killed.folder / "out" / "_staging").exists()
     states = [row.state for row in killed.engine.read(killed.folder / "out" / "runs").orderBy("started_at").collect()]
-    # Without a row nothing tells of it, and with its end recorded it was complete.
-    of_the_killed = [] if point in {"leased", "created", "tidied"} else ["interrupted"]
-    assert states == ["completed", *(["completed"] if point == "ended" else of_the_killed), "completed"]
+    # The killed run has no row before "begun", and its end is recorded before "ended".
+    interrupted = [] if step in {"leased", "created", "tidied"} else ["interrupted"]
+    assert states == ["completed", *(["completed"] if step == "ended" else interrupted), "completed"]
 
 
-def test_killed_before_any_table_is_there(workspace: Workspace) -> None:
-    workspace.write(PICTURES)
+def test_killed_before_tables_exist_and_run_again(workspace: Workspace) -> None:
+    workspace.write(IMAGES)
     for name in ("faces", "runs"):
         (workspace.folder / "out" / name / "_delta_log").mkdir(parents=True)
     workspace.run()
-    assert len(workspace.table("image_results")) == len(PICTURES)
+    assert len(workspace.table("image_results")) == len(IMAGES)
     assert len(workspace.table("faces")) == 9
 
 
-def test_image_changed_during_a_run_is_not_copied_to_others(workspace: Workspace) -> None:
+def test_image_changed_during_a_run_is_not_reused(workspace: Workspace) -> None:
     workspace.write([image("a", content(2)), image("b", content(2)), image("c", content(3))])
 
-    def change(point: str) -> None:
-        if point == "planned":
+    def change(step: str) -> None:
+        if step == "planned":
             workspace.write([image("a", content(1, "new")), image("b", content(2)), image("c", content(1, "newer"))])
 
-    run = workspace.run(checkpoint=change)
+    run = workspace.run(on_step=change)
     assert run.n_inferred == 1
-    # The rows are of the contents that they name, a's too; of what c was nobody has a copy.
+    # All rows describe the content whose hash they name, also a's; the old content of c is gone.
     assert statuses(workspace) == {"a": "ok", "b": "ok", "c": "missing"}
     assert [row["image_id"] for row in workspace.table("faces")] == ["a", "a", "b", "b"]
     assert workspace.run().n_images == 2
@@ -202,7 +204,7 @@ def test_image_changed_during_a_run_is_not_copied_to_others(workspace: Workspace
 
 
 @pytest.mark.parametrize(
-    ("point", "overrides", "untouched"),
+    ("step", "overrides", "untouched"),
     [
         # Before the faces, between faces and results, before rows are deleted, before the run ends.
         ("staged", ["detector.min_face_size=40"], ["faces", "image_results"]),
@@ -212,105 +214,170 @@ def test_image_changed_during_a_run_is_not_copied_to_others(workspace: Workspace
     ],
 )
 def test_run_that_lost_its_lease_commits_nothing_more(
-    finished: Workspace, point: str, overrides: list[str], untouched: list[str]
+    finished: Workspace, step: str, overrides: list[str], untouched: list[str]
 ) -> None:
     before = {name: finished.table(name) for name in untouched}
     if "enrich.delete_missing=true" in overrides:
-        finished.write(PICTURES[1:])
+        finished.write(IMAGES[1:])
 
-    def take_over(passed: str) -> None:
-        if passed == point:
-            for file in (finished.folder / "out" / "_lease").iterdir():
-                file.unlink()
+    def take_over(reached: str) -> None:
+        if reached == step:
+            _remove_lease(finished)
 
-    with pytest.raises(BusyError, match="has passed to another writer"):
-        finished.run(*overrides, checkpoint=take_over)
+    with pytest.raises(BusyError, match="another writer has taken over"):
+        finished.run(*overrides, on_step=take_over)
     assert {name: finished.table(name) for name in untouched} == before
-    assert (finished.folder / "out" / "_staging").exists()  # the other's may be among it
+    assert (finished.folder / "out" / "_staging").exists()  # the new writer's files may be in it
     runs = finished.engine.read(finished.folder / "out" / "runs").orderBy("started_at")
-    assert [row.state for row in runs.collect()] == ["completed", "running"]  # the other one marks it
+    assert [row.state for row in runs.collect()] == ["completed", "running"]  # the new writer marks it
 
 
-def test_a_second_run_is_refused_before_it_has_touched_anything(workspace: Workspace) -> None:
-    workspace.write(PICTURES)
+def _remove_lease(workspace: Workspace) -> None:
+    for file in (workspace.folder / "out" / "_lease").iterdir():
+        file.unlink()
 
-    def again(point: str) -> None:
-        if point == "planned":
+
+@pytest.mark.parametrize("action", ["merge", "delete"])
+def test_retried_commit_checks_the_lease_again(
+    finished: Workspace, action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished.write(IMAGES[1:] if action == "delete" else CHANGED)
+    before = finished.tables()
+    real, failed = getattr(Tables, action), []
+
+    def fail_once(tables: Tables, ref: TableRef, *arguments: Any) -> None:
+        if not failed and not ref.location.endswith("runs"):
+            failed.append(ref)
+            _remove_lease(finished)
+            raise EngineGone("a worker is gone")
+        real(tables, ref, *arguments)
+
+    monkeypatch.setattr(Tables, action, fail_once)
+    monkeypatch.setattr("faceattr_udf.spark.retries.time.sleep", lambda _: None)
+    with pytest.raises(BusyError, match="another writer has taken over"):
+        finished.run("enrich.delete_missing=true")
+    assert failed
+    assert finished.tables() == before
+
+
+def test_second_run_is_refused_before_it_writes(workspace: Workspace) -> None:
+    workspace.write(IMAGES)
+
+    def run_again(step: str) -> None:
+        if step == "planned":
             with pytest.raises(BusyError, match="out is being written by run "):
                 workspace.run()
 
-    workspace.run(checkpoint=again)
-    assert len(workspace.table("image_results")) == len(PICTURES)
+    workspace.run(on_step=run_again)
+    assert len(workspace.table("image_results")) == len(IMAGES)
     assert workspace.engine.read(workspace.folder / "out" / "runs").count() == 1
 
 
 class EngineGone(PySparkException):
-    """Stands for a worker that the system has killed."""
+    """Stands for a lost worker."""
 
 
 @pytest.mark.parametrize("failures", [2, 3])
 def test_wave_is_retried_when_the_engine_fails(
     workspace: Workspace, failures: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace.write(PICTURES)
-    real, failed, waited = Wave.run, [], []
-    monkeypatch.setattr("faceattr_udf.spark.enrichment.run.time", SimpleNamespace(sleep=waited.append))
+    workspace.write(IMAGES)
+    real, failed, waits = Wave.stage, [], []
+    monkeypatch.setattr("faceattr_udf.spark.retries.time.sleep", waits.append)
 
-    def run(wave: Wave, *arguments: Any) -> Any:
+    def stage(wave: Wave, *arguments: Any) -> Any:
         if len(failed) < failures:
             failed.append(wave.name)
             raise EngineGone("a worker is gone\nand much more")
         return real(wave, *arguments)
 
-    monkeypatch.setattr(Wave, "run", run)
+    monkeypatch.setattr(Wave, "stage", stage)
     if failures > 2:
-        with pytest.raises(EngineError, match=r"the engine failed \(a worker is gone\); what was committed stays"):
+        with pytest.raises(EngineError, match=r"the engine failed \(a worker is gone\); committed waves are kept"):
             workspace.run()
         assert [row.state for row in workspace.engine.read(workspace.folder / "out" / "runs").collect()] == ["failed"]
         assert not (workspace.folder / "out" / "_staging").exists()
     assert workspace.run().n_retries == (0 if failures > 2 else 2)
-    assert waited == [1, 2]
+    assert [int(seconds) for seconds in waits] == [1, 2]  # and up to a second more, by chance
     assert len(workspace.table("faces")) == 9
 
 
-def test_pending_image_donates_no_result(workspace: Workspace) -> None:
+def test_full_disk_ends_a_run_without_retries(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.write(IMAGES)
+
+    def stage(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Wave, "stage", stage)
+    monkeypatch.setattr("faceattr_udf.spark.retries.time.sleep", lambda _: pytest.fail("retried"))
+    with pytest.raises(EngineError, match=r"No space left on device.*; committed waves are kept"):
+        workspace.run()
+    assert [row.state for row in workspace.engine.read(workspace.folder / "out" / "runs").collect()] == ["failed"]
+
+
+class RecordingListener:
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def planned(self, total: int) -> None:
+        self.calls.append(total)
+
+    def wave_committed(self, images: int, faces: int, failed: int) -> None:
+        self.calls.append((images, faces, failed))
+
+
+def test_progress_is_reported_for_every_wave(workspace: Workspace) -> None:
+    workspace.write(IMAGES)
+    listener = RecordingListener()
+    images, output = str(workspace.folder / "images"), str(workspace.folder / "out")
+    config, analyzers = workspace.engine.config(TWO_WAVES), provider(workspace.seen)
+    with structlog.testing.capture_logs() as logs:
+        enrich(workspace.engine.session, config, images, output, provider=analyzers, progress=listener)
+    # a, b, c, d and e, of which d has no content and e is damaged; then f, g, the quoted one and z.
+    assert listener.calls == [9, (5, 3, 2), (4, 6, 1)]
+    assert [line["event"] for line in logs] == ["run_planned", "wave_committed", "wave_committed"]
+    fields = ("images", "total", "seconds_left", "faces", "failed")
+    assert [logs[-1][name] for name in fields] == [9, 9, 0, 9, 3]
+
+
+def test_pending_image_is_no_reuse_source(workspace: Workspace) -> None:
     workspace.write([image("m", content(2))])
     workspace.run()
-    # m's faces are replaced, and the run dies before its row says so; then b comes with m's old content.
+    # The run replaces m's faces and is killed before it updates m's row; then b arrives with m's old content.
     workspace.write([image("m", content(1, "new"))])
     with pytest.raises(Killed):
-        workspace.run(checkpoint=killed_at("faces"))
+        workspace.run(on_step=killed_at("faces"))
     workspace.write([image("m", content(1, "new")), image("b", content(2))])
     workspace.run()
     assert [row["image_id"] for row in workspace.table("faces")] == ["b", "b", "m"]
 
 
 def test_failure_is_recorded_and_leaves_no_staging(workspace: Workspace) -> None:
-    def fail(point: str) -> None:
-        if point == "staged":
+    def fail(step: str) -> None:
+        if step == "staged":
             msg = "disk full"
             raise RuntimeError(msg)
 
-    workspace.write(PICTURES)
+    workspace.write(IMAGES)
     with pytest.raises(RuntimeError, match="disk full"):
-        workspace.run(checkpoint=fail)
+        workspace.run(on_step=fail)
     assert [row.state for row in workspace.engine.read(workspace.folder / "out" / "runs").collect()] == ["failed"]
     assert not (workspace.folder / "out" / "_staging").exists()
-    assert workspace.run().n_images == len(PICTURES)
+    assert workspace.run().n_images == len(IMAGES)
 
 
-def test_staging_that_cannot_be_removed_is_a_warning(sail_engine: Engine) -> None:
+def test_staging_that_is_not_removed_is_logged(sail_engine: Engine) -> None:
     staging = Staging(sail_engine.session, "nowhere://bucket/out", "run")
     with structlog.testing.capture_logs() as logs:
         staging.clear()
     (warning,) = logs
-    assert warning["event"] == "staged files are left; delete them yourself"
+    assert warning["event"] == "staging_not_removed"
     assert warning["folder"] == "nowhere://bucket/out/_staging"
 
 
 @pytest.mark.on_spark
-def test_images_that_left_are_deleted_when_asked(finished: Workspace) -> None:
-    finished.write(PICTURES[1:])
+def test_missing_images_are_deleted_when_configured(finished: Workspace) -> None:
+    finished.write(IMAGES[1:])
     if finished.engine.name == "sail":
         assert finished.run().n_deleted_images == 0
         assert "a" in statuses(finished)
@@ -322,10 +389,10 @@ def test_images_that_left_are_deleted_when_asked(finished: Workspace) -> None:
 
 def test_killed_between_deletions_then_image_comes_back(finished: Workspace) -> None:
     before = finished.tables()
-    finished.write(PICTURES[1:])
+    finished.write(IMAGES[1:])
     with pytest.raises(Killed):
-        finished.run("enrich.delete_missing=true", checkpoint=killed_at("deleted"))
-    finished.write(PICTURES)
+        finished.run("enrich.delete_missing=true", on_step=killed_at("deleted"))
+    finished.write(IMAGES)
     finished.run("enrich.delete_missing=true")
     assert finished.tables() == before
 
@@ -335,7 +402,7 @@ def test_rows_that_share_or_lack_an_id(workspace: Workspace) -> None:
     _share_or_lack_an_id(workspace, hashed=True)
 
 
-def test_rows_that_share_or_lack_an_id_in_a_table_without_hashes(workspace: Workspace) -> None:
+def test_rows_that_share_or_lack_an_id_without_hashes(workspace: Workspace) -> None:
     _share_or_lack_an_id(workspace, hashed=False)
 
 
@@ -360,7 +427,7 @@ def _share_or_lack_an_id(workspace: Workspace, *, hashed: bool) -> None:
     assert workspace.run().n_images == 0
 
 
-def test_of_two_rows_with_one_id_the_smallest_hash_counts(workspace: Workspace) -> None:
+def test_smallest_hash_of_rows_with_one_id_is_used(workspace: Workspace) -> None:
     first, second = sorted([content(1, "x"), content(2, "y")], key=lambda data: sha256(data).hexdigest())
     workspace.write([image("a", second), image("a", first)])
     assert workspace.run().n_inferred == 1
@@ -377,10 +444,10 @@ def test_equal_rows_in_two_files_are_inferred_once(workspace: Workspace) -> None
     assert [row["image_id"] for row in workspace.table("faces")] == ["a", "b", "b"]
 
 
-def test_hash_without_content_is_retried_and_not_copied(workspace: Workspace) -> None:
+def test_hash_without_content_is_retried_and_not_reused(workspace: Workspace) -> None:
     data = content(2)
     digest = sha256(data).hexdigest()
-    hollow = ("a", None, digest, "/x/a", NIGHT, 7)
+    hollow = ("a", None, digest, "/x/a", CAPTURED_AT, 7)
     workspace.write([hollow, image("b", data), image("c", data)])
     run = workspace.run()
     assert statuses(workspace) == {"a": "missing", "b": "ok", "c": "ok"}
@@ -393,7 +460,7 @@ def test_hash_without_content_is_retried_and_not_copied(workspace: Workspace) ->
     assert [row["image_id"] for row in workspace.table("faces")] == ["a", "a", "b", "b", "c", "c"]
 
 
-def test_without_consent_nothing_is_looked_at(workspace: Workspace) -> None:
+def test_images_without_consent_are_not_inferred(workspace: Workspace) -> None:
     schema = SCHEMA + ", consent boolean"
     yes, no, unknown = (
         (*image(name, content(1, name)), value) for name, value in zip("ynu", (True, False, None), strict=True)
@@ -410,38 +477,38 @@ def test_without_consent_nothing_is_looked_at(workspace: Workspace) -> None:
     assert [row["image_id"] for row in workspace.table("faces")] == ["n"]
 
 
-def test_every_row_with_an_id_must_consent(workspace: Workspace) -> None:
+def test_every_row_of_an_image_must_consent(workspace: Workspace) -> None:
     rows = [(*image("a", content(1)), True), (*image("a", content(1)), False), (*image("b", content(1)), True)]
     workspace.write(rows, SCHEMA + ", consent boolean")
     workspace.run("input.require_consent=true")
     assert statuses(workspace) == {"a": "not_consented", "b": "ok"}
-    # The content is inferred for b, in the same wave, and a has no part in it.
+    # The same content is inferred for b in this wave, and a does not get its faces.
     assert [(row["image_id"], row["n_faces"]) for row in workspace.table("image_results")] == [("a", 0), ("b", 1)]
     assert [row["image_id"] for row in workspace.table("faces")] == ["b"]
 
 
-def test_plain_parquet_gives_the_same_as_delta(engine: Engine, tmp_path: Path) -> None:
-    workspaces = [Workspace(engine, tmp_path / form) for form in ("delta", "parquet")]
+def test_parquet_and_delta_images_give_equal_tables(engine: Engine, tmp_path: Path) -> None:
+    workspaces = [Workspace(engine, tmp_path / name) for name in ("delta", "parquet")]
     for workspace in workspaces:
-        workspace.write(PICTURES, form=workspace.folder.name)
+        workspace.write(IMAGES, table_format=workspace.folder.name)
         workspace.run()
     assert workspaces[0].tables() == workspaces[1].tables()
 
 
 @pytest.mark.on_spark
-def test_tables_of_the_catalogue(engine: Engine, tmp_path: Path) -> None:
-    database = f"night_{engine.name}"
+def test_catalog_tables(engine: Engine, tmp_path: Path) -> None:
+    database = f"enrichment_{engine.name}"
     names = {name: f"{database}.{name}" for name in ("faces", "image_results", "runs")}
     engine.session.sql(f"CREATE DATABASE IF NOT EXISTS {database}")
     try:
-        engine.frame(PICTURES, SCHEMA).write.format("delta").saveAsTable(f"{database}.images")
+        engine.frame(IMAGES, SCHEMA).write.format("delta").saveAsTable(f"{database}.images")
         config = engine.config(*(f"output.{name}={table}" for name, table in names.items()))
-        for expected in (len(PICTURES), 0):
+        for expected in (len(IMAGES), 0):
             run = enrich(
                 engine.session, config, f"{database}.images", str(tmp_path), provider=provider(tmp_path / "seen")
             )
             assert run.n_images == expected
-        assert engine.session.read.table(names["image_results"]).count() == len(PICTURES)
+        assert engine.session.read.table(names["image_results"]).count() == len(IMAGES)
         assert engine.session.read.table(names["faces"]).count() == 9
         assert [path.name for path in tmp_path.iterdir()] == ["seen"]
     finally:
@@ -449,8 +516,8 @@ def test_tables_of_the_catalogue(engine: Engine, tmp_path: Path) -> None:
             engine.session.sql(f"DROP TABLE IF EXISTS {database}.{table}")
 
 
-def test_optional_columns_only_when_asked(workspace: Workspace) -> None:
-    workspace.write(PICTURES)
+def test_optional_columns_are_written_when_configured(workspace: Workspace) -> None:
+    workspace.write(IMAGES)
     workspace.run("output.landmarks=true", "output.crops=true", "output.embeddings=true")
     row = workspace.table("faces")[0]
     assert row["landmarks"][1] == {"x": 2.0, "y": 3.0}
@@ -466,7 +533,7 @@ def test_engines_write_equal_tables(
     for engine in (sail_engine, spark_engine):
         engine.select(monkeypatch)
         workspace = Workspace(engine, tmp_path / engine.name)
-        workspace.write(PICTURES)
+        workspace.write(IMAGES)
         optional = ("output.landmarks=true", "output.crops=true", "output.embeddings=true")
         workspace.run(TWO_WAVES, "enrich.partitions=3", *optional)
         written.append(workspace.tables())

@@ -1,9 +1,9 @@
-"""Writes the tables that every later release must open, by this release's code: images, faces, image_results, runs.
+"""Writes golden tables with this release's code: images, faces, image_results and runs. Later releases must open them.
 
-    PYTHONPATH=. python tests/spark/write_golden.py sail|spark
+    PYTHONPATH=. python tests/spark/maintenance/write_golden.py sail|spark
 
 They go to tests/spark/golden/schema_N/ENGINE and are committed with the change that makes N the schema version.
-Those of a released version are never written again.
+Golden tables of a released version are never written again.
 """
 
 import os
@@ -13,7 +13,7 @@ import tempfile
 from hashlib import sha256
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[2]))
 
 import fakes
 from fakes import content, provider
@@ -26,7 +26,7 @@ from faceattr_udf.spark.schemas import IMAGES, SCHEMA_VERSION
 from faceattr_udf.spark.session import start
 from faceattr_udf.spark.tables import Tables
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 TABLES = ("faces", "image_results", "runs")
 
 CONTENTS = {
@@ -37,7 +37,7 @@ CONTENTS = {
     "e.jpg": b"garbage",
     "z.jpg": content(2),
 }
-"""What the images hold; never to be changed, for it is what the tables of all versions were written from."""
+"""The contents of the images. Never change them: the golden tables of all versions were written from them."""
 
 
 def write(engine: str) -> None:
@@ -48,7 +48,7 @@ def write(engine: str) -> None:
         for name, data in CONTENTS.items()
     ]
     with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)  # relative names, so that the tables name no path of this machine
+        os.chdir(folder)  # relative names, so that no path of this machine gets into the tables
         settings = ["engine.settings.spark.sql.shuffle.partitions=1", "engine.settings.spark.ui.enabled=false"]
         config = Config.load(None, [f"engine.name={engine}", "enrich.wave_images=3", *settings])
         session = start(config)
@@ -59,10 +59,10 @@ def write(engine: str) -> None:
         enrich(session, config, "images", "out", provider=provider(Path("seen").absolute()))
         shutil.rmtree(target, ignore_errors=True)
         for name in ("images", *(f"out/{table}" for table in TABLES)):
-            leave_out = shutil.ignore_patterns("*.crc")  # Hadoop's checksums of local files; no part of the table
+            leave_out = shutil.ignore_patterns("*.crc")  # Hadoop's checksums of local files are not part of the table
             shutil.copytree(name, target / Path(name).name, ignore=leave_out)
         for entry in target.glob("*/_delta_log/*.json"):
-            entry.write_text(entry.read_text().replace(folder, ""))  # a remark of the embedded engine, which none reads
+            entry.write_text(entry.read_text().replace(folder, ""))  # in an unused comment of the embedded engine
         os.chdir(target)
 
 

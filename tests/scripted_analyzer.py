@@ -1,4 +1,4 @@
-"""An analyzer that does what the bytes say; a child process imports it, so it needs nothing but the package."""
+"""An analyzer scripted by the bytes of each image; a child process imports it, so it imports only the package."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from faceattr_udf.errors import EngineError
 from faceattr_udf.results import ImageResult, ImageStatus
 
 
-class Obedient:
+class ScriptedAnalyzer:
     def analyze(self, contents: Sequence[bytes | None]) -> list[ImageResult]:
         return [self._one(content) for content in contents]
 
