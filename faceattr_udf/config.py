@@ -1,6 +1,6 @@
-"""The configuration: TOML in, frozen validated models out; every key is explained in `conf/default.toml`.
+"""The configuration: TOML in, frozen validated models out; `conf/default.toml` explains every key.
 
-The defaults here are the defaults of the product: an empty file is a valid configuration and means the embedded engine.
+The defaults here are the product's defaults: an empty file is a valid configuration and selects the embedded engine.
 """
 
 import hashlib
@@ -8,22 +8,24 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from faceattr_udf.config_base import TUPLE_FROM_LIST, Section, apply_override, format_validation_error
 from faceattr_udf.errors import ConfigError
+from faceattr_udf.models import ModelName
 from faceattr_udf.sanitize import HIDDEN, is_secret, redacted
 
 Attribute = Literal["age", "gender", "ethnicity", "emotion"]
 
+RENAMED_KEYS: Final[Mapping[str, str]] = MappingProxyType({"detector.screen": "detector.prefilter"})
+"""Old key -> new key, named in the error for an old key."""
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-
-class EngineConfig(_Section):
-    """Which Spark runs the job."""
+class EngineConfig(Section):
+    """The Spark engine that runs the job."""
 
     name: Literal["sail", "spark", "connect"] = "sail"
     master: str | None = None
@@ -32,79 +34,64 @@ class EngineConfig(_Section):
     settings: dict[str, str] = Field(default_factory=dict)
 
 
-class ColumnsConfig(_Section):
-    """The names of the input table's columns; an optional one that the table lacks is simply not there."""
+class ColumnsConfig(Section):
+    """The column names of the images table; the table may lack the optional columns."""
 
     image_id: str = "image_id"
     content: str = "content"
     content_sha256: str = "content_sha256"
     consent: str = "consent"
-    pass_through: tuple[str, ...] = ("path", "subject_id", "catalog", "captured_at")
-
-    @field_validator("pass_through", mode="before")
-    @classmethod
-    def _tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
+    pass_through: Annotated[tuple[str, ...], TUPLE_FROM_LIST] = ("path", "subject_id", "catalog", "captured_at")
 
 
-class InputConfig(_Section):
-    """How the images table is read."""
+class InputConfig(Section):
+    """The format and the columns of the images table."""
 
     format: Literal["auto", "delta", "parquet", "table"] = "auto"
     columns: ColumnsConfig = ColumnsConfig()
     require_consent: bool = False
 
 
-class ImagesConfig(_Section):
-    """Bounds on one image, checked before its pixels are decoded."""
+class ImagesConfig(Section):
+    """Limits on one image, checked before its pixels are decoded."""
 
     max_bytes: int = Field(default=64 * 2**20, ge=1)
     max_pixels: int = Field(default=64_000_000, ge=1)
 
 
-class DetectorConfig(_Section):
-    """The MTCNN cascade (Zhang et al. 2016)."""
+class DetectorConfig(Section):
+    """Settings of the MTCNN cascade (Zhang et al. 2016)."""
 
     min_face_size: int = Field(default=20, ge=12)
-    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
+    thresholds: Annotated[tuple[float, float, float], TUPLE_FROM_LIST] = (0.6, 0.7, 0.7)
     scale_factor: float = Field(default=0.709, gt=0.0, lt=1.0)
     border: Literal["clip", "zero"] = "clip"
-    screen: bool = True
+    prefilter: bool = True
     max_faces: int = Field(default=0, ge=0)
     largest_only: bool = False
-
-    @field_validator("thresholds", mode="before")
-    @classmethod
-    def _tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("thresholds")
     @classmethod
     def _probabilities(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
         if not all(0.0 <= threshold <= 1.0 for threshold in value):
-            msg = "three probabilities between 0 and 1"
+            msg = "it should be three probabilities between 0 and 1"
             raise ValueError(msg)
         return value
 
 
-class AttributesConfig(_Section):
-    """What is predicted for a face, by which model, and when the model abstains."""
+class AttributesConfig(Section):
+    """The attributes to predict, the model that predicts them, and when it abstains."""
 
-    model: Literal["default", "separate_grey", "multitask_facenet", "embedding_svm"] = "default"
+    model: ModelName = "default"
     weights: str | None = None
-    predict: tuple[Attribute, ...] = ("age", "gender", "ethnicity", "emotion")
+    predict: Annotated[tuple[Attribute, ...], TUPLE_FROM_LIST] = ("age", "gender", "ethnicity", "emotion")
     min_confidence: float = Field(default=0.0, ge=0.0, le=1.0)
     min_face_px: int = Field(default=0, ge=0)
     batch_size: int = Field(default=64, ge=1)
 
-    @field_validator("predict", mode="before")
-    @classmethod
-    def _tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
 
-
-class OutputConfig(_Section):
-    """The names of the output tables and the columns that are written only when asked for."""
+class OutputConfig(Section):
+    """The names of the output tables, and the columns that are written only on request."""
 
     faces: str = "faces"
     image_results: str = "image_results"
@@ -114,8 +101,8 @@ class OutputConfig(_Section):
     embeddings: bool = False
 
 
-class EnrichConfig(_Section):
-    """How a run over a table proceeds."""
+class EnrichConfig(Section):
+    """Wave and batch sizes of an enrichment run, retries and deletions."""
 
     wave_images: int = Field(default=20_000, ge=1)
     wave_seconds: float = Field(default=600.0, gt=0)
@@ -127,16 +114,16 @@ class EnrichConfig(_Section):
     wave_retries: int = Field(default=2, ge=0)
 
 
-class MaintainConfig(_Section):
-    """How `jobs.maintain` keeps the output tables small, and how long it keeps what is past."""
+class MaintainConfig(Section):
+    """File sizes and retention times that `jobs.maintain` applies to the output tables."""
 
     target_file_bytes: int = Field(default=128 * 2**20, ge=2**20)
     vacuum_hours: int = Field(default=168, ge=0)
     keep_runs_days: int = Field(default=365, ge=0)
 
 
-class RuntimeConfig(_Section):
-    """The resources of one Python worker, and when a silent job counts as dead."""
+class RuntimeConfig(Section):
+    """The resources of one Python worker, and the time after which a silent job counts as dead."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=0, ge=0)
@@ -145,7 +132,7 @@ class RuntimeConfig(_Section):
     lease_seconds: int = Field(default=60, ge=1)
 
 
-class Config(_Section):
+class Config(Section):
     """The whole configuration of a job; `Config()` is the default."""
 
     engine: EngineConfig = EngineConfig()
@@ -171,10 +158,10 @@ class Config(_Section):
 
         Args:
             path: The file; None means the defaults.
-            overrides: As given to `--set`; the value is TOML, or a bare string where it is not valid TOML.
+            overrides: As given to `--set`; the value is TOML, or a bare string if it is not valid TOML.
 
         Raises:
-            ConfigError: The file is missing or not TOML, or a key or value is wrong.
+            ConfigError: The file is missing or not TOML, or a key or value is invalid.
         """
         data: dict[str, Any] = {}
         if path is not None:
@@ -195,18 +182,18 @@ class Config(_Section):
         """Validates nested plain data.
 
         Raises:
-            ConfigError: Naming the key, the value, and what was expected.
+            ConfigError: Names the key, the value and what was expected.
         """
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise ConfigError(explain(error)) from error
+            raise ConfigError(format_validation_error(error, cls, RENAMED_KEYS)) from error
 
-    def recorded(self) -> str:
-        """The whole configuration as JSON for people to read, without what could be a secret.
+    def to_redacted_json(self) -> str:
+        """Returns the whole configuration as JSON for people to read, with possible secrets replaced.
 
         >>> config = Config.load(None, ["engine.settings.spark.hadoop.fs.s3a.secret.key=abc"])
-        >>> json.loads(config.recorded())["engine"]["settings"]
+        >>> json.loads(config.to_redacted_json())["engine"]["settings"]
         {'spark.hadoop.fs.s3a.secret.key': '(hidden)'}
         """
         data = self.model_dump(mode="json")
@@ -217,24 +204,28 @@ class Config(_Section):
         return json.dumps(data, separators=(",", ":"))
 
     def result_settings(self) -> dict[str, Any]:
-        """The part of the configuration that decides what is computed for an image, as plain data.
+        """Returns the settings that decide what is computed for an image, as plain data.
 
-        Engines, table names, wave sizes and threads change how fast a row comes about, not what is in it. Nor is the
-        device among them: which tasks get a GPU is known only once they run, and a night of both is one night. Nor is
-        `input.require_consent`: every run compares each image's consent by itself.
+        Engines, table names, wave sizes and threads change how fast a row is computed, not its values. The device is
+        not included either: which tasks get a GPU is known only while they run, and one run may use both. Nor is
+        `input.require_consent`, because every run compares each image's consent anyway.
         """
         data = self.model_dump(mode="json")
+        detector = data["detector"]
+        # The name of this key in earlier configurations: another name would change every config_id, and with it every
+        # image would be inferred again.
+        detector["screen"] = detector.pop("prefilter")
         attributes = {k: v for k, v in data["attributes"].items() if k not in {"batch_size", "weights"}}
         output = {k: data["output"][k] for k in ("landmarks", "crops", "embeddings")}
         return {
             "images": data["images"],
-            "detector": data["detector"],
+            "detector": detector,
             "attributes": attributes,
             "output": output,
         }
 
     def config_id(self) -> str:
-        """Sixteen hexadecimal digits that change exactly when `result_settings` change.
+        """Returns sixteen hexadecimal digits that change exactly when `result_settings` change.
 
         >>> Config().config_id() == Config.load(None, ["engine.name=spark"]).config_id()
         True
@@ -246,54 +237,9 @@ class Config(_Section):
 
 
 def server_address(remote: str) -> str:
-    """Returns the address of a Connect server without the URL's parameters, among which may be a token.
+    """Returns the address of a Connect server without the URL's parameters, which may contain a token.
 
     >>> server_address("sc://host:443/;token=abc")
     'sc://host:443'
     """
     return redacted(remote.partition(";")[0].rstrip("/"))
-
-
-def apply_override(data: dict[str, Any], override: str) -> None:
-    """Sets one `section.key=value` in nested plain data, in place.
-
-    Raises:
-        ConfigError: It is not of that form.
-    """
-    key, separator, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not separator or len(parts) < 2 or not all(parts):
-        shown = HIDDEN if is_secret(override) else repr(override)
-        msg = f"--set {shown} is not of the form section.key=value, e.g. --set engine.name=spark"
-        raise ConfigError(msg)
-    try:
-        value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    if parts[:2] == ["engine", "settings"] and len(parts) > 3:
-        # Spark's own keys contain dots: engine.settings.spark.sql.shuffle.partitions=8
-        parts = ["engine", "settings", ".".join(parts[2:])]
-        value = text
-    node = data
-    for part in parts[:-1]:
-        child = node.setdefault(part, {})
-        if not isinstance(child, dict):
-            msg = f"--set {key}: {part!r} is a value, not a section"
-            raise ConfigError(msg)
-        node = child
-    node[parts[-1]] = value
-
-
-def explain(error: ValidationError) -> str:
-    """One sentence per mistake: the key, the value, what was expected."""
-    reasons = []
-    for detail in error.errors():
-        key = ".".join(str(part) for part in detail["loc"]) or "configuration"
-        value = repr(detail["input"])
-        value = HIDDEN if is_secret(key) or is_secret(value) else value
-        if detail["type"] == "extra_forbidden":
-            reasons.append(f"unknown key {key} = {value}; remove it or correct its spelling (see conf/)")
-        else:
-            expected = detail["msg"].removeprefix("Value error, ")
-            reasons.append(f"{key} = {value} is wrong: {expected}" if detail["loc"] else expected)
-    return "configuration: " + "; ".join(reasons)

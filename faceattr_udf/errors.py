@@ -1,12 +1,12 @@
-"""The errors a user can act on; everything else is a bug."""
+"""The errors that a user can act on; any other exception is a bug."""
 
 from faceattr_udf.sanitize import printable
 
 
 class FaceattrError(Exception):
-    """Root of all errors raised on purpose: one sentence that names the thing and the fix.
+    """Base class of all errors raised on purpose; the message is one sentence that names the problem and the fix.
 
-    It may quote names that others chose (columns, files, ids), so as text it is one line that steers no terminal.
+    Messages may quote untrusted names (columns, files, ids), so `str` escapes line breaks and control characters.
     """
 
     def __str__(self) -> str:
@@ -14,7 +14,7 @@ class FaceattrError(Exception):
 
 
 class ConfigError(FaceattrError):
-    """A configuration key is unknown, of the wrong type, or out of range."""
+    """A configuration key is unknown, or its value has the wrong type or is out of range."""
 
 
 class WeightsError(FaceattrError):
@@ -22,26 +22,26 @@ class WeightsError(FaceattrError):
 
 
 class SchemaError(FaceattrError):
-    """A table lacks a column, has one of the wrong type, or was written by another schema version."""
+    """A table lacks a column, has a column of the wrong type, or was written with another schema version."""
 
 
 class TableNotFoundError(FaceattrError):
-    """A table that should be read does not exist."""
+    """The table to read does not exist."""
 
 
 class EngineError(FaceattrError):
-    """The configured engine is not installed, not reachable, or lacks the operation."""
+    """The configured engine or device is not installed, not reachable, or does not support the operation."""
 
 
 class BusyError(FaceattrError):
-    """Another writer is at work in the same place."""
+    """Another job is writing to the same output or images table."""
 
 
 class ImageError(FaceattrError):
-    """Bytes that do not become an image.
+    """The content cannot be decoded to an image.
 
     Attributes:
-        status: The `ImageStatus` value that the image's row gets.
+        status: The `ImageStatus` value of the image's row.
     """
 
     def __init__(self, status: str, message: str) -> None:

@@ -1,8 +1,8 @@
-"""An analyzer in a process of its own: a native crash, a hang or a memory kill costs one image and not the night.
+"""Runs an analyzer in a child process, so that a crash, a hang or an out-of-memory kill costs one image, not the run.
 
-The parent keeps the engine's connection and sends encoded images; the child has the decoders and the networks. A child
-that dies or does not answer in time is replaced, and its images are tried again one by one: the culprit gets the status
-model_error, the others their results.
+The parent keeps the connection to the engine and sends encoded images; the child runs the decoders and the networks. A
+child that dies or does not answer in time is replaced, and its images are retried one by one: the image that caused it
+gets the status model_error, the others get their results.
 """
 
 import contextlib
@@ -24,13 +24,17 @@ from faceattr_udf.results import ImageResult, ImageStatus
 log = structlog.get_logger(__name__)
 
 _START_SECONDS: Final = 600
-"""Loading takes a second; a machine that is out of memory or disk may take long and is still no dead one."""
-_END_SECONDS: Final = 10
+"""Time limit for loading the models. It usually takes a second, but far longer on a machine that is swapping."""
+
+_EXIT_SECONDS: Final = 10
+"""How long to wait for the exit code of a child whose connection was closed."""
+
 _OOM_SCORE: Final = "500"
+"""The child's oom_score_adj (0 by default, at most 1000), so that the kernel kills the child and not its parent."""
 
 
 class Analyzer(Protocol):
-    """`faceattr_udf.analyzer.FaceAnalyzer`, and what stands in for it."""
+    """The interface of `faceattr_udf.analyzer.FaceAnalyzer`, which tests replace."""
 
     def analyze(self, contents: Sequence[bytes | None]) -> list[ImageResult]:
         """Returns one result per image."""
@@ -38,17 +42,17 @@ class Analyzer(Protocol):
 
 
 class IsolatedAnalyzer:
-    """An analyzer in a child process, which is started anew when it dies.
+    """An analyzer in a child process, which is restarted when it dies.
 
-    One instance serves one thread at a time. The child ends when the parent lets go of it or dies itself.
+    Use one instance per thread. The child exits when the parent closes it or dies.
     """
 
     def __init__(self, load: Callable[[], Analyzer], batch_seconds: float) -> None:
         """Starts the child and waits until its analyzer is loaded.
 
         Args:
-            load: Makes the analyzer, in the child; it must pickle.
-            batch_seconds: The longest that one call, and then one image, may take.
+            load: Loads the analyzer, in the child; must be picklable.
+            batch_seconds: Time limit of one call, and of each image when it is retried alone.
 
         Raises:
             FaceattrError: `load` raised it.
@@ -60,52 +64,52 @@ class IsolatedAnalyzer:
 
     @property
     def pid(self) -> int:
-        """The child's process id; another one after it was replaced."""
+        """The child's process id; it changes when the child is replaced."""
         return self._child.pid
 
     def analyze(self, contents: Sequence[bytes | None]) -> list[ImageResult]:
-        """Returns one result per image, in order; model_error for those that the child does not survive."""
+        """Returns one result per image, in order; the status is model_error for images that kill the child."""
         if not contents:
             return []
         try:
             return self._child.ask(contents, self._seconds)
         except _LostError as lost:
-            log.warning("the analyzer's process was lost and is started again", reason=str(lost), images=len(contents))
+            log.warning("analyzer_process_restart", reason=str(lost), images=len(contents))
             self._child.close()
             self._child = _Child(self._load)
             if len(contents) == 1:
-                return [ImageResult(ImageStatus.MODEL_ERROR, f"the process that analysed this image {lost}")]
+                return [ImageResult(ImageStatus.MODEL_ERROR, f"the process that analyzed this image {lost}")]
         return [self.analyze([content])[0] for content in contents]
 
     def close(self) -> None:
-        """Ends the child."""
+        """Stops the child."""
         self._child.close()
 
 
 class _LostError(Exception):
-    """The child died or did not answer; the message continues "the process ..."."""
+    """The child died or did not answer; the message continues the sentence "the process ..."."""
 
 
 class _Child:
     def __init__(self, load: Callable[[], Analyzer]) -> None:
-        # What the parent can import the child can: --py-files and editable folders are only on the parent's path.
+        # The child must import what the parent can: --py-files and editable installs are only on the parent's path.
         path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
-        their_requests, self._requests = Pipe(duplex=False)
-        self._answers, their_answers = Pipe(duplex=False)
+        child_requests, self._requests = Pipe(duplex=False)
+        self._answers, child_answers = Pipe(duplex=False)
         self._process = subprocess.Popen(  # noqa: S603  # this interpreter, with constants
             [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"],
-            stdin=their_requests.fileno(),
-            stdout=their_answers.fileno(),
+            stdin=child_requests.fileno(),
+            stdout=child_answers.fileno(),
             env={**os.environ, "PYTHONPATH": path},
         )
-        # Only with the child's ends closed here does its end close the connection.
-        their_requests.close()
-        their_answers.close()
+        # The parent must close its copies of the child's ends, or the connection would survive the child.
+        child_requests.close()
+        child_answers.close()
         try:
             self._exchange(load, _START_SECONDS)
         except _LostError as lost:
             self.close()
-            msg = f"the analyzer's process {lost} while it loaded the models; see the lines above, or free some memory"
+            msg = f"the analyzer's process {lost} while it loaded the models; see its output above, or free some memory"
             raise EngineError(msg) from lost
         except BaseException:
             self.close()
@@ -134,7 +138,7 @@ class _Child:
 
     def _fate(self) -> str:
         try:
-            code = self._process.wait(_END_SECONDS)
+            code = self._process.wait(_EXIT_SECONDS)
         except subprocess.TimeoutExpired:
             return "closed its connection"
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -147,12 +151,12 @@ class _Child:
 
 
 def serve() -> None:
-    """Runs the child: the first message is the function that makes the analyzer, the others are batches of images."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    """Runs the child: the first message is the function that loads the analyzer, the others are batches of images."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent handles it
     requests, answers = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
-    os.dup2(2, 1)  # a library that prints shall not write into the answers
+    os.dup2(2, 1)  # so that libraries that print do not write into the answers
     with contextlib.suppress(OSError):
-        # When memory runs out this process shall go, not its parent: then one image is lost and not the task.
+        # If memory runs out, this process should be killed and not its parent: one image is lost, not the task.
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
     analyzer: Analyzer | None = None
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
@@ -167,11 +171,11 @@ def serve() -> None:
                     answer = analyzer.analyze(request)
             except FaceattrError as error:
                 if analyzer is not None:
-                    raise  # the GPU is lost; a new process may find it again
+                    raise  # the GPU failed; a new process may be able to use it
                 answer = error
             except Exception as error:
-                # Whatever it is, it may not pickle, and its message and the values around it may be an image's.
+                # The exception may not be picklable, and its message or traceback may quote an image.
                 answer = RuntimeError(f"the analyzer failed ({type(error).__name__})")
                 place = traceback.extract_tb(error.__traceback__)[-1]
-                log.error("the analyzer failed", error=type(error).__name__, file=place.filename, line=place.lineno)
+                log.error("analyzer_failed", error=type(error).__name__, file=place.filename, line=place.lineno)
             answers.send(answer)

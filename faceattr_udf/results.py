@@ -1,19 +1,18 @@
-"""What the analyzer returns: one `ImageResult` per image, whatever the options.
+"""The analyzer's results: one `ImageResult` per image, whatever the options.
 
 Coordinates are pixels of the EXIF-upright image, x to the right, y downwards, origin at the top-left corner.
-Probabilities lie between 0 and 1. Ages are years.
+Probabilities are between 0 and 1. Ages are in years.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
+from faceattr_udf.arrays import Float32Array
 
 
 class ImageStatus(StrEnum):
-    """What became of an image; every image gets exactly one."""
+    """The outcome of an image; every image gets exactly one."""
 
     OK = "ok"
     NO_FACE = "no_face"
@@ -26,15 +25,15 @@ class ImageStatus(StrEnum):
 
 
 NO_CONTENT: Final = "no content"
-"""The message of images with the status missing."""
+"""The error text of images with the status missing."""
 
 NO_CONSENT: Final = "no consent"
-"""The message of images with the status not_consented."""
+"""The error text of images with the status not_consented."""
 
 
 @dataclass(frozen=True, slots=True)
 class BoundingBox:
-    """A face's box in pixels; it may reach over the frame where the face does."""
+    """A face's box in pixels; it may extend beyond the frame if the face does."""
 
     x_min: float
     y_min: float
@@ -42,17 +41,21 @@ class BoundingBox:
     y_max: float
 
 
+BOX_SIDES: Final = tuple(field.name for field in fields(BoundingBox))
+"""The names of a box's sides, in the order of every array and struct of boxes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How well a face can be seen.
+    """Image quality and head pose of a face.
 
     Attributes:
         face_px: Shorter side of the box, pixels.
-        blur: 0 (sharp) to 1 (no detail left).
+        blur: 0 (sharp) to 1 (no detail).
         brightness: Mean luma of the face, 0 (black) to 1 (white).
-        yaw: Degrees, positive when the face turns to the right of the picture.
+        yaw: Degrees, positive when the face turns to the right of the image.
         pitch: Degrees, positive when the face looks up.
-        roll: Degrees, positive when the head leans clockwise as seen in the picture.
+        roll: Degrees, positive when the head leans clockwise as seen in the image.
     """
 
     face_px: float
@@ -100,38 +103,38 @@ class Face:
     """One face of one image.
 
     Attributes:
-        face_index: 0 for the largest face of the image, then by falling area.
-        bbox: Where it is.
-        det_confidence: Probability that it is a face.
-        quality: How well it can be seen.
+        face_index: 0 for the largest face of the image, then by decreasing area.
+        bbox: The face's box.
+        det_confidence: Probability of being a face.
+        quality: Size, blur, brightness and head pose.
         landmarks: float32 (5, 2), x and y in pixels: left eye, right eye, nose, left and right mouth corner, where
-            left is left in the picture.
-        age: None when the configuration does not ask for it; the same for the three below.
-        crop: The face as cut for the networks, JPEG bytes; None unless the configuration asks.
-        embedding: float32 (n,), L2-normalised; None unless the configuration asks and the model has one.
+            left is left in the image.
+        age: None unless the configuration asks for it and the model predicts it; likewise for the next three.
+        crop: The crop that the networks saw, JPEG bytes; None unless the configuration asks for crops.
+        embedding: float32 (n,), L2-normalized; None unless the configuration asks for it and the model has one.
     """
 
     face_index: int
     bbox: BoundingBox
     det_confidence: float
     quality: Quality
-    landmarks: npt.NDArray[np.float32]
+    landmarks: Float32Array
     age: AgePrediction | None = None
     gender: ClassPrediction | None = None
     ethnicity: ClassPrediction | None = None
     emotion: ClassPrediction | None = None
     crop: bytes | None = None
-    embedding: npt.NDArray[np.float32] | None = None
+    embedding: Float32Array | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageResult:
-    """What became of one image.
+    """The outcome of one image.
 
     Attributes:
-        status: Its fate.
-        error: One sentence when `status` is neither ok nor no_face, without any content of the image.
-        width: Pixels of the upright image; None when it was not decoded that far.
+        status: The outcome.
+        error: One sentence when `status` is neither ok nor no_face; it quotes no content of the image.
+        width: Pixels of the upright image; None when it was not decoded.
         height: Likewise.
         faces: Largest first; empty unless `status` is ok.
     """
@@ -144,5 +147,5 @@ class ImageResult:
 
     @property
     def n_faces(self) -> int:
-        """How many faces were found."""
+        """The number of faces found."""
         return len(self.faces)

@@ -1,9 +1,10 @@
-"""What of foreign text may be shown to people: nothing that steers a terminal or forges a line, and no secrets."""
+"""Sanitizes untrusted text for logs, errors and terminals: escapes control characters and redacts secrets."""
 
 import re
 from typing import Final
 
 HIDDEN: Final = "(hidden)"
+"""Replacement for a redacted value."""
 
 _NAMES: Final = (
     r"secret|passw|pwd|passphrase|token|credential|signature|authorization"
@@ -14,11 +15,11 @@ _PAIR: Final = re.compile(rf"(?i)((?:{_NAMES})[^\s=:;&,'\"]*\s*[=:]\s*)[^\s;&,'\
 _USER: Final = re.compile(r"(://)[^/@\s:]*:[^/@\s]+@")
 
 SPARK_REDACTION: Final = rf"(?i){_NAMES}"
-"""For Spark's own pages and logs; it holds what `spark.redaction.regex` holds by default, and more."""
+"""Value of `spark.redaction.regex`, for Spark's own pages and logs; covers everything that its default covers."""
 
 
 def is_secret(text: str) -> bool:
-    """Whether a key names a secret, or a value seems to hold one.
+    """Checks whether a key names a secret or a value seems to contain one.
 
     >>> is_secret("fs.azure.account.key.me"), is_secret("-Dstore.password=abc"), is_secret("spark.sql.ansi.enabled")
     (True, True, False)
@@ -27,7 +28,7 @@ def is_secret(text: str) -> bool:
 
 
 def redacted(text: str) -> str:
-    """Returns a text in which the values of what seem to be secrets are replaced.
+    """Replaces the values of possible secrets in a text.
 
     >>> redacted("invalid URL sc://host/;token=abc;use_ssl=true")
     'invalid URL sc://host/;token=(hidden);use_ssl=true'
@@ -38,7 +39,7 @@ def redacted(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Returns a text on one line, with what does not print (line breaks, escape sequences) written as escapes.
+    r"""Escapes line breaks and other unprintable characters, so that the text is one line.
 
     >>> print(printable("a\nb\x1b[2J\u202ec"))
     a\nb\x1b[2J\u202ec
@@ -49,7 +50,9 @@ def printable(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    r"""The first line of an error's text, because engines append whole plans and traces; its class where it has none.
+    r"""Returns the first line of an error's message, or its class name if the message is empty.
+
+    Engines append whole query plans and stack traces to their messages.
 
     >>> first_line(ValueError("no such table\nat org.apache")), first_line(KeyboardInterrupt())
     ('no such table', 'KeyboardInterrupt')

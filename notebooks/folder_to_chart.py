@@ -13,11 +13,11 @@
 # %% [markdown]
 # # From a folder of photographs to a chart
 #
-# Everything below runs on the embedded engine: no Java, no cluster. The same code runs on Spark when the configuration
-# says `engine.name = "spark"`.
+# This notebook runs on the embedded engine, without Java and without a cluster. The same code runs on Apache Spark with
+# `Config.load(None, ["engine.name=spark"])`.
 #
-# Run it from the repository: `make demo` fetches the photographs, then open this file with Jupyter (jupytext), or use
-# a folder of your own: set `FACEATTR_PHOTOS`.
+# `make demo` downloads the photographs. To use your own, set the environment variable `FACEATTR_PHOTOS` to a folder.
+# Open this file with Jupyter and the jupytext extension.
 
 # %%
 import os
@@ -26,72 +26,84 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from faceattr_udf.config import Config
-from faceattr_udf.spark.locations import output_ref
-from faceattr_udf.spark.session import start
-from faceattr_udf.spark.tables import Tables
-from jobs import enrich, ingest
+from faceattr_udf import Config
+from faceattr_udf.spark import analyze_images, enrich, explode_faces, ingest, start
 
 photos = Path(os.environ.get("FACEATTR_PHOTOS", "../demo/photos"))
 tables = Path(tempfile.mkdtemp(prefix="faceattr_"))
-
-# %% [markdown]
-# ## 1. A folder becomes an images table
-#
-# One row per file: `image_id` is the path relative to the folder, `content` the bytes as they are.
-
-# %%
-assert ingest.main(["--input", str(photos), "--images", str(tables / "images")]) == 0
-
-# %% [markdown]
-# ## 2. The images table becomes faces
-#
-# The same job that runs every night. Every image gets a row in `image_results`, every face a row in `faces`.
-
-# %%
-assert enrich.main(["--images", str(tables / "images"), "--output", str(tables)]) == 0
-
-# %%
 config = Config()
 spark = start(config)
-for name in (config.output.image_results, config.output.faces):
-    Tables(spark, config.engine.name).read(output_ref(name, str(tables))).createOrReplaceTempView(name)
+
+# %% [markdown]
+# ## 1. Ingest a folder into an images table
+#
+# Every file becomes a row: `image_id` is its path relative to the folder, `content` its bytes.
+
+# %%
+report = ingest(spark, config, str(photos), str(tables / "images"))
+print(f"{report.new} new images")
+
+# %% [markdown]
+# ## 2. Find and describe the faces
+#
+# `enrich` is the nightly job. It writes one row per image to `image_results` and one row per face to `faces`. A second
+# run processes only new and changed images.
+
+# %%
+run = enrich(spark, config, str(tables / "images"), str(tables))
+print(f"{run.n_faces} faces in {run.n_images} images")
+
+# %%
+for name in ("image_results", "faces"):
+    spark.read.format("delta").load(str(tables / name)).createOrReplaceTempView(name)
 spark.sql("SELECT status, count(*) AS images FROM image_results GROUP BY status ORDER BY status").toPandas()
 
 # %% [markdown]
-# ## 3. What was perceived
+# ## 3. Read the predictions
 #
-# These are perceptions of a model, not truths about people. Each comes with how sure the model was, and the whole
-# distribution is in `gender_probs`, `ethnicity_probs` and `emotion_probs`.
+# The values are what a model perceives, not facts about people. Every prediction has a confidence, and the columns
+# `gender_probs`, `ethnicity_probs` and `emotion_probs` have the probabilities of all classes.
 
 # %%
 faces = spark.sql("""
-    SELECT image_id, face_index, round(age) AS age, round(age_low) AS low, round(age_high) AS high,
-           gender, ethnicity, emotion, round(emotion_confidence, 2) AS sure
+    SELECT image_id, face_index, round(age) AS age, round(age_low) AS age_low, round(age_high) AS age_high,
+           gender, ethnicity, emotion, round(emotion_confidence, 2) AS emotion_confidence
     FROM faces ORDER BY image_id, face_index
 """).toPandas()
 faces
 
 # %% [markdown]
-# ## 4. A chart
+# ## 4. Draw a chart
 #
-# Averaging probabilities instead of counting labels keeps what the model was unsure about.
+# The chart averages probabilities instead of counting labels, so that uncertain predictions count as uncertain.
 
 # %%
 emotions = spark.sql("""
-    SELECT emotion, avg(probability) AS share
+    SELECT emotion, avg(probability) AS probability
     FROM (SELECT explode(emotion_probs) AS (emotion, probability) FROM faces)
-    GROUP BY emotion ORDER BY share
+    GROUP BY emotion ORDER BY probability
 """).toPandas()
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
 for position, face in faces.reset_index().iterrows():
-    left.plot([face["low"], face["high"]], [position, position], color="tab:blue")
+    left.plot([face["age_low"], face["age_high"]], [position, position], color="tab:blue")
     left.plot(face["age"], position, "o", color="tab:blue")
 left.set_yticks(range(len(faces)), faces["image_id"] + " #" + faces["face_index"].astype(str))
-left.set_xlabel("perceived age, years (80 % interval)")
-right.barh(emotions["emotion"], emotions["share"], color="tab:orange")
+left.set_xlabel("perceived age, years (80 % prediction interval)")
+right.barh(emotions["emotion"], emotions["probability"], color="tab:orange")
 right.set_xlabel("mean probability over all faces")
 figure.suptitle("Perceived age and emotion")
 figure.tight_layout()
 plt.show()
+
+# %% [markdown]
+# ## 5. Analyze any DataFrame
+#
+# `analyze_images` and `explode_faces` do the same in your own pipeline, without the output tables: they transform any
+# DataFrame that has a binary column `content`. `analyze_images` adds the status and an array of faces to every row;
+# `explode_faces` returns one row per face.
+
+# %%
+images = spark.read.format("delta").load(str(tables / "images")).select("image_id", "content")
+results = images.orderBy("image_id").limit(3).transform(analyze_images(config))
+results.transform(explode_faces(config)).select("image_id", "face_index", "age", "gender", "emotion").toPandas()

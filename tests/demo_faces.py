@@ -1,7 +1,7 @@
-"""Labelled faces made of the demo's photographs, for tests of training that run on any machine.
+"""Labeled faces made from the demo's photographs, for tests of training that run on any machine.
 
-Eight people are few to learn from and enough to see that a training learns: labels are made up, one set per person, so
-that every class occurs and can be learned by heart. Figures about accuracy need the real data.
+Each of the eight people gets one made-up set of labels, so that every class occurs and a network can memorize them.
+That is enough to test that training learns; tests of accuracy need the real data.
 """
 
 import io
@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageEnhance, ImageOps
 
-from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection.mtcnn import Detector
+from faceattr_udf.labels import CLASSES
 
-# Source -> the labels that its faces carry, as the real sources do.
+# Source -> labels that its faces have, as in the real sources.
 SOURCES = {
     "utkface": ("age", "gender", "ethnicity"),
     "fer2013": ("emotion",),
@@ -34,8 +34,8 @@ SCHEMA = pa.schema(
 )
 
 
-def write_labelled_faces(photos: Path, folder: Path, sizes: dict[str, int]) -> None:
-    """Writes `faces-SPLIT.parquet` with so many faces each; splits share people and no picture."""
+def write_labeled_faces(photos: Path, folder: Path, sizes: dict[str, int]) -> None:
+    """Writes `faces-SPLIT.parquet` with the given number of faces; splits share people but no images."""
     faces = [face for path in sorted(photos.rglob("*.*")) for face in _loose_crops(path)]
     random = np.random.default_rng(0)
     number = 0

@@ -1,29 +1,29 @@
-"""Labelled faces made by hand, for what counts labels and never looks at pixels."""
+"""Synthetic labeled faces and predictions, for tests that do not use pixels."""
 
 import numpy as np
 
-from faceattr_udf.attributes.labels import CLASSES
-from faceattr_udf.datasets.labelled_faces import UNLABELLED, LabelledFaces
+from faceattr_udf.datasets.labeled_faces import UNLABELED, LabeledFaces
+from faceattr_udf.labels import CLASSES
 
-NO_AGE = (float(UNLABELLED), float(UNLABELLED))
+NO_AGE = (float(UNLABELED), float(UNLABELED))
 
 
-def labelled_faces(
+def labeled_faces(
     sources: list[str],
     ages: list[tuple[float, float]],
     unreadable: tuple[str, ...] = (),
     crops: np.ndarray | None = None,
     **labels: list[int],
-) -> LabelledFaces:
+) -> LabeledFaces:
     count = len(sources)
-    unlabelled = [UNLABELLED] * count
-    return LabelledFaces(
+    unlabeled = [UNLABELED] * count
+    return LabeledFaces(
         crops=np.zeros((count, 8, 8, 3), np.uint8) if crops is None else crops,
         detected=np.ones(count, bool),
         source=np.array(sources, dtype=np.str_),
         age_range=np.array(ages, dtype=np.float32).reshape(-1, 2),
-        labels={name: np.array(labels.get(name, unlabelled), dtype=np.int64) for name in CLASSES},
-        identity=np.array(labels.get("identity", unlabelled), dtype=np.int64),
+        labels={name: np.array(labels.get(name, unlabeled), dtype=np.int64) for name in CLASSES},
+        identity=np.array(labels.get("identity", unlabeled), dtype=np.int64),
         unknown={name: np.zeros(count, bool) for name in CLASSES},
         unknown_labels={name: {} for name in CLASSES},
         unreadable=unreadable,
@@ -31,7 +31,7 @@ def labelled_faces(
 
 
 def certain(ages: list[int], **classes: list[int]) -> dict[str, np.ndarray]:
-    """Probabilities of 1 for these ages and classes; of the first class where none is given."""
+    """Returns probabilities of 1 for these ages and classes; for the first class of attributes that are not given."""
     zeros = [0] * len(ages)
     given = {name: np.eye(len(labels), dtype=np.float32)[classes.get(name, zeros)] for name, labels in CLASSES.items()}
     return {"age": np.eye(101, dtype=np.float32)[ages], **given}

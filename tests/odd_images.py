@@ -1,6 +1,6 @@
-"""Images as they come from years of cameras, scanners and web forms, made from a seed, with what should become of them.
+"""Unusual and invalid images, generated from a seed, with their expected status and pixels.
 
-Most show the same quadrants, so that what was decoded can be checked by its corners without another decoder.
+Most show the same colored quadrants, so that tests check decoded pixels without another decoder.
 """
 
 import io
@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 WIDTH, HEIGHT = 48, 32
-RED, GREEN, BLUE, GREY = (220, 30, 40), (30, 200, 60), (40, 60, 210), (120, 120, 120)
+RED, GREEN, BLUE, GRAY = (220, 30, 40), (30, 200, 60), (40, 60, 210), (120, 120, 120)
 WHITE = (255, 255, 255)
-QUADRANTS = (RED, GREEN, BLUE, GREY)
-"""Colours of the top left, top right, bottom left and bottom right quarter."""
+QUADRANTS = (RED, GREEN, BLUE, GRAY)
+"""Colors of the top left, top right, bottom left and bottom right quarter."""
 
 Corners = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
 
@@ -27,12 +27,12 @@ class OddImage:
     """One case.
 
     Attributes:
-        name: For the test's id.
+        name: Test id.
         content: Encoded bytes.
-        status: "ok", or the status that the bytes must get.
-        size: Width and height when upright.
-        corners: Colours of the four quarters' centres; None where they are not the point.
-        tolerance: How far a lossy or palette encoding may be from them.
+        status: "ok", or the expected error status.
+        size: Width and height of the upright image.
+        corners: Colors at the centers of the four quarters; None if they are not checked.
+        tolerance: Largest color difference that a lossy or palette encoding may have.
     """
 
     name: str
@@ -59,31 +59,31 @@ def encode(image: Image.Image, format_name: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes, *extra: tuple[bytes, bytes]) -> bytes:
-    """A PNG chunk by chunk, so that its header may say anything."""
+def png(width: int, height: int, depth: int, color: int, rows: bytes, *extra: tuple[bytes, bytes]) -> bytes:
+    """Builds a PNG chunk by chunk, with arbitrary values in its header."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     chunks = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(name, data) for name, data in chunks)
 
 
 def ico(picture: bytes, side: int) -> bytes:
-    """An icon whose directory says `side`, whatever the PNG in it is."""
+    """Builds an icon whose directory claims `side`, whatever the size of the PNG in it."""
     return struct.pack("<HHHBBBBHHII", 0, 1, 1, side, side, 0, 0, 1, 32, len(picture), 22) + picture
 
 
 def bomb(width: int = 20_000, height: int = 20_000) -> bytes:
-    """A small file that says it is a huge picture."""
+    """Builds a small file whose header claims a huge image."""
     return png(width, height, 8, 2, b"\0" * 1000)
 
 
 def stored_for_orientation(orientation: int) -> Image.Image:
-    """The quadrants as a camera stores them under this EXIF orientation: by the EXIF standard's table.
+    """Returns the quadrants as a camera stores them with this EXIF orientation, by the table of the EXIF standard.
 
-    The table says which visual side row 0 and column 0 of the stored picture are.
+    The table defines which visual side row 0 and column 0 of the stored image are.
     """
     row_0, column_0 = {
         1: ("top", "left"),
@@ -131,14 +131,14 @@ def _oriented() -> Iterator[OddImage]:
             yield OddImage(
                 f"{name.lower()}-orientation-{orientation}", encode(stored, name, exif=exif, **options), tolerance=0
             )
-    yield OddImage("jpeg-orientation-0-means-nothing", encode(quadrants(), "JPEG", quality=95, exif=_exif(0)))
-    yield OddImage("jpeg-orientation-99-means-nothing", encode(quadrants(), "JPEG", quality=95, exif=_exif(99)))
+    yield OddImage("jpeg-orientation-0-is-ignored", encode(quadrants(), "JPEG", quality=95, exif=_exif(0)))
+    yield OddImage("jpeg-orientation-99-is-ignored", encode(quadrants(), "JPEG", quality=95, exif=_exif(99)))
     letters = b"Exif\0\0II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x0112, 2, 4, b"up\0\0", 0)
     yield OddImage("jpeg-orientation-of-letters", encode(quadrants(), "JPEG", quality=95, exif=letters))
     yield OddImage("jpeg-damaged-exif", encode(quadrants(), "JPEG", quality=95, exif=b"Exif\0\0II*\0\xff\xff\xff\x7f"))
 
 
-def _colour_spaces() -> Iterator[OddImage]:
+def _color_spaces() -> Iterator[OddImage]:
     image = quadrants()
     yield OddImage("jpeg-progressive", encode(image, "JPEG", quality=95, progressive=True))
     yield OddImage("jpeg-cmyk", encode(image.convert("CMYK"), "JPEG", quality=95))
@@ -150,22 +150,22 @@ def _colour_spaces() -> Iterator[OddImage]:
         yield OddImage(name.lower(), encode(image, name), tolerance=0)
     yield OddImage("ico", encode(image, "ICO", sizes=[(WIDTH, HEIGHT)]), tolerance=0)
     yield OddImage("jpeg-2000", encode(image, "JPEG2000"), tolerance=2)
-    yield OddImage("mpo-first-picture", encode(image, "MPO", save_all=True, append_images=[image.rotate(180)]))
+    yield OddImage("mpo-first-image", encode(image, "MPO", save_all=True, append_images=[image.rotate(180)]))
     luma = tuple((value, value, value) for value in np.asarray(image.convert("L"))[[8, 8, 24, 24], [12, 36, 12, 36]])
-    grey: Corners = (luma[0], luma[1], luma[2], luma[3])
-    yield OddImage("jpeg-grey", encode(image.convert("L"), "JPEG", quality=95), corners=grey)
+    gray: Corners = (luma[0], luma[1], luma[2], luma[3])
+    yield OddImage("jpeg-gray", encode(image.convert("L"), "JPEG", quality=95), corners=gray)
     wide = np.asarray(image.convert("L")).astype(np.uint16) * 257
-    yield OddImage("png-grey-16-bit", encode(Image.fromarray(wide), "PNG"), corners=grey, tolerance=0)
-    yield OddImage("tiff-grey-16-bit", encode(Image.fromarray(wide), "TIFF"), corners=grey, tolerance=0)
-    yield OddImage("pgm-16-bit", encode(Image.fromarray(wide), "PPM"), corners=grey, tolerance=0)
+    yield OddImage("png-gray-16-bit", encode(Image.fromarray(wide), "PNG"), corners=gray, tolerance=0)
+    yield OddImage("tiff-gray-16-bit", encode(Image.fromarray(wide), "TIFF"), corners=gray, tolerance=0)
+    yield OddImage("pgm-16-bit", encode(Image.fromarray(wide), "PPM"), corners=gray, tolerance=0)
     yield OddImage(
-        "tiff-grey-32-bit", encode(Image.fromarray(wide.astype(np.int32)), "TIFF"), corners=grey, tolerance=0
+        "tiff-gray-32-bit", encode(Image.fromarray(wide.astype(np.int32)), "TIFF"), corners=gray, tolerance=0
     )
     unit = (np.asarray(image.convert("L")) / 255.0).astype(np.float32)
-    yield OddImage("tiff-float-0-to-1", encode(Image.fromarray(unit), "TIFF"), corners=grey, tolerance=0)
-    yield OddImage("tiff-float-0-to-255", encode(Image.fromarray(unit * 255), "TIFF"), corners=grey, tolerance=0)
+    yield OddImage("tiff-float-0-to-1", encode(Image.fromarray(unit), "TIFF"), corners=gray, tolerance=0)
+    yield OddImage("tiff-float-0-to-255", encode(Image.fromarray(unit * 255), "TIFF"), corners=gray, tolerance=0)
     unit[0, 0] = np.nan
-    yield OddImage("tiff-float-with-nan", encode(Image.fromarray(unit), "TIFF"), corners=grey, tolerance=0)
+    yield OddImage("tiff-float-with-nan", encode(Image.fromarray(unit), "TIFF"), corners=gray, tolerance=0)
     yield from _levels()
     pixels = np.asarray(image).astype(">u2") * 257
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
@@ -176,7 +176,7 @@ def _colour_spaces() -> Iterator[OddImage]:
 
 
 def _levels() -> Iterator[OddImage]:
-    """Grey of more than 8 bits: which value is white depends on the container, then on the usual ranges."""
+    """Yields grayscale of more than 8 bits: which value is white depends on the data type, then on the usual ranges."""
     for name, format_name, dtype, largest, white in (
         ("png-16-bit-dark", "PNG", np.uint16, 255, 65535),
         ("tiff-16-bit-dark", "TIFF", np.uint16, 255, 65535),
@@ -187,17 +187,17 @@ def _levels() -> Iterator[OddImage]:
         ("tiff-32-bit-dark", "TIFF", np.int32, 65536, 2**31 - 1),
         ("tiff-float-whole-numbers", "TIFF", np.float32, 2.0, 255),
         ("tiff-float-of-16-bit", "TIFF", np.float32, 60_000.0, 65535),
-        ("tiff-float-beyond", "TIFF", np.float32, 1e6, 1e6),
+        ("tiff-float-beyond-16-bit", "TIFF", np.float32, 1e6, 1e6),
     ):
         shares = np.kron(np.array([[0.0, 1.0], [0.5, 0.25]]), np.ones((HEIGHT // 2, WIDTH // 2)))
         image = Image.fromarray((shares * largest).astype(dtype))
-        grey = [round(share * largest / white * 255) for share in (0.0, 1.0, 0.5, 0.25)]
-        corners: Corners = ((grey[0],) * 3, (grey[1],) * 3, (grey[2],) * 3, (grey[3],) * 3)
+        gray = [round(share * largest / white * 255) for share in (0.0, 1.0, 0.5, 0.25)]
+        corners: Corners = ((gray[0],) * 3, (gray[1],) * 3, (gray[2],) * 3, (gray[3],) * 3)
         yield OddImage(name, encode(image, format_name), corners=corners, tolerance=1)
 
 
 def _transparent() -> Iterator[OddImage]:
-    over_white: Corners = (WHITE, GREEN, BLUE, GREY)
+    over_white: Corners = (WHITE, GREEN, BLUE, GRAY)
     image = quadrants().convert("RGBA")
     image.paste((0, 0, 0, 0), (0, 0, WIDTH // 2, HEIGHT // 2))
     yield OddImage("png-rgba", encode(image, "PNG"), corners=over_white, tolerance=0)
@@ -205,7 +205,7 @@ def _transparent() -> Iterator[OddImage]:
     yield OddImage("tiff-rgba", encode(image, "TIFF"), corners=over_white, tolerance=0)
     half = quadrants().convert("RGBA")
     half.putalpha(128)
-    blended = tuple(tuple(round(255 + (c - 255) * 128 / 255) for c in colour) for colour in QUADRANTS)
+    blended = tuple(tuple(round(255 + (c - 255) * 128 / 255) for c in color) for color in QUADRANTS)
     yield OddImage("png-half-transparent", encode(half, "PNG"), corners=blended, tolerance=2)  # type: ignore[arg-type]
     palette = quadrants().quantize(4)
     first = palette.getpixel((0, 0))
@@ -215,14 +215,14 @@ def _transparent() -> Iterator[OddImage]:
     alphas = bytes(0 if index == first else 255 for index in range(4))
     yield OddImage("png-palette-alphas", encode(palette, "PNG", transparency=alphas), corners=over_white, tolerance=2)
     yield OddImage("gif-transparent", encode(palette, "GIF", transparency=first), corners=over_white, tolerance=2)
-    yield OddImage("png-rgb-key-colour", encode(quadrants(), "PNG", transparency=RED), corners=over_white, tolerance=0)
-    grey_alpha = Image.merge("LA", [Image.new("L", (WIDTH, HEIGHT), 90), image.getchannel("A")])
+    yield OddImage("png-rgb-key-color", encode(quadrants(), "PNG", transparency=RED), corners=over_white, tolerance=0)
+    gray_alpha = Image.merge("LA", [Image.new("L", (WIDTH, HEIGHT), 90), image.getchannel("A")])
     expected: Corners = (WHITE, (90, 90, 90), (90, 90, 90), (90, 90, 90))
-    yield OddImage("png-grey-alpha", encode(grey_alpha, "PNG"), corners=expected, tolerance=0)
-    # Grey that is multiplied by its alpha already: Pillow reads it, but writes the other kind, told apart by one tag.
+    yield OddImage("png-gray-alpha", encode(gray_alpha, "PNG"), corners=expected, tolerance=0)
+    # Premultiplied grayscale. Pillow reads but does not write it; only one tag differs.
     kinds = [struct.pack("<HHII", 338, 3, 1, kind) for kind in (2, 1)]
-    associated = encode(grey_alpha, "TIFF").replace(*kinds)
-    yield OddImage("tiff-grey-associated-alpha", associated, corners=expected, tolerance=1)
+    associated = encode(gray_alpha, "TIFF").replace(*kinds)
+    yield OddImage("tiff-gray-associated-alpha", associated, corners=expected, tolerance=1)
     with_alpha = palette.convert("PA")
     with_alpha.putalpha(image.getchannel("A"))
     yield OddImage("tiff-palette-alpha", encode(with_alpha, "TIFF"), corners=over_white, tolerance=2)
@@ -230,7 +230,7 @@ def _transparent() -> Iterator[OddImage]:
     wide[: HEIGHT // 2, : WIDTH // 2] = 1234
     rows = b"".join(b"\0" + row.tobytes() for row in wide)
     key = png(WIDTH, HEIGHT, 16, 0, rows, (b"tRNS", struct.pack(">H", 1234)))
-    yield OddImage("png-grey-16-bit-key", key, corners=expected, tolerance=0)
+    yield OddImage("png-gray-16-bit-key", key, corners=expected, tolerance=0)
 
 
 def _animated() -> Iterator[OddImage]:
@@ -271,26 +271,26 @@ def _broken(rng: np.random.Generator) -> Iterator[OddImage]:
         content = encode(noise, name)
         for share in (0.02, 0.5, 0.9):
             kept = max(16, int(len(content) * share))
-            yield OddImage(f"{name.lower()}-cut-to-{share:.0%}", content[:kept], "corrupt")
+            yield OddImage(f"{name.lower()}-truncated-to-{share:.0%}", content[:kept], "corrupt")
     yield OddImage("png-bomb", bomb(), "too_large")
-    yield OddImage("png-bomb-beyond-pillow's-own-bound", bomb(60_000, 60_000), "too_large")
+    yield OddImage("png-bomb-beyond-pillow's-own-limit", bomb(60_000, 60_000), "too_large")
     yield OddImage("ico-with-a-bomb", ico(bomb(9_000, 9_000), 16), "too_large")
     webp = bytearray(encode(quadrants(), "WEBP", lossless=True, exif=_exif(1)))
     webp[24:30] = (16_382).to_bytes(3, "little") * 2
-    yield OddImage("webp-header-says-268-megapixels", bytes(webp), "too_large")
+    yield OddImage("webp-header-claims-268-megapixels", bytes(webp), "too_large")
     wrong_crc = bytearray(encode(quadrants(), "PNG"))
     wrong_crc[29] ^= 0xFF
     yield OddImage("png-header-checksum-wrong", bytes(wrong_crc), "corrupt")
-    lying = png(4000, 4000, 8, 2, b"\0" * 1000)
-    yield OddImage("png-header-says-more-than-there-is", lying, "corrupt")
+    short = png(4000, 4000, 8, 2, b"\0" * 1000)
+    yield OddImage("png-header-claims-missing-data", short, "corrupt")
 
 
 def odd_images(seed: int = 20260911) -> list[OddImage]:
-    """All cases; the same seed gives the same bytes."""
+    """Returns all cases; the same seed gives the same bytes."""
     rng = np.random.default_rng(seed)
     return [
         *_oriented(),
-        *_colour_spaces(),
+        *_color_spaces(),
         *_transparent(),
         *_animated(),
         *_extreme(),

@@ -1,4 +1,4 @@
-"""The audit fails on known vulnerabilities, and never calls an audit what was none."""
+"""Tests `.ci/audit.py`: it fails on known vulnerabilities and reports it when the database did not answer."""
 
 import importlib.util
 import json
@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / ".ci" / "audit.py"
 VULNERABLE = {"name": "pillow", "version": "9.0.0", "vulns": [{"id": "PYSEC-1", "fix_versions": ["9.0.1"]}]}
-SOUND = {"name": "numpy", "version": "2.4.6", "vulns": []}
+SAFE = {"name": "numpy", "version": "2.4.6", "vulns": []}
 SKIPPED = {"name": "numpy", "skip_reason": "not found"}
 
 
@@ -25,14 +25,14 @@ def audit() -> ModuleType:
     return module
 
 
-def answer(
+def fake_database(
     monkeypatch: pytest.MonkeyPatch, canary: list[dict[str, Any]] | None, lock: list[dict[str, Any]] | None
 ) -> None:
-    """What the database says; None: the network fails, and pip-audit prints no JSON."""
+    """Replaces pip-audit and its results; with None the network fails and pip-audit prints no JSON."""
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        said = canary if "canary.txt" in command[-1] else lock
-        stdout = "" if said is None else json.dumps({"dependencies": said, "fixes": []})
+        dependencies = canary if "canary.txt" in command[-1] else lock
+        stdout = "" if dependencies is None else json.dumps({"dependencies": dependencies, "fixes": []})
         return subprocess.CompletedProcess(command, 1, stdout, "Traceback ...")
 
     monkeypatch.setattr(subprocess, "run", run)
@@ -40,36 +40,36 @@ def answer(
 
 
 @pytest.mark.parametrize(
-    ("canary", "lock", "code", "said"),
+    ("canary", "lock", "code", "printed"),
     [
-        ([VULNERABLE], [SOUND], 0, "no known vulnerability in 1 packages of the.lock"),
-        ([VULNERABLE], [SOUND, VULNERABLE], 1, "pillow 9.0.0 has PYSEC-1, fixed in 9.0.1"),
+        ([VULNERABLE], [SAFE], 0, "no known vulnerability in 1 packages of the.lock"),
+        ([VULNERABLE], [SAFE, VULNERABLE], 1, "pillow 9.0.0 has PYSEC-1, fixed in 9.0.1"),
         ([VULNERABLE], [SKIPPED, VULNERABLE], 1, "pillow 9.0.0 has PYSEC-1"),
-        ([VULNERABLE], [SOUND, SKIPPED], 3, "SKIPPED"),
+        ([VULNERABLE], [SAFE, SKIPPED], 3, "SKIPPED"),
         ([VULNERABLE], None, 3, "SKIPPED"),
-        # A registry without the database says of every package that it is not found, and pip-audit then succeeds.
+        # A registry without the database reports every package as not found, and pip-audit succeeds.
         ([SKIPPED], [SKIPPED], 3, "SKIPPED"),
-        ([SOUND], [SOUND], 3, "SKIPPED"),
+        ([SAFE], [SAFE], 3, "SKIPPED"),
         (None, None, 3, "SKIPPED"),
     ],
 )
-def test_what_is_said_and_how_it_ends(
+def test_audit_prints_its_result_and_sets_the_exit_code(
     audit: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     canary: list[dict[str, Any]] | None,
     lock: list[dict[str, Any]] | None,
     code: int,
-    said: str,
+    printed: str,
 ) -> None:
-    answer(monkeypatch, canary, lock)
+    fake_database(monkeypatch, canary, lock)
     assert audit.main(["the.lock"]) == code
-    assert said in capsys.readouterr().out
+    assert printed in capsys.readouterr().out
     assert audit.main(["--may-skip", "the.lock"]) == (0 if code == 3 else code)
-    assert said in capsys.readouterr().out
+    assert printed in capsys.readouterr().out
 
 
-def test_without_its_tool_nothing_is_called_an_audit(
+def test_missing_pip_audit_is_an_error(
     audit: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)

@@ -1,4 +1,4 @@
-"""The shipped configuration files say what the code does, and leave no key unexplained."""
+"""The files in conf/ are valid, agree with the defaults in the code, and explain every key."""
 
 import re
 import tomllib
@@ -27,7 +27,7 @@ def _keys(model: type[BaseModel], section: str = "") -> Iterator[tuple[str, str]
 
 
 def _documented(text: str) -> set[tuple[str, str]]:
-    """Returns (section, key) for every key line, active or commented out, that has a comment of its own right above."""
+    """Returns (section, key) for every key line, active or commented out, that has its own comment directly above."""
     documented = set()
     section, explained = "", False
     for line in text.splitlines():
@@ -43,14 +43,14 @@ def _documented(text: str) -> set[tuple[str, str]]:
     return documented
 
 
-def test_no_file_an_empty_file_and_the_default_file_mean_the_same(tmp_path: Path) -> None:
+def test_no_file_empty_file_and_default_file_are_equal(tmp_path: Path) -> None:
     empty = tmp_path / "empty.toml"
     empty.touch()
     assert Config.load(None) == Config.load(empty) == Config.load(DEFAULT) == Config()
 
 
-def test_default_file_explains_every_key_and_no_other() -> None:
-    keys = {key for key in _keys(Config) if key != ("engine", "settings")}  # a section of its own in the file
+def test_default_file_explains_exactly_the_known_keys() -> None:
+    keys = {key for key in _keys(Config) if key != ("engine", "settings")}  # its own section in the file
     assert _documented(DEFAULT.read_text()) == keys
 
 
@@ -61,18 +61,18 @@ def test_default_file_sets_every_key_that_has_a_value() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.toml")), ids=lambda path: path.name)
-def test_every_shipped_file_is_a_valid_configuration(path: Path) -> None:
+def test_file_in_conf_is_valid(path: Path) -> None:
     assert isinstance(Config.load(path), Config)
 
 
-def test_a_misspelt_key_in_a_file_is_named(tmp_path: Path) -> None:
+def test_misspelled_key_in_a_file_is_named(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.toml"
     wrong.write_text(DEFAULT.read_text().replace("min_face_size", "min_face_sise"))
     with pytest.raises(ConfigError, match=r"detector\.min_face_sise"):
         Config.load(wrong)
 
 
-def test_the_nightly_file_runs_on_spark_and_leaves_the_master_to_spark_submit() -> None:
+def test_nightly_file_selects_spark_without_a_master() -> None:
     nightly = Config.load(CONF / "nightly.toml")
     assert nightly.engine.name == "spark"
     assert nightly.engine.master is None

@@ -1,4 +1,4 @@
-"""The configuration: what is right is frozen, what is wrong is named, and the id follows what decides results."""
+"""The configuration: validation, overrides, error messages, redaction and config_id."""
 
 from pathlib import Path
 from typing import Any
@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from faceattr_udf.config import Config
+from faceattr_udf.config import RENAMED_KEYS, Config
 from faceattr_udf.errors import ConfigError
 
 
-def test_an_empty_mapping_is_the_default() -> None:
+def test_empty_mapping_is_the_default() -> None:
     assert Config.from_mapping({}) == Config()
     assert Config.load() == Config()
 
 
-def test_nothing_can_be_changed_afterwards() -> None:
+def test_configuration_is_frozen() -> None:
     config = Config()
     with pytest.raises(ValidationError, match="frozen"):
         config.detector.min_face_size = 40
@@ -53,8 +53,8 @@ def test_nothing_can_be_changed_afterwards() -> None:
         ("runtime.device=cuda:1", "runtime.device = 'cuda:1'"),
     ],
 )
-def test_what_is_wrong_is_named_in_one_sentence(override: str, named: str) -> None:
-    if not named:  # Spark's own settings are Spark's to judge, dots and all
+def test_invalid_key_or_value_is_named(override: str, named: str) -> None:
+    if not named:  # Spark's own settings are not validated here
         assert Config.load(None, [override]).engine.settings == {"a.b": "1.x.y"}
         return
     with pytest.raises(ConfigError) as caught:
@@ -63,7 +63,32 @@ def test_what_is_wrong_is_named_in_one_sentence(override: str, named: str) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+@pytest.mark.parametrize(
+    ("key", "fix"),
+    [
+        ("detector.min_face_sise", "did you mean detector.min_face_size?"),
+        ("detectr.min_face_size", "did you mean detector?"),
+        ("input.columns.contents", "did you mean input.columns.content?"),
+        ("attributes.crops", "did you mean output.crops?"),
+        ("output.nothing", "remove it"),
+        ("detector.screen", "it was renamed to detector.prefilter"),
+    ],
+)
+def test_unknown_key_error_names_the_fix(key: str, fix: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.load(None, [f"{key}=true"])
+    assert str(caught.value).startswith(f"configuration: unknown key {key.removesuffix('.min_face_size')} = ")
+    assert fix in str(caught.value)
+
+
+def test_renamed_keys_name_valid_keys() -> None:
+    for old, new in RENAMED_KEYS.items():
+        section, _, name = new.rpartition(".")
+        assert name in getattr(Config(), section).model_dump()
+        assert old != new
+
+
+def test_all_mistakes_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         Config.load(None, ["detector.min_face_size=1", "output.nothing=1", "engine.name=flink"])
     assert all(key in str(caught.value) for key in ("detector.min_face_size", "output.nothing", "engine.name"))
@@ -72,17 +97,17 @@ def test_all_mistakes_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     "override", ["", "=", "engine.name", "name=sail", ".name=sail", "engine.=sail", "engine..name=x"]
 )
-def test_an_override_of_another_form_is_refused(override: str) -> None:
+def test_malformed_override_is_an_error(override: str) -> None:
     with pytest.raises(ConfigError, match=r"section\.key=value"):
         Config.load(None, [override])
 
 
-def test_an_override_below_a_value_is_refused() -> None:
+def test_override_below_a_value_is_an_error() -> None:
     with pytest.raises(ConfigError, match="is a value, not a section"):
         Config.load(None, ["engine.name=sail", "engine.name.first=1"])
 
 
-def test_overrides_win_over_the_file_and_later_ones_over_earlier(tmp_path: Path) -> None:
+def test_overrides_take_precedence_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('[detector]\nmin_face_size = 30\nmax_faces = 3\n[engine]\nname = "spark"\n')
     config = Config.load(path, ["detector.min_face_size=40", "detector.min_face_size=50", "output.faces=my faces"])
@@ -90,20 +115,20 @@ def test_overrides_win_over_the_file_and_later_ones_over_earlier(tmp_path: Path)
     assert (config.engine.name, config.output.faces) == ("spark", "my faces")
 
 
-def test_sparks_keys_with_dots_stay_whole() -> None:
+def test_spark_settings_keep_dots_in_their_keys() -> None:
     config = Config.load(None, ["engine.settings.spark.sql.shuffle.partitions=8", "engine.settings.plain=yes"])
     assert config.engine.settings == {"spark.sql.shuffle.partitions": "8", "plain": "yes"}
 
 
 @pytest.mark.parametrize("content", [b"[detector\n", b"\xff\xfe\x00", b"a = 1\na = 2\n"])
-def test_a_file_that_is_not_toml_is_named(tmp_path: Path, content: bytes) -> None:
+def test_file_that_is_not_toml_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"broken\.toml is not valid TOML"):
         Config.load(path)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.toml cannot be read"):
         Config.load(tmp_path / "absent.toml")
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -111,12 +136,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 CHANGES: dict[str, tuple[Any, bool]] = {
-    # key: (another value, whether it changes what is computed for an image)
+    # key: (another value, whether it changes config_id)
     "engine.name": ("spark", False),
     "engine.master": ("local[3]", False),
-    "engine.app_name": ("night", False),
+    "engine.app_name": ("nightly", False),
     "input.format": ("delta", False),
-    "input.require_consent": (True, False),  # compared image by image, so that turning it on infers nothing anew
+    "input.require_consent": (True, False),  # compared per image, so that enabling it infers no image again
     "input.columns.content": ("bytes", False),
     "images.max_bytes": (1000, True),
     "images.max_pixels": (1000, True),
@@ -124,11 +149,11 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "detector.thresholds": ([0.6, 0.7, 0.71], True),
     "detector.scale_factor": (0.7, True),
     "detector.border": ("zero", True),
-    "detector.screen": (False, True),
+    "detector.prefilter": (False, True),
     "detector.max_faces": (1, True),
     "detector.largest_only": (True, True),
     "attributes.model": ("separate_grey", True),
-    "attributes.weights": ("elsewhere", False),  # other weights are another model_version, wherever they lie
+    "attributes.weights": ("elsewhere", False),  # other weights have another model_version
     "attributes.predict": (["age"], True),
     "attributes.min_confidence": (0.5, True),
     "attributes.min_face_px": (30, True),
@@ -146,7 +171,7 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "enrich.max_batch_bytes": (7, False),
     "enrich.max_batch_pixels": (7, False),
     "enrich.partitions": (7, False),
-    "runtime.device": ("cuda", False),  # which tasks have a GPU is not known when the night begins
+    "runtime.device": ("cuda", False),  # which tasks get a GPU is unknown when the run starts
     "maintain.target_file_bytes": (2**20, False),
     "maintain.vacuum_hours": (0, False),
     "maintain.keep_runs_days": (0, False),
@@ -167,14 +192,14 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("key", CHANGES)
-def test_the_id_changes_exactly_with_what_decides_results(key: str) -> None:
+def test_config_id_changes_only_with_result_settings(key: str) -> None:
     value, decides = CHANGES[key]
     changed = Config.from_mapping(_nested(key, value))
     assert changed != Config()
     assert (changed.config_id() != Config().config_id()) is decides
 
 
-def test_every_section_that_may_decide_results_is_covered_above() -> None:
+def test_all_keys_are_covered_by_changes() -> None:
     keys = {
         f"{section}.{name}"
         for section in ("images", "detector", "attributes", "output", "enrich", "maintain", "runtime")
@@ -183,7 +208,20 @@ def test_every_section_that_may_decide_results_is_covered_above() -> None:
     assert keys <= set(CHANGES)
 
 
-def test_the_id_is_sixteen_digits_and_survives_plain_data() -> None:
+@pytest.mark.parametrize(
+    ("overrides", "config_id"),
+    [
+        ([], "770fdb0c64e8309a"),
+        (["detector.prefilter=false"], "e0697b96bb460192"),
+        (["detector.border=zero", "attributes.model=separate_grey"], "1935e20142d229d3"),
+    ],
+)
+def test_config_id_is_stable_across_releases(overrides: list[str], config_id: str) -> None:
+    # A new value makes the next run infer every image again: change a value here only together with the results.
+    assert Config.load(None, overrides).config_id() == config_id
+
+
+def test_config_id_is_16_hex_digits_and_survives_json() -> None:
     text = Config().config_id()
     assert len(text) == 16
     assert set(text) <= set("0123456789abcdef")
@@ -202,7 +240,7 @@ def test_the_id_is_sixteen_digits_and_survives_plain_data() -> None:
         max_leaves=6,
     )
 )
-def test_any_data_is_a_configuration_or_a_config_error(data: object) -> None:
+def test_any_data_is_valid_or_a_config_error(data: object) -> None:
     mapping = data if isinstance(data, dict) else {"detector": data}
     try:
         config = Config.from_mapping(mapping)
@@ -212,7 +250,7 @@ def test_any_data_is_a_configuration_or_a_config_error(data: object) -> None:
     assert Config.from_mapping(config.model_dump(mode="json")) == config
 
 
-def test_what_could_be_a_secret_is_neither_recorded_nor_quoted() -> None:
+def test_secrets_are_neither_recorded_nor_quoted() -> None:
     config = Config.load(
         None,
         [
@@ -223,7 +261,7 @@ def test_what_could_be_a_secret_is_neither_recorded_nor_quoted() -> None:
             "engine.settings.spark.sql.shuffle.partitions=8",
         ],
     )
-    recorded = config.recorded()
+    recorded = config.to_redacted_json()
     assert "t0psecret" not in recorded
     assert Config.model_validate_json(recorded).engine.remote == "sc://host:443"
     assert Config.model_validate_json(recorded).engine.settings["spark.sql.shuffle.partitions"] == "8"

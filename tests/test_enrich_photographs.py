@@ -1,4 +1,4 @@
-"""A run over the demo's photographs with the shipped weights, on every engine, by the jobs that a person runs."""
+"""Ingests and enriches the demo's photographs with the shipped weights, on every engine."""
 
 import json
 import shutil
@@ -14,8 +14,8 @@ from pyspark.sql.types import BinaryType
 from shared_data import SHARED, needs_shared
 
 from faceattr_udf.analyzer import FaceAnalyzer
-from faceattr_udf.attributes.labels import CLASSES
-from faceattr_udf.attributes.predictor import MODELS
+from faceattr_udf.labels import CLASSES
+from faceattr_udf.models import MODELS
 from faceattr_udf.weights import is_shipped, load_record
 from jobs import enrich, ingest
 
@@ -33,25 +33,25 @@ STATUSES = {
 
 @dataclass(frozen=True)
 class Output:
-    """An engine and the folder that it wrote to."""
+    """An engine and the folder of the tables that it wrote."""
 
     engine: Engine
     folder: Path
     photos: Path
 
     def run(self) -> None:
-        chosen = [word for setting in self.engine.settings for word in ("--set", setting)]
+        options = [word for setting in self.engine.settings for word in ("--set", setting)]
         images = str(self.folder / "images")
-        assert ingest.main(["--input", str(self.photos), "--images", images, *chosen]) == 0
-        chosen += ["--set", "enrich.wave_images=5"]
-        assert enrich.main(["--images", images, "--output", str(self.folder), *chosen]) == 0
+        assert ingest.main(["--input", str(self.photos), "--images", images, *options]) == 0
+        options += ["--set", "enrich.wave_images=5"]
+        assert enrich.main(["--images", images, "--output", str(self.folder), *options]) == 0
 
     def table(self, name: str) -> list[dict[str, Any]]:
         rows = [row.asDict(recursive=True) for row in self.engine.read(self.folder / name).collect()]
         return sorted(rows, key=lambda row: tuple(row.get(k) or 0 for k in ("started_at", "image_id", "face_index")))
 
     def cells(self) -> dict[str, list[dict[str, Any]]]:
-        """What the first run wrote, without what only names the engine or its folder."""
+        """Returns the rows of the first run, without the names of the engine and of its folder."""
         tables = {n: cells(self.engine.read(self.folder / n), "engine", "images") for n in ("faces", "image_results")}
         return tables | {"runs": cells(self.engine.read(self.folder / "runs"), "engine", "images")[:1]}
 
@@ -77,20 +77,20 @@ def connect_output(connect_engine: Engine, tmp_path_factory: pytest.TempPathFact
     return _output(connect_engine, tmp_path_factory, demo_photos)
 
 
-OTHERS = [
+JVM_ENGINES = [
     pytest.param("spark", marks=pytest.mark.spark),
     pytest.param("connect", marks=[pytest.mark.spark, pytest.mark.slow]),
 ]
 
 
-@pytest.fixture(params=["sail", *OTHERS])
+@pytest.fixture(params=["sail", *JVM_ENGINES])
 def output(request: pytest.FixtureRequest) -> Output:
     found: Output = request.getfixturevalue(f"{request.param}_output")
     return found
 
 
-@pytest.fixture(params=OTHERS)
-def other_output(request: pytest.FixtureRequest) -> Output:
+@pytest.fixture(params=JVM_ENGINES)
+def jvm_output(request: pytest.FixtureRequest) -> Output:
     found: Output = request.getfixturevalue(f"{request.param}_output")
     return found
 
@@ -114,7 +114,7 @@ def _texts(value: Any) -> Any:
     return "number" if isinstance(value, float) else value
 
 
-def test_every_photograph_has_its_row_and_every_face_is_described(output: Output) -> None:
+def test_every_photograph_and_every_face_gets_a_row(output: Output) -> None:
     results, faces = output.table("image_results"), output.table("faces")
     assert {row["image_id"]: row["status"] for row in results} == STATUSES
     assert sum(row["n_faces"] for row in results) == len(faces)
@@ -140,7 +140,7 @@ def test_no_image_bytes_are_written(output: Output) -> None:
     assert not (output.folder / "_staging").exists()
 
 
-def test_the_run_says_what_happened(output: Output) -> None:
+def test_runs_table_describes_the_run(output: Output) -> None:
     run = output.table("runs")[0]
     n_faces = len(output.table("faces"))
     assert (run["state"], run["n_images"], run["n_inferred"], run["n_faces"]) == ("completed", 8, 8, n_faces)
@@ -149,7 +149,7 @@ def test_the_run_says_what_happened(output: Output) -> None:
     assert json.loads(run["config"])["enrich"]["wave_images"] == 5
 
 
-def test_the_same_run_again_infers_nothing(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
+def test_second_run_infers_nothing(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
     before = output.table("faces"), output.table("image_results")
     output.run()
     assert "0 new, 0 changed, 8 unchanged images" in (printed := capsys.readouterr().out)
@@ -159,31 +159,36 @@ def test_the_same_run_again_infers_nothing(output: Output, capsys: pytest.Captur
     assert (last["state"], last["n_images"], last["n_inferred"]) == ("completed", 0, 0)
 
 
-def test_all_engines_write_the_same_cells(sail_output: Output, other_output: Output) -> None:
-    sail, other = sail_output.cells(), other_output.cells()
+def test_engines_write_equal_tables(sail_output: Output, jvm_output: Output) -> None:
+    sail, other = sail_output.cells(), jvm_output.cells()
     assert _texts(sail) == _texts(other)
-    # Engines put other photographs into a batch together; on some processors the last bits of a network's sums depend
-    # on how many. One photograph at a time is exactly equal, which tests/spark/test_cluster.py looks at.
+    # Engines form different batches, and on some processors the last bits of a network's sums depend on the batch size.
+    # With one photograph per batch the results are exactly equal: tests/spark/test_cluster.py checks that.
     assert dict(_numbers(sail)) == pytest.approx(dict(_numbers(other)), rel=1e-5, abs=1e-5)
 
 
 @needs_shared
-def test_most_of_the_marked_faces_are_found() -> None:
-    marked = {row["file"]: row["faces"] for row in json.loads((SHARED / "photos" / "photos.json").read_text())}
-    plain = [name for name, boxes in marked.items() if boxes and all(box["label"] == "face" for box in boxes)]
-    results = FaceAnalyzer.from_config(None).analyze([(SHARED / "photos" / name).read_bytes() for name in plain])
-    assert sum(result.n_faces for result in results) >= 0.8 * sum(len(marked[name]) for name in plain)
+def test_at_least_80_percent_of_annotated_faces_are_found() -> None:
+    boxes = {row["file"]: row["faces"] for row in json.loads((SHARED / "photos" / "photos.json").read_text())}
+    names = [name for name, faces in boxes.items() if faces and all(face["label"] == "face" for face in faces)]
+    results = FaceAnalyzer.from_config(None).analyze([(SHARED / "photos" / name).read_bytes() for name in names])
+    assert sum(result.n_faces for result in results) >= 0.8 * sum(len(boxes[name]) for name in names)
 
 
 @pytest.mark.parametrize(
     "model",
     [
-        pytest.param(m, marks=pytest.mark.skipif(not is_shipped(name), reason=f"conf/train/{m}.toml makes its weights"))
-        for m, (name, _) in MODELS.items()
-        if m != "default"
+        pytest.param(
+            model,
+            marks=pytest.mark.skipif(
+                not is_shipped(spec.weights), reason=f"train the weights with conf/train/{model}.toml"
+            ),
+        )
+        for model, spec in MODELS.items()
+        if model != "default"
     ],
 )
-def test_every_system_enriches_the_photographs(
+def test_every_attribute_model_enriches_photographs(
     model: str, sail_engine: Engine, tmp_path: Path, demo_photos: Path
 ) -> None:
     (tmp_path / "photos").mkdir()
@@ -191,14 +196,14 @@ def test_every_system_enriches_the_photographs(
         shutil.copy(demo_photos / photo, tmp_path / "photos")
     images, output = str(tmp_path / "images"), tmp_path / "out"
     assert ingest.main(["--input", str(tmp_path / "photos"), "--images", images]) == 0
-    has_embedding = load_record(MODELS[model][0]).embedding
+    has_embedding = load_record(MODELS[model].weights).embedding
     settings = [f"attributes.model={model}", f"output.embeddings={str(has_embedding).lower()}"]
-    chosen = [word for setting in settings for word in ("--set", setting)]
-    assert enrich.main(["--images", images, "--output", str(output), *chosen]) == 0
+    options = [word for setting in settings for word in ("--set", setting)]
+    assert enrich.main(["--images", images, "--output", str(output), *options]) == 0
     faces = [row.asDict(recursive=True) for row in sail_engine.read(output / "faces").collect()]
     assert len(faces) == 6
     for face in faces:
-        assert load_record(MODELS[model][0]).model_version in face["model_version"]
+        assert load_record(MODELS[model].weights).model_version in face["model_version"]
         assert face["age_low"] <= face["age"] <= face["age_high"]
         assert (face["gender"] is None) == (model == "separate_grey")
         for attribute in ("ethnicity", "emotion"):

@@ -1,4 +1,4 @@
-"""The lock files hold what pyproject.toml asks for, with hashes, and the executors get versions that were tested."""
+"""Tests the lock files: they match pyproject.toml, have hashes, and give executors the tested versions."""
 
 import re
 import tomllib
@@ -17,7 +17,7 @@ Lock = dict[str, list[tuple[Requirement, int]]]
 
 
 def read(text: str) -> Lock:
-    """Name -> every locked version of it, one for each platform, and its number of hashes."""
+    """Returns name -> its locked versions, one per platform, each with its number of hashes."""
     lock: Lock = {}
     for entry in re.sub(r"\\\n", " ", re.sub(r"(?m)^\s*#.*\n", "", text)).splitlines():
         requirement, *hashes = re.split(r"\s--hash=sha256:(?=[0-9a-f]{64}\b)", entry)
@@ -26,19 +26,19 @@ def read(text: str) -> Lock:
     return lock
 
 
-def asked(extra: str) -> Iterator[Requirement]:
-    """What an extra asks for, other extras of this project included."""
+def requirements_of(extra: str) -> Iterator[Requirement]:
+    """Yields the requirements of an extra, including those of extras of this project that it names."""
     for text in PROJECT["project"]["optional-dependencies"][extra]:
         requirement = Requirement(text)
         if canonicalize_name(requirement.name) == canonicalize_name(PROJECT["project"]["name"]):
             for other in requirement.extras:
-                yield from asked(other)
+                yield from requirements_of(other)
         else:
             yield requirement
 
 
-def out_of_step(lock: Lock, requirements: list[Requirement]) -> list[str]:
-    """The requirements that a lock does not fulfil."""
+def unmet(lock: Lock, requirements: list[Requirement]) -> list[str]:
+    """Returns the requirements that a lock file does not meet."""
     versions = {name: [str(r.specifier).removeprefix("==") for r, _ in entries] for name, entries in lock.items()}
     return [
         str(requirement)
@@ -54,14 +54,14 @@ def name(request: pytest.FixtureRequest) -> str:
     return found
 
 
-def test_every_dependency_is_locked_in_a_version_that_pyproject_allows(name: str) -> None:
+def test_locked_versions_meet_the_requirements(name: str) -> None:
     project = PROJECT["project"]["dependencies"] + PROJECT["build-system"]["requires"]
-    requirements = [*map(Requirement, project), *asked(LOCKS[name])]
+    requirements = [*map(Requirement, project), *requirements_of(LOCKS[name])]
     assert len(requirements) > 9
-    assert out_of_step(read((ROOT / name).read_text()), requirements) == [], "run make lock and commit what it writes"
+    assert unmet(read((ROOT / name).read_text()), requirements) == [], "run make lock and commit the lock files"
 
 
-def test_every_locked_package_has_one_version_and_hashes(name: str) -> None:
+def test_locked_packages_have_an_exact_version_and_hashes(name: str) -> None:
     text = (ROOT / name).read_text()
     lock = read(text)
     for entries in lock.values():
@@ -70,19 +70,19 @@ def test_every_locked_package_has_one_version_and_hashes(name: str) -> None:
             assert requirement.url is None
             assert hashes
     assert sum(hashes for entries in lock.values() for _, hashes in entries) == text.count("--hash=")
-    # Where packages come from is the business of the machine that installs them.
+    # Each machine configures its own package index.
     assert not re.search(r"://|--(extra-)?index|--find-links|--trusted", text)
 
 
-def test_executors_get_the_versions_that_were_tested() -> None:
+def test_executors_get_the_tested_versions() -> None:
     dev, executors = (read((ROOT / name).read_text()) for name in LOCKS)
     for name, entries in executors.items():
         assert {str(r.specifier) for r, _ in entries} <= {str(r.specifier) for r, _ in dev[name]}
     assert not {"torch", "pyspark"} & set(executors)
 
 
-def test_a_lock_that_is_out_of_step_is_seen() -> None:
+def test_unmet_requirements_are_detected() -> None:
     lock = read(f"numpy==2.4.6 \\\n    --hash=sha256:{'a' * 64} \\\n    --hash=sha256:{'b' * 64}\n    # via us\n")
     assert lock["numpy"][0][1] == 2
-    wanted = [Requirement(text) for text in ("numpy>=2", "numpy>=3", "Pillow>=10")]
-    assert out_of_step(lock, wanted) == ["numpy>=3", "Pillow>=10"]
+    requirements = [Requirement(text) for text in ("numpy>=2", "numpy>=3", "Pillow>=10")]
+    assert unmet(lock, requirements) == ["numpy>=3", "Pillow>=10"]

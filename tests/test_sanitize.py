@@ -1,4 +1,4 @@
-"""Foreign text on a screen: one line, no escape sequence, no secret."""
+"""Untrusted text becomes one printable line without secrets."""
 
 import pytest
 from hypothesis import given
@@ -9,15 +9,15 @@ from faceattr_udf.sanitize import HIDDEN, SPARK_REDACTION, is_secret, printable,
 
 
 @given(st.text(st.characters(exclude_categories=[])))
-def test_anything_becomes_one_printable_line(text: str) -> None:
+def test_printable_gives_one_printable_line(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()
-    shown.encode()  # lone surrogates, as in names of files, could not be written
+    shown.encode()  # fails for lone surrogates, which file names may contain
     if text.isprintable():
         assert shown == text
 
 
-def test_an_error_is_one_line_whatever_it_quotes() -> None:
+def test_error_message_is_one_line() -> None:
     error = SchemaError("column a\n2026-11-25 [info] all is well\x1b[2J is not expected")
     assert str(error) == "column a\\n2026-11-25 [info] all is well\\x1b[2J is not expected"
     assert isinstance(error, FaceattrError)
@@ -41,13 +41,13 @@ SECRET_KEYS = [
 
 
 @pytest.mark.parametrize("key", SECRET_KEYS)
-def test_what_names_a_secret(key: str) -> None:
+def test_secret_keys_are_redacted(key: str) -> None:
     assert is_secret(key)
     assert redacted(f"cannot use {key}=t0p.Secret+/; stop") == f"cannot use {key}={HIDDEN}; stop"
 
 
 @pytest.mark.parametrize("key", ["spark.sql.shuffle.partitions", "spark.master", "image_id", "fs.s3a.endpoint", "keys"])
-def test_what_names_none(key: str) -> None:
+def test_other_keys_are_not_redacted(key: str) -> None:
     assert not is_secret(key)
     assert redacted(f"{key}=8") == f"{key}=8"
 
@@ -62,17 +62,17 @@ def test_what_names_none(key: str) -> None:
         ("https://b.s3/x?X-Amz-Signature=t0p&y=1", f"https://b.s3/x?X-Amz-Signature={HIDDEN}&y=1"),
     ],
 )
-def test_secrets_in_addresses(text: str, shown: str) -> None:
+def test_secrets_in_urls_are_redacted(text: str, shown: str) -> None:
     assert is_secret(text)
     assert redacted(text) == shown
 
 
-def test_an_address_without_one_stays() -> None:
+def test_url_without_a_secret_is_unchanged() -> None:
     for text in ("abfss://container@account.dfs.core.windows.net/images", "s3a://bucket/a:b@c", "hdfs://host:9000/x"):
         assert redacted(text) == text
 
 
-def test_spark_is_told_to_hide_at_least_what_it_hides_by_itself() -> None:
+def test_spark_redaction_covers_its_default() -> None:
     assert all(part in SPARK_REDACTION for part in ("(?i)", "secret", "token"))
     assert is_secret("password")
     assert is_secret("accesskey")

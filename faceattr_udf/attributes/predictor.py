@@ -1,84 +1,87 @@
-"""Face crops -> probabilities: one interface in front of every attribute model."""
+"""Predicts the attributes of face crops: one interface for all attribute models."""
 
 from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from faceattr_udf.attributes.labels import AGE_GROUPS, ATTRIBUTES
-from faceattr_udf.attributes.preprocess import UInt8Array, views
+from faceattr_udf.arrays import Float32Array, UInt8Array
+from faceattr_udf.attributes.preprocess import preprocess
 from faceattr_udf.attributes.svm import RbfSvm
 from faceattr_udf.config import AttributesConfig
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.inference.base import CPU
 from faceattr_udf.inference.loading import load_network
+from faceattr_udf.labels import AGE_GROUPS, ATTRIBUTES
+from faceattr_udf.models import MODELS
 from faceattr_udf.weights import WeightsRecord, is_shipped, load_file, load_record
 
-Outputs = dict[str, npt.NDArray[np.float32]]
+Outputs = dict[str, Float32Array]
 
 EMBEDDING: Final = "embedding"
 
 
 class AttributePredictor(Protocol):
-    """What every attribute model is to the analyzer.
+    """The interface of an attribute model.
 
     Attributes:
-        record: What travels with the weights: input size, margin of the cut, classes, version.
+        record: The metadata of its weights: input size, margin of the crops, classes, version.
     """
 
     record: WeightsRecord
 
     def predict(self, crops: UInt8Array) -> Outputs:
-        """Predicts every attribute of every face that the model knows.
+        """Predicts the attributes that the model knows.
 
         Args:
-            crops: uint8 (n, size, size, 3) RGB, as `cut_face` cuts them with the record's size and margin, from a grey
-                photograph where the record says grayscale.
+            crops: uint8 (n, size, size, 3) RGB, from `crop_face` with the record's size and margin; from grayscale
+                photographs if the record says so.
 
         Returns:
             Attribute -> float32 (n, classes) probabilities in the order of `labels.CLASSES`; "age" -> (n, 101), over
-            whole years; perhaps "embedding" -> (n, d), L2-normalised.
+            whole years; "embedding" -> (n, d), L2-normalized, if the model has one.
         """
         ...
 
 
-class GraphPredictor:
-    """A model that is one network: pixels in, calibrated probabilities out."""
+class NetworkPredictor:
+    """A model that is one network, from pixels to calibrated probabilities."""
 
     def __init__(self, name: str, folder: str | Path | None = None, threads: int = 1, device: str = CPU) -> None:
         """Loads and verifies the weights.
 
         Args:
             name: File stem.
-            folder: Other place of the files; None means the package.
-            threads: CPU threads of one inference.
+            folder: Folder of the files; None means the package.
+            threads: CPU threads per inference.
             device: "cpu" or "cuda:0".
 
         Raises:
-            WeightsError: A file is missing, altered, or of another kind of network.
+            WeightsError: A file is missing or altered, or the weights are not those of an attribute network.
             EngineError: The device cannot be used.
         """
-        self._graph = load_network(name, folder, threads, device)
-        self.record = self._graph.record
+        self._network = load_network(name, folder, threads, device)
+        self.record = self._network.record
         _check_classes(self.record)
         self._outputs = (*self.record.classes, *([EMBEDDING] if self.record.embedding else []))
-        if len(self._graph.output_shapes) != len(self._outputs):
-            msg = f"weights {name}.xml gives not the outputs that {name}.json names; make it again by export"
+        if len(self._network.output_shapes) != len(self._outputs):
+            msg = (
+                f"the outputs of {name}.xml do not match {name}.json; run python -m faceattr_udf.training.export {name}"
+            )
             raise WeightsError(msg)
 
     def predict(self, crops: UInt8Array) -> Outputs:
         """See `AttributePredictor.predict`."""
         if len(crops) == 0:
-            shapes = zip(self._outputs, self._graph.output_shapes, strict=True)
+            shapes = zip(self._outputs, self._network.output_shapes, strict=True)
             return {name: np.zeros((0, *shape), dtype=np.float32) for name, shape in shapes}
-        return dict(zip(self._outputs, self._graph(*views(self.record, crops)), strict=True))
+        return dict(zip(self._outputs, self._network(*preprocess(self.record, crops)), strict=True))
 
 
 class SvmPredictor:
-    """Support vector machines on the embedding of another model, whose graph is loaded with it."""
+    """A model that is one SVM per attribute on the embedding of another network."""
 
     def __init__(
         self,
@@ -88,68 +91,66 @@ class SvmPredictor:
         device: str = CPU,
         embedding: str | Path | None = None,
     ) -> None:
-        """Loads and verifies the machines and the graph that they judge by.
+        """Loads and verifies the SVMs and the network of their embedding.
 
         Args:
             name: File stem.
-            folder: Other place of the files; None means the package.
-            threads: CPU threads of one inference.
-            device: Of the graph, "cpu" or "cuda:0"; the machines are evaluated on the CPU.
-            embedding: Other place of the graph's files; None means that of the machines.
+            folder: Folder of the files; None means the package.
+            threads: CPU threads per inference.
+            device: Device of the network, "cpu" or "cuda:0"; the SVMs are evaluated on the CPU.
+            embedding: Folder of the network's files; None means `folder` if it has them, else the package.
 
         Raises:
-            WeightsError: A file is missing or altered, or the graph is not the one the machines were trained on.
+            WeightsError: A file is missing or altered, or the SVMs were trained on the embedding of another network.
             EngineError: The device cannot be used.
         """
         self.record = load_record(name, folder)
         _check_classes(self.record)
         if self.record.backbone is None:
-            msg = f"the weights record {name}.json names no backbone to judge by; make it again by jobs.train"
+            msg = f"the weights record {name}.json names no backbone; train the SVMs again with jobs.train"
             raise WeightsError(msg)
         backbone, _, version = self.record.backbone.rpartition("-")
-        self._embedder = GraphPredictor(backbone, embedding or _place_of(backbone, folder), threads, device)
+        self._embedder = NetworkPredictor(backbone, embedding or _embedding_folder(backbone, folder), threads, device)
         if self._embedder.record.version != version:
             msg = (
-                f"weights {name} belong to the embedding {self.record.backbone}, "
-                f"not to version {self._embedder.record.version}; train one on the other again"
+                f"weights {name} were trained on the embedding {self.record.backbone}, but its installed version is "
+                f"{self._embedder.record.version}; train the SVMs again with jobs.train"
             )
             raise WeightsError(msg)
         try:
             arrays = load(load_file(self.record, "safetensors", folder))
-            self._machines = {attribute: RbfSvm.from_arrays(arrays, attribute) for attribute in self.record.classes}
-            # (age groups, years): how the ages of each group are spread.
+            self._classifiers = {attribute: RbfSvm.from_arrays(arrays, attribute) for attribute in self.record.classes}
+            # (age groups, years): the distribution of ages within each group.
             self._years = np.asarray(arrays["age.years"], dtype=np.float32)
-            self.predict(np.zeros((1, *[self._embedder.record.input_size] * 2, 3), dtype=np.uint8))  # do shapes fit?
+            self.predict(np.zeros((1, *[self._embedder.record.input_size] * 2, 3), dtype=np.uint8))  # checks the shapes
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            msg = f"weights {name}.safetensors are not support vector machines; make them again by jobs.train"
+            msg = f"{name}.safetensors does not hold valid SVMs; train them again with jobs.train"
             raise WeightsError(msg) from error
 
     def predict(self, crops: UInt8Array) -> Outputs:
-        """See `AttributePredictor.predict`; age is decided by group and spread over the group's years."""
+        """See `AttributePredictor.predict`; age groups are classified, then distributed over their years."""
         embedding = self._embedder.predict(crops)[EMBEDDING]
         outputs = {}
-        for attribute, machine in self._machines.items():
-            scores = machine.decide(embedding) / self.record.temperatures.get(attribute, 1.0)
+        for attribute, classifier in self._classifiers.items():
+            scores = classifier.decision_function(embedding) / self.record.temperatures.get(attribute, 1.0)
             powers = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
             outputs[attribute] = powers / powers.sum(axis=1, keepdims=True)
         outputs["age"] = outputs["age"] @ self._years
         return {**outputs, EMBEDDING: embedding}
 
 
-MODELS: Final[dict[str, tuple[str, type[GraphPredictor] | type[SvmPredictor]]]] = {
-    "default": ("attributes_default", GraphPredictor),
-    "separate_grey": ("attributes_separate_grey", GraphPredictor),
-    "multitask_facenet": ("attributes_multitask_facenet", GraphPredictor),
-    "embedding_svm": ("attributes_embedding_svm", SvmPredictor),
+_PREDICTORS: Final[dict[str, type[NetworkPredictor] | type[SvmPredictor]]] = {
+    "network": NetworkPredictor,
+    "svm": SvmPredictor,
 }
-"""`attributes.model` -> file stem of its weights, and what runs them."""
+"""Kind of a model -> the class that runs it."""
 
 
 def model_record(config: AttributesConfig) -> WeightsRecord:
-    """Reads the record of the configured model, and nothing else.
+    """Loads the record of the configured model, without its weights.
 
     Raises:
-        WeightsError: The model's files are not there.
+        WeightsError: The record is missing or malformed.
     """
     return load_record(_file_stem(config), config.weights)
 
@@ -158,48 +159,50 @@ def load_predictor(config: AttributesConfig, threads: int = 1, device: str = CPU
     """Loads the configured model.
 
     Args:
-        config: Which model, and where its weights are if not in the package.
-        threads: CPU threads of one inference.
+        config: Names the model and, if the package does not ship its weights, their folder.
+        threads: CPU threads per inference.
         device: "cpu" or "cuda:0".
 
     Raises:
         WeightsError: The model's files are missing or altered.
         EngineError: The device cannot be used.
     """
-    return MODELS[config.model][1](_file_stem(config), config.weights, threads, device)
+    return _PREDICTORS[MODELS[config.model].kind](_file_stem(config), config.weights, threads, device)
 
 
 def _file_stem(config: AttributesConfig) -> str:
-    name, _ = MODELS[config.model]
+    name = MODELS[config.model].weights
     if config.weights is None and not is_shipped(name):
         msg = (
-            f"the package carries no weights of attributes.model = {config.model!r}; make them by python -m jobs.train "
+            f"the package has no weights for attributes.model = {config.model!r}; train them with python -m jobs.train "
             f"--config conf/train/{config.model}.toml and name their folder in attributes.weights"
         )
         raise WeightsError(msg)
     return name
 
 
-def _place_of(name: str, folder: str | Path | None) -> str | Path | None:
-    """The folder if the network is there, else the package: own machines may judge by the embedding that ships."""
+def _embedding_folder(name: str, folder: str | Path | None) -> str | Path | None:
+    """Returns the folder if it has the network; None otherwise: user-trained SVMs may use the shipped embedding."""
     return folder if folder is not None and (Path(folder) / f"{name}.json").exists() else None
 
 
 def _check_classes(record: WeightsRecord) -> None:
     if not record.classes or tuple(record.classes) != tuple(a for a in ATTRIBUTES if a in record.classes):
-        msg = f"weights {record.name} predict {', '.join(record.classes) or 'nothing'}, not {', '.join(ATTRIBUTES)}"
+        predicted = ", ".join(record.classes) or "nothing"
+        msg = f"weights {record.name} predict {predicted}, expected some of {', '.join(ATTRIBUTES)}, in this order"
         raise WeightsError(msg)
 
 
-def year_shares(ages: npt.NDArray[np.float32], years: int) -> npt.NDArray[np.float32]:
-    """How ages spread within each ten-year group, for a model that knows groups only.
+def years_within_groups(ages: Float32Array, years: int) -> Float32Array:
+    """Computes the distribution of ages within each ten-year group, for a model that predicts only groups.
 
     Args:
-        ages: (n,), of training faces, years.
-        years: Bins of the result.
+        ages: (n,), ages of training faces, years.
+        years: Number of age classes.
 
     Returns:
-        float32 (groups, years); each row sums to 1. A year without a face counts as one half.
+        float32 (groups, years); each row sums to 1. Half a face is added to every year, so that no year of a group has
+        probability 0.
     """
     whole = np.arange(years)
     counts = np.bincount(np.clip(ages, 0, years - 1).round().astype(int), minlength=years) + 0.5

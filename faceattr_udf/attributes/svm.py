@@ -1,4 +1,4 @@
-"""Support vector machines with an RBF kernel, evaluated from plain arrays: no pickle, no scikit-learn at run time."""
+"""Support vector machines with an RBF kernel, evaluated with NumPy: inference needs no scikit-learn and no pickle."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -6,22 +6,22 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from faceattr_udf.arrays import Float32Array
 
 
 class RbfSvm:
-    """A trained one-against-one classifier (Chang and Lin 2011, "LIBSVM: A Library for Support Vector Machines").
+    """A trained one-vs-one classifier (Chang and Lin 2011, "LIBSVM: A Library for Support Vector Machines").
 
     Attributes:
         vectors: float32 (m, d), the support vectors.
-        coefficients: float32 (m, pairs), each vector's part in the decision between two classes; 0 where it has none.
+        coefficients: float32 (m, pairs), dual coefficients of the binary classifiers; 0 where a vector supports none.
         intercepts: float32 (pairs,).
-        gamma: Of the kernel exp(-gamma |x - y|^2).
-        classes: How many; the pairs are (0, 1), (0, 2), ... in the order of `itertools.combinations`.
+        gamma: Parameter of the kernel exp(-gamma |x - y|^2).
+        classes: Number of classes; the pairs are (0, 1), (0, 2), ... in the order of `itertools.combinations`.
     """
 
     def __init__(
-        self, vectors: FloatArray, coefficients: FloatArray, intercepts: FloatArray, gamma: float, classes: int
+        self, vectors: Float32Array, coefficients: Float32Array, intercepts: Float32Array, gamma: float, classes: int
     ) -> None:
         self.vectors, self.coefficients, self.intercepts = vectors, coefficients, intercepts
         self.gamma, self.classes = gamma, classes
@@ -29,11 +29,11 @@ class RbfSvm:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.generic]], name: str) -> "RbfSvm":
-        """Reads the arrays `NAME.vectors`, `.coefficients`, `.intercepts`, `.gamma` and `.classes`.
+        """Creates a classifier from the arrays `NAME.vectors`, `.coefficients`, `.intercepts`, `.gamma` and `.classes`.
 
         Raises:
-            KeyError: One is missing.
-            ValueError: Their shapes do not fit each other, or a number is not finite.
+            KeyError: An array is missing.
+            ValueError: The shapes do not match, or a number is not finite.
         """
         vectors, coefficients, intercepts = (
             np.asarray(arrays[f"{name}.{part}"], np.float32) for part in ("vectors", "coefficients", "intercepts")
@@ -42,15 +42,15 @@ class RbfSvm:
         pairs = classes * (classes - 1) // 2
         shapes = (vectors.ndim, coefficients.shape, intercepts.shape)
         if pairs < 1 or shapes != (2, (len(vectors), pairs), (pairs,)):
-            msg = f"the arrays of {name} do not fit each other"
+            msg = f"the shapes of the arrays {name}.* do not match"
             raise ValueError(msg)
         if not all(np.isfinite(part).all() for part in (vectors, coefficients, intercepts, gamma)):
-            msg = f"the arrays of {name} hold numbers that are not finite"
+            msg = f"the arrays {name}.* hold numbers that are not finite"
             raise ValueError(msg)
         return cls(vectors, coefficients, intercepts, gamma, classes)
 
-    def arrays(self, name: str) -> dict[str, npt.NDArray[np.generic]]:
-        """The arrays that `from_arrays` reads."""
+    def to_arrays(self, name: str) -> dict[str, npt.NDArray[np.generic]]:
+        """Returns the arrays that `from_arrays` takes."""
         return {
             f"{name}.vectors": self.vectors,
             f"{name}.coefficients": self.coefficients,
@@ -59,19 +59,19 @@ class RbfSvm:
             f"{name}.classes": np.array([self.classes], dtype=np.int64),
         }
 
-    def decide_pairs(self, points: FloatArray) -> FloatArray:
-        """Decisions between two classes each, (n, d) -> (n, pairs): positive for the first class of the pair."""
+    def pairwise_decisions(self, points: Float32Array) -> Float32Array:
+        """Evaluates the binary classifiers, (n, d) -> (n, pairs): positive for the first class of the pair."""
         squares = (points**2).sum(axis=1)[:, None] + (self.vectors**2).sum(axis=1)[None]
         kernel = np.exp(-self.gamma * np.maximum(squares - 2.0 * points @ self.vectors.T, 0.0))
         return np.asarray(kernel @ self.coefficients + self.intercepts, dtype=np.float32)
 
-    def decide(self, points: FloatArray) -> FloatArray:
-        """One score per class, (n, d) -> (n, classes): its votes, ties broken by the sums of its decisions.
+    def decision_function(self, points: Float32Array) -> Float32Array:
+        """Returns one score per class, (n, d) -> (n, classes): its votes; ties are broken by the sums of its decisions.
 
-        The same numbers as scikit-learn's `decision_function` with `decision_function_shape="ovr"`; of two classes the
-        score is minus and plus half its decision.
+        Equals scikit-learn's `decision_function` with `decision_function_shape="ovr"`, except that two classes have two
+        scores, plus and minus half of the one decision.
         """
-        decisions = self.decide_pairs(points)
+        decisions = self.pairwise_decisions(points)
         if self.classes == 2:
             return np.asarray(np.concatenate([decisions, -decisions], axis=1) / 2.0, dtype=np.float32)
         votes = np.zeros((len(points), self.classes), dtype=np.float32)

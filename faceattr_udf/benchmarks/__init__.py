@@ -1,1 +1,1 @@
-"""Measuring speed: contenders that take turns on the same photographs, and how far ours is from the machine's limit."""
+"""Speed benchmarks: interleaved measurements against other libraries, and against the hardware's limit."""

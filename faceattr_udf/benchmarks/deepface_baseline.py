@@ -1,10 +1,10 @@
-"""DeepFace in an environment of its own, driven line by line: its TensorFlow and our runtimes do not share one.
+"""Runs DeepFace in its own environment, because its TensorFlow and our runtimes do not fit into one.
 
-    python deepface_peer.py PHOTOGRAPH ...
+    python deepface_baseline.py PHOTOGRAPH ...
 
-Prints "ready" once everything is loaded, then the faces it found for every line it reads, until the input ends. Its
-weights are on no package index, and how long a network takes does not depend on them: they stay random. Only the
-detector's, which a package carries, are the real ones, so that the faces are.
+Prints "ready" when everything is loaded. Then, for every line on stdin, it analyzes all photographs and prints the
+number of faces. DeepFace's attribute weights are on no package index, so the attribute networks keep random weights,
+which does not change their speed. The detector has its real weights, which a package ships, so the faces are real.
 """
 
 import os
@@ -20,7 +20,7 @@ _ENVIRONMENT = {
 
 
 def main() -> None:
-    """Runs the loop of this module's docstring."""
+    """Runs the loop described in the module docstring."""
     os.environ.update(_ENVIRONMENT)
     from deepface import DeepFace  # noqa: PLC0415 - TensorFlow reads the environment when it is loaded
     from deepface.commons import weight_utils  # noqa: PLC0415
@@ -29,7 +29,7 @@ def main() -> None:
     weight_utils.load_model_weights = lambda model, *_, **__: model
     photographs = sys.argv[1:]
 
-    def analyse() -> int:
+    def analyze() -> int:
         found = 0
         for path in photographs:
             faces = DeepFace.analyze(
@@ -42,11 +42,11 @@ def main() -> None:
             found += len(faces)
         return found
 
-    analyse()
+    analyze()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for _ in sys.stdin:
-        sys.stdout.write(f"{analyse()}\n")
+        sys.stdout.write(f"{analyze()}\n")
         sys.stdout.flush()
 
 

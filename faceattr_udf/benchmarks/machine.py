@@ -1,4 +1,4 @@
-"""What the machine can do at all: the yardstick that makes figures of different machines comparable."""
+"""Measures and describes the machine, so that benchmarks of different machines can be compared."""
 
 import multiprocessing
 import os
@@ -22,8 +22,8 @@ _PACKAGES = ("numpy", "opencv-python-headless", "openvino", "facenet-pytorch", "
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Everything inside runs on one core with one thread: BLAS, OpenCV, torch and this process as a whole."""
-    import torch  # noqa: PLC0415 - the peers' runtime; heavy to load
+    """Restricts this process to one core and one thread, including BLAS, OpenCV and torch."""
+    import torch  # noqa: PLC0415 - the baselines' runtime; heavy to load
 
     threads, allowed = torch.get_num_threads(), _cores()
     cv2.setNumThreads(1)
@@ -45,9 +45,10 @@ def _cores() -> set[int]:
 
 
 def gemm_rate() -> float:
-    """Floating-point operations per second of a product of two matrices of float32, one thread, the median of five.
+    """Measures the rate of float32 matrix multiplication with one thread, in floating-point operations per second.
 
-    A network cannot multiply faster than this in float32, so multiply-adds over this rate are the limit of float32.
+    The rate is the median of five products. A float32 network cannot multiply faster, so its multiply-adds divided by
+    this rate are the lower limit of its time.
     """
     random = np.random.default_rng(0)
     left, right = (random.random((_SIDE, _SIDE), dtype=np.float32) for _ in range(2))
@@ -59,13 +60,13 @@ def gemm_rate() -> float:
     return 2.0 * _SIDE**3 / statistics.median(seconds[1:])
 
 
-def gain_of_processes(processes: int) -> float:
-    """How many times what one process multiplies several do that run at once: what the machine itself allows.
+def parallel_speedup(processes: int) -> float:
+    """Measures the parallel speed-up of the machine: the matrix-multiplication rate of N processes relative to one.
 
-    Cores share their clock, their memory and perhaps more with a neighbour; no program scales better than this.
+    Cores share their clock, memory and sometimes more, so no program scales better than this.
 
     Args:
-        processes: How many.
+        processes: N.
     """
     alone, together = (
         statistics.median(sum(_rates_at_once(count)) for _ in range(_REPEATS)) for count in (1, processes)
@@ -75,7 +76,7 @@ def gain_of_processes(processes: int) -> float:
 
 def _rates_at_once(processes: int) -> list[float]:
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        # Only where all are up does all of their work coincide.
+        # The first call waits for all processes to start, so that the second measures them at the same time.
         pool.map(_limited_rate, range(processes), chunksize=1)
         return pool.map(_limited_rate, range(processes), chunksize=1)
 
@@ -86,7 +87,7 @@ def _limited_rate(_: int) -> float:
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, Python and the versions that matter; nothing that names the machine's owner."""
+    """Returns processor, cores, system, Python and package versions; nothing that identifies the owner."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -97,9 +98,9 @@ def describe() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    facts = Path("/proc/cpuinfo")
-    if facts.exists():
-        for line in facts.read_text(encoding="utf-8").splitlines():
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

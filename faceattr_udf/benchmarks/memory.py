@@ -1,29 +1,28 @@
-"""How much memory the Python workers of an engine take while it works."""
+"""Samples the memory of an engine's Python workers while a job runs."""
 
-import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
-_PROCESSES = Path("/proc")
-_SECONDS = 0.5
+import psutil
+
+_INTERVAL_SECONDS = 0.5
 
 
 @dataclass
 class MemoryCurve:
-    """The resident memory of the largest worker and its children over time.
+    """The resident memory of the largest worker, including its children, over time.
 
     Attributes:
-        samples: (seconds since the start, MiB), where there was a worker.
+        samples: (seconds since the start, MiB) at the times when a worker was running.
     """
 
     samples: list[tuple[float, float]] = field(default_factory=list)
 
     def summary(self) -> dict[str, float] | None:
-        """Peak, and the medians of the second and of the last quarter of the time; None where nothing was seen.
+        """Returns the peak and the medians of the second and the last quarter of the samples; None without samples.
 
         >>> MemoryCurve([(float(t), 500.0 + t) for t in range(100)]).summary()
         {'peak_mib': 599.0, 'second_quarter_mib': 537.0, 'last_quarter_mib': 587.0}
@@ -42,19 +41,19 @@ class MemoryCurve:
 
 @contextmanager
 def watch_workers(*, embedded: bool) -> Iterator[MemoryCurve]:
-    """Samples the resident memory of the largest worker while the block runs; Linux only, nothing elsewhere.
+    """Samples the resident memory of the largest worker while the block runs.
 
     Args:
-        embedded: The engine runs its workers as threads of this process, which is then the one that is watched, with
-            all its children. Otherwise the largest Python worker that Spark's daemon has forked is, with its children.
+        embedded: Whether the engine runs its workers as threads of this process. If so, this process and its children
+            are sampled, otherwise the Python workers that Spark's daemon forked, each with its children.
     """
     curve, stop, started = MemoryCurve(), threading.Event(), time.monotonic()
 
     def sample() -> None:
-        while not stop.wait(_SECONDS):
-            parents = _parents()
-            processes = [os.getpid()] if embedded else _workers(parents)
-            sizes = [size for size in (_with_children(number, parents) for number in processes) if size]
+        this = psutil.Process()
+        while not stop.wait(_INTERVAL_SECONDS):
+            workers = [this] if embedded else _spark_workers(this)
+            sizes = [size for size in map(_tree_mib, workers) if size]
             if sizes:
                 curve.samples.append((time.monotonic() - started, max(sizes)))
 
@@ -67,38 +66,37 @@ def watch_workers(*, embedded: bool) -> Iterator[MemoryCurve]:
         thread.join()
 
 
-def _workers(parents: Mapping[int, int]) -> list[int]:
-    """The processes that Spark's daemon of Python workers has forked, below this process."""
-    daemons = {number for number in parents if b"pyspark.daemon" in _read(number, "cmdline")}
-    return [number for number in daemons if parents[number] in daemons and os.getpid() in _ancestors(number, parents)]
+def _spark_workers(process: psutil.Process) -> list[psutil.Process]:
+    """Returns the workers below a process: children of Spark's daemon, which run the daemon's command line."""
+    daemons = {child.pid: child for child in process.children(recursive=True) if _is_spark_daemon(child)}
+    return [child for child in daemons.values() if _parent_pid(child) in daemons]
 
 
-def _parents() -> dict[int, int]:
-    stats = {int(folder.name): _read(int(folder.name), "stat") for folder in _PROCESSES.glob("[0-9]*")}
-    # A command's name, in brackets, may contain anything.
-    return {number: int(stat.rpartition(b")")[2].split()[1]) for number, stat in stats.items() if stat}
-
-
-def _ancestors(number: int, parents: Mapping[int, int]) -> Iterator[int]:
-    while number in parents:
-        number = parents[number]
-        yield number
-
-
-def _with_children(number: int, parents: Mapping[int, int]) -> float:
-    """MiB of a process and of all that descend from it: an isolated analyzer works in a child."""
-    return _resident(number) + sum(_resident(other) for other in parents if number in _ancestors(other, parents))
-
-
-def _read(number: int, name: str) -> bytes:
+def _is_spark_daemon(process: psutil.Process) -> bool:
     try:
-        return (_PROCESSES / str(number) / name).read_bytes()
-    except OSError:
-        return b""  # it ended meanwhile
+        return any("pyspark.daemon" in argument for argument in process.cmdline())
+    except psutil.Error:
+        return False  # it ended meanwhile
 
 
-def _resident(number: int) -> float:
-    for line in _read(number, "status").splitlines():
-        if line.startswith(b"VmRSS:"):
-            return int(line.split()[1]) / 1024.0
-    return 0.0
+def _parent_pid(process: psutil.Process) -> int | None:
+    try:
+        return int(process.ppid())
+    except psutil.Error:
+        return None
+
+
+def _tree_mib(process: psutil.Process) -> float:
+    """Returns the MiB of a process and its descendants: an isolated analyzer works in a child process."""
+    try:
+        processes = [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return 0.0
+    return sum(map(_resident_mib, processes))
+
+
+def _resident_mib(process: psutil.Process) -> float:
+    try:
+        return float(process.memory_info().rss) / 2**20
+    except psutil.Error:
+        return 0.0

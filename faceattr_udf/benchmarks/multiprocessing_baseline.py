@@ -1,4 +1,4 @@
-"""The least that a night can cost: plain processes over a table, no engine and no output."""
+"""Multiprocessing baseline: plain processes over a table without an engine or an output, the least a run can cost."""
 
 import multiprocessing
 from pathlib import Path
@@ -8,23 +8,25 @@ from faceattr_udf.benchmarks.synthetic_table import read_share
 from faceattr_udf.config import Config
 
 
-def bare_loop(table: Path, config: Config, processes: int) -> int:
-    """Analyses a Parquet table. This module imports no peer, because every process would pay for it.
+def analyze_table(table: Path, config: Config, processes: int) -> int:
+    """Analyzes a Parquet table with plain processes.
+
+    This module imports no other library to compare with, because every process would load it.
 
     Args:
-        table: As `catalogue.write_catalogue` writes it.
-        config: Of the analyzers.
-        processes: How many share the row groups.
+        table: A table of `synthetic_table.write_images_table`.
+        config: Configures the analyzers.
+        processes: Number of processes that share the row groups.
 
     Returns:
-        Faces found.
+        The number of faces.
     """
     arguments = [(str(table), config.model_dump_json(), share, processes) for share in range(processes)]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        return sum(pool.starmap(_analyse_share, arguments, chunksize=1))
+        return sum(pool.starmap(_analyze_share, arguments, chunksize=1))
 
 
-def _analyse_share(table: str, config_json: str, share: int, shares: int) -> int:
+def _analyze_share(table: str, config_json: str, share: int, shares: int) -> int:
     config = Config.model_validate_json(config_json)
     analyzer = FaceAnalyzer.from_config(config)
     batches = read_share(Path(table), share, shares, config.enrich.max_batch_rows)

@@ -1,4 +1,4 @@
-"""Images tables to measure nights on: as many rows as wanted, each with a content of its own."""
+"""Writes images tables of any size for benchmarks, in which every row has different content."""
 
 import hashlib
 import io
@@ -12,7 +12,7 @@ from PIL import Image
 
 from faceattr_udf.analyzer import FaceAnalyzer
 from faceattr_udf.config import Config
-from faceattr_udf.images.crop import cut_face
+from faceattr_udf.images.crop import crop_face
 from faceattr_udf.images.decode import decode_image
 
 _FIELDS: dict[str, Any] = {"image_id": pa.string(), "content": pa.binary(), "content_sha256": pa.string()}
@@ -20,12 +20,12 @@ _SCHEMA = pa.schema(_FIELDS)
 _SIDE = 160
 _MARGIN = 1.0
 _ROWS_PER_GROUP = 500
-_GROUP_BYTES = 16 * 2**20  # as jobs.ingest writes them: a row group is what engines and loops share out
+_GROUP_BYTES = 16 * 2**20  # as jobs.ingest writes them: engines and processes share out row groups
 _ROWS_PER_FILE = 10_000
 
 
 def portraits(contents: Sequence[bytes], config: Config) -> list[bytes]:
-    """Small pictures of the faces in photographs: JPEG, 160 px, with half the face's size around it on every side."""
+    """Crops the faces of photographs: JPEG, 160 px, with half the face's size added on every side."""
     small = []
     for content, result in zip(contents, FaceAnalyzer.from_config(config).analyze(contents), strict=True):
         if not result.faces:
@@ -34,19 +34,21 @@ def portraits(contents: Sequence[bytes], config: Config) -> list[bytes]:
         for face in result.faces:
             box = (face.bbox.x_min, face.bbox.y_min, face.bbox.x_max, face.bbox.y_max)
             buffer = io.BytesIO()
-            Image.fromarray(cut_face(image, box, _SIDE, _MARGIN)).save(buffer, "JPEG", quality=90)
+            Image.fromarray(crop_face(image, box, _SIDE, _MARGIN)).save(buffer, "JPEG", quality=90)
             small.append(buffer.getvalue())
     return small
 
 
-def write_catalogue(folder: Path, contents: Sequence[bytes], rows: int) -> Path:
-    """Writes an images table of Parquet files that repeats pictures.
+def write_images_table(folder: Path, contents: Sequence[bytes], rows: int) -> Path:
+    """Writes an images table of Parquet files that repeats images.
+
+    The row's number is appended to the JPEG data, where decoders ignore it. Otherwise equal contents would be inferred
+    only once.
 
     Args:
-        folder: Of the table; made.
-        contents: JPEG files. A row's number behind its end, which decoders do not read, makes its content its own:
-            equal contents would be inferred once.
-        rows: How many.
+        folder: Folder of the table; created.
+        contents: JPEG files.
+        rows: Number of rows.
 
     Returns:
         The folder.
@@ -58,16 +60,16 @@ def write_catalogue(folder: Path, contents: Sequence[bytes], rows: int) -> Path:
         with pq.ParquetWriter(folder / f"part-{first:09d}.parquet", _SCHEMA, compression="none") as writer:
             for start in range(first, first + count, step):
                 numbers = range(start, min(start + step, first + count))
-                own = [contents[number % len(contents)] + f"#{number}".encode() for number in numbers]
+                unique = [contents[number % len(contents)] + f"#{number}".encode() for number in numbers]
                 names = [f"image-{number:09d}" for number in numbers]
-                hashes = [hashlib.sha256(content).hexdigest() for content in own]
-                columns: dict[str, list[Any]] = {"image_id": names, "content": own, "content_sha256": hashes}
+                hashes = [hashlib.sha256(content).hexdigest() for content in unique]
+                columns: dict[str, list[Any]] = {"image_id": names, "content": unique, "content_sha256": hashes}
                 writer.write_table(pa.table(columns, schema=_SCHEMA))
     return folder
 
 
 def read_share(folder: Path, share: int, shares: int, batch_rows: int) -> Iterator[list[bytes]]:
-    """Yields the contents of every `shares`-th row group of a table, in batches."""
+    """Yields the contents of every `shares`-th row group of a table, from row group `share` on, in batches."""
     number = 0
     for path in sorted(folder.glob("*.parquet")):
         with pq.ParquetFile(path) as file:

@@ -1,4 +1,4 @@
-"""Fair timing on a noisy machine: the contenders take turns, and only what was measured side by side is compared."""
+"""Interleaved timing for noisy machines: contenders run in turn, and only times of the same round are compared."""
 
 import statistics
 import time
@@ -9,57 +9,55 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long each contender took, round by round.
+    """The times of all contenders in all rounds.
 
     Attributes:
         seconds: Contender -> seconds of every round; round i of all contenders ran back to back.
-        units: Contender -> how many photographs or faces one round is.
+        units: Contender -> number of photographs or faces in one round.
     """
 
     seconds: Mapping[str, Sequence[float]]
     units: Mapping[str, int]
 
     def milliseconds(self, name: str) -> dict[str, float]:
-        """Median, minimum and maximum per photograph or face."""
-        values = [1000.0 * seconds for seconds in self._per_unit(name)]
-        return {
-            "median": round(statistics.median(values), 3),
-            "min": round(min(values), 3),
-            "max": round(max(values), 3),
-        }
+        """Returns the median, minimum and maximum time per photograph or face."""
+        return _summary([1000.0 * seconds for seconds in self._per_unit(name)], digits=3)
 
     def ratio(self, slower: str, faster: str) -> dict[str, float]:
-        """How many times as long `slower` takes for one: median, minimum and maximum over the rounds, pair by pair.
+        """Returns the median, minimum and maximum over the rounds of the time of `slower` divided by that of `faster`.
 
         >>> Times({"theirs": [4.0, 6.0, 9.0], "us": [4.0, 4.0, 4.0]}, {"theirs": 1, "us": 2}).ratio("theirs", "us")
         {'median': 3.0, 'min': 2.0, 'max': 4.5}
         """
         pairs = zip(self._per_unit(slower), self._per_unit(faster), strict=True)
-        values = [theirs / ours for theirs, ours in pairs]
-        return {
-            "median": round(statistics.median(values), 2),
-            "min": round(min(values), 2),
-            "max": round(max(values), 2),
-        }
+        return _summary([theirs / ours for theirs, ours in pairs], digits=2)
 
     def _per_unit(self, name: str) -> list[float]:
         return [seconds / self.units[name] for seconds in self.seconds[name]]
 
 
-def take_turns(
+def _summary(values: Sequence[float], digits: int) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(values), digits),
+        "min": round(min(values), digits),
+        "max": round(max(values), digits),
+    }
+
+
+def time_interleaved(
     contenders: Mapping[str, Callable[[], Any]],
     rounds: int,
     units: int | Mapping[str, int],
     *,
     warm_up: bool = True,
 ) -> Times:
-    """Runs every contender once per round, in turn, after one round that is not counted.
+    """Runs every contender once per round, in turn.
 
     Args:
-        contenders: Name -> what to time.
-        rounds: How many rounds count.
-        units: How many photographs or faces one call works on; of each contender where they differ.
-        warm_up: Whether there is that first round.
+        contenders: Name -> function to time.
+        rounds: Number of measured rounds.
+        units: Number of photographs or faces that one call processes, for all contenders or by name.
+        warm_up: Whether to start with a round that is not measured.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(0 if warm_up else 1, rounds + 1):

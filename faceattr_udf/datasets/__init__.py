@@ -1,1 +1,1 @@
-"""Readers of labelled data: Parquet files of face crops and DataTurks exports."""
+"""Labeled data sets: Parquet files of face images, and DataTurks exports."""

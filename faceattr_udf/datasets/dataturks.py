@@ -1,17 +1,17 @@
-"""The DataTurks exports that the method was published on -> the labelled-faces table, and what was rejected and why.
+"""Converts DataTurks exports to the table of labeled faces.
 
-An export is JSON Lines, one photograph per line, each box with a list of labels. The labels become ours so:
+An export is JSON Lines with one photograph per line and a list of labels per box. Labels are mapped as follows:
 
 | DataTurks | ours |
 |---|---|
 | `G_Male`, `G_ Female` | gender male, female |
 | `E_White`, `E_Black`, `E_Asian`, `E_Indian` | ethnicity white, black, asian, indian |
-| `E_Hispanic`, `E_Arab`, `others` | ethnicity others, which in UTKFace holds the same people |
+| `E_Hispanic`, `E_Arab`, `others` | ethnicity others, which includes these people in UTKFace |
 | `Emotion_Happy`, `_Sad`, `_Angry`, `_Neutral` | emotion happiness, sadness, anger, neutral |
 | `Age_below20`, `Age_20_30`, `Age_30_40` | age_min and age_max 0-19, 20-29, 30-39 |
 | `Age_40_50`, `Age_above_50` | 40-49, 50-100 |
 | `Face` | a face without attributes |
-| `Not_Face` | no face: the box is rejected, whatever else it is labelled |
+| `Not_Face` | no face: the box is rejected, whatever its other labels |
 """
 
 import io
@@ -23,15 +23,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from faceattr_udf.attributes.labels import ATTRIBUTES
+from faceattr_udf.arrays import UInt8Array
 from faceattr_udf.config import ImagesConfig
 from faceattr_udf.errors import ImageError, TableNotFoundError
 from faceattr_udf.images.decode import decode_image
+from faceattr_udf.labels import ATTRIBUTES
+from faceattr_udf.results import BOX_SIDES
 
 LABELS: Final[dict[str, tuple[str, Any]]] = {
     "G_Male": ("gender", "male"),
@@ -53,35 +53,35 @@ LABELS: Final[dict[str, tuple[str, Any]]] = {
     "Age_40_50": ("age", (40.0, 49.0)),
     "Age_above_50": ("age", (50.0, 100.0)),
 }
-"""DataTurks' label without spaces -> attribute and value."""
+"""Label of DataTurks without spaces -> attribute and value."""
 
 FACE: Final = "Face"
 NOT_FACE: Final = "Not_Face"
 
-_SIDES = ("x_min", "y_min", "x_max", "y_max")
 _TEXT = pa.string()
 _COLUMNS: dict[str, pa.DataType] = {
     **{"image_id": _TEXT, "image": pa.binary(), "source": _TEXT},
     **{"age": pa.float32(), "age_min": pa.float32(), "age_max": pa.float32()},
     **{"gender": _TEXT, "ethnicity": _TEXT, "emotion": _TEXT, "identity": _TEXT, "photograph": _TEXT},
-    "box": pa.struct([(side, pa.float64()) for side in _SIDES]),
+    "box": pa.struct([(side, pa.float64()) for side in BOX_SIDES]),
 }
 SCHEMA: Final = pa.schema(_COLUMNS)
-"""The labelled-faces table, with the photograph's name and the face's box in its pixels."""
+"""The labeled-faces table, plus the photograph's name and the face's box in pixels of the photograph."""
 
+# Crops include half the face's size on every side, so that the detector finds the face again.
 _CONTEXT = 0.5
 
 
 @dataclass(slots=True)
 class ImportReport:
-    """What became of an export.
+    """Counts and problems of an import.
 
     Attributes:
-        photographs: Lines with a photograph.
-        boxes: All boxes.
-        faces: Boxes that became rows.
-        rejected: Where (photograph and place of the box) -> why.
-        noted: Where -> what was repaired or is missing in a row that was kept.
+        photographs: Number of lines with a photograph.
+        boxes: Number of boxes.
+        faces: Number of boxes that became rows.
+        rejected: Location ("PHOTOGRAPH#INDEX" of a box, or a photograph or line) -> reason.
+        noted: Location -> what was repaired or is missing in a row that was kept.
     """
 
     photographs: int = 0
@@ -91,7 +91,7 @@ class ImportReport:
     noted: dict[str, list[str]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
-        """Counts per reason, as plain data."""
+        """Returns the counts, with problems counted by reason, as plain data."""
         rejected = Counter(reason.partition(":")[0] for reason in self.rejected.values())
         noted = Counter(note.partition(":")[0] for notes in self.noted.values() for note in notes)
         return {
@@ -103,34 +103,39 @@ class ImportReport:
         }
 
 
-def read_export(path: Path, photographs: Path | None = None) -> tuple[pa.Table, ImportReport]:
+def read_export(
+    path: Path, photographs: Path | None = None, limits: ImagesConfig | None = None
+) -> tuple[pa.Table, ImportReport]:
     """Reads one export.
 
     Args:
-        path: JSON Lines.
-        photographs: Folder with the photographs under the file names of their addresses; None leaves `image` null.
+        path: JSON Lines file.
+        photographs: Folder with the photographs, named like the last part of their URLs; None leaves `image` null.
+        limits: Bounds on a photograph; None means the defaults.
 
     Returns:
-        Rows of `SCHEMA` in the order of the file, and what was rejected.
+        Rows of `SCHEMA` in the order of the file, and the report.
 
     Raises:
-        TableNotFoundError: There is no such file.
+        TableNotFoundError: The file cannot be read.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        msg = f"DataTurks export {path} cannot be read ({error.strerror}); name a JSON Lines file"
+        msg = f"DataTurks export {path} cannot be read ({error.strerror}); pass a JSON Lines file"
         raise TableNotFoundError(msg) from error
     report = ImportReport()
     rows = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            rows += list(_photograph(line, number, report, photographs))
+            rows += list(_photograph(line, number, report, photographs, limits or ImagesConfig()))
     report.faces = len(rows)
     return pa.Table.from_pylist(rows, schema=SCHEMA), report
 
 
-def _photograph(line: str, number: int, report: ImportReport, photographs: Path | None) -> Iterator[dict[str, Any]]:
+def _photograph(
+    line: str, number: int, report: ImportReport, photographs: Path | None, limits: ImagesConfig
+) -> Iterator[dict[str, Any]]:
     try:
         entry = json.loads(line)
         name = str(entry["content"]).rpartition("/")[2]
@@ -143,42 +148,40 @@ def _photograph(line: str, number: int, report: ImportReport, photographs: Path 
         report.rejected[name] = "no boxes"
         return
     report.boxes += len(boxes)
-    pixels: npt.NDArray[np.uint8] | None = None
+    pixels: UInt8Array | None = None
     if photographs is not None:
         try:
-            pixels = decode_image((photographs / name).read_bytes(), ImagesConfig())
+            pixels = decode_image((photographs / name).read_bytes(), limits)
         except (OSError, ImageError) as error:
             reason = f"photograph cannot be read: {error.strerror if isinstance(error, OSError) else error}"
-            report.rejected |= {f"{name}#{place}": reason for place in range(len(boxes))}
+            report.rejected |= {f"{name}#{index}": reason for index in range(len(boxes))}
             return
-    for place, box in enumerate(boxes):
-        row = _face(box, f"{name}#{place}", report, pixels)
+    for index, box in enumerate(boxes):
+        row = _face(box, f"{name}#{index}", report, pixels)
         if row is not None:
             yield {**row, "photograph": name}
 
 
-def _face(
-    box: dict[str, Any], where: str, report: ImportReport, pixels: npt.NDArray[np.uint8] | None
-) -> dict[str, Any] | None:
+def _face(box: dict[str, Any], location: str, report: ImportReport, pixels: UInt8Array | None) -> dict[str, Any] | None:
     labels = [re.sub(r"\s", "", str(label)) for label in box.get("label") or []]
     if NOT_FACE in labels:
-        report.rejected[where] = "labelled Not_Face"
+        report.rejected[location] = "labeled Not_Face"
         return None
     if not labels:
-        report.rejected[where] = "no label"
+        report.rejected[location] = "no label"
         return None
     try:
-        corners, turned = _corners(box, pixels)
+        corners, swapped = _corners(box, pixels)
     except (TypeError, KeyError, ValueError, IndexError) as error:
-        report.rejected[where] = f"no usable box: {error or type(error).__name__}"
+        report.rejected[location] = f"no usable box: {error or type(error).__name__}"
         return None
-    notes = ["corners reversed: put in order"] if turned else []
+    notes = ["corners swapped: reordered"] if swapped else []
     values = _values(labels, notes)
     if notes:
-        report.noted[where] = notes
+        report.noted[location] = notes
     low, high = values["age"] or (None, None)
     return {
-        "image_id": where,
+        "image_id": location,
         "image": None if pixels is None else _crop(pixels, corners),
         "source": "dataturks",
         "age": None,
@@ -186,29 +189,29 @@ def _face(
         "age_max": high,
         **{name: values[name] for name in ("gender", "ethnicity", "emotion")},
         "identity": None,
-        "box": dict(zip(_SIDES, corners, strict=True)),
+        "box": dict(zip(BOX_SIDES, corners, strict=True)),
     }
 
 
-def _corners(box: dict[str, Any], pixels: npt.NDArray[np.uint8] | None) -> tuple[list[float], bool]:
-    """The box in pixels, and whether its corners came in the wrong order.
+def _corners(box: dict[str, Any], pixels: UInt8Array | None) -> tuple[list[float], bool]:
+    """Returns the box in pixels, and whether its corners were in the wrong order.
 
     Raises:
-        ValueError: It has no area inside the photograph.
+        ValueError: The box has no area inside the photograph.
     """
-    # The photograph itself knows its size better than the export.
+    # The size of the photograph itself is more reliable than the size in the export.
     height, width = pixels.shape[:2] if pixels is not None else (float(box["imageHeight"]), float(box["imageWidth"]))
     (first, second) = box["points"]
     corners = []
     for axis, extent in (("x", width), ("y", height)):
         ends = sorted(min(max(float(point[axis]), 0.0), 1.0) for point in (first, second))
         if not ends[0] < ends[1]:
-            msg = "it has no area"
+            msg = "no area inside the photograph"
             raise ValueError(msg)
         corners.append([end * extent for end in ends])
-    turned = first["x"] > second["x"] or first["y"] > second["y"]
+    swapped = first["x"] > second["x"] or first["y"] > second["y"]
     (left, right), (top, bottom) = corners
-    return [left, top, right, bottom], turned
+    return [left, top, right, bottom], swapped
 
 
 def _values(labels: Sequence[str], notes: list[str]) -> dict[str, Any]:
@@ -220,19 +223,19 @@ def _values(labels: Sequence[str], notes: list[str]) -> dict[str, Any]:
         elif label != FACE:
             notes.append(f"unknown label: {label}")
     if len(set(labels)) < len(labels):
-        notes.append("doubled label")
+        notes.append("duplicate label")
     values = {}
     for attribute, candidates in found.items():
         if len(candidates) > 1:
-            notes.append(f"contradicting labels: {attribute} left out")
+            notes.append(f"conflicting labels: {attribute} left out")
         elif not candidates and FACE not in labels:
             notes.append(f"{attribute} missing")
         values[attribute] = next(iter(candidates)) if len(candidates) == 1 else None
     return values
 
 
-def _crop(pixels: npt.NDArray[np.uint8], corners: Sequence[float]) -> bytes:
-    """The face with half its size around it on every side, as PNG."""
+def _crop(pixels: UInt8Array, corners: Sequence[float]) -> bytes:
+    """Encodes the face with half its size around it on every side as PNG."""
     height, width = pixels.shape[:2]
     left, top, right, bottom = corners
     margin_x, margin_y = _CONTEXT * (right - left), _CONTEXT * (bottom - top)

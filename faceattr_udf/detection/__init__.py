@@ -1,1 +1,1 @@
-"""RGB pixels -> faces: boxes, confidences and landmarks."""
+"""Face detection: RGB pixels in; boxes, confidences and landmarks out."""

@@ -1,4 +1,4 @@
-"""The MTCNN cascade: proposals on a pyramid, then two refinements, over a batch of images at once.
+"""The MTCNN cascade: proposals from an image pyramid, then two refinement stages, over a batch of images.
 
 Zhang, Zhang, Li, Qiao 2016, "Joint Face Detection and Alignment using Multitask Cascaded Convolutional Networks",
 with the weights that facenet-pytorch publishes.
@@ -9,66 +9,72 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from faceattr_udf.arrays import Float32Array, Int64Array, UInt8Array
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection import boxes as box_ops
-from faceattr_udf.detection.boxes import FloatArray, IntArray
-from faceattr_udf.detection.prefilter import NAME as SCREEN
+from faceattr_udf.detection.integral_image import IntegralImage
+from faceattr_udf.detection.prefilter import WEIGHTS_NAME as PREFILTER
 from faceattr_udf.detection.proposals import Candidates, Proposer
-from faceattr_udf.detection.pyramid import SummedAreas
 from faceattr_udf.inference.base import CPU, Network
 from faceattr_udf.inference.loading import load_network
 from faceattr_udf.weights import load_record
 
-UInt8Array = npt.NDArray[np.uint8]
-
 STAGES: Final = ("mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet")
-_OVERLAP = 0.7
-# Candidates per network call: bounds the memory of a crowd.
-# It is the same on a GPU, whose memory several tasks may share: O-Net takes a third of a gigabyte for so many.
-_CHUNK = 512
-# Pixels of images whose candidates go through the networks together. Small images gain from company; the tables of
-# large ones would push each other out of the processor's cache, which costs an eighth.
-_TOGETHER = 1_000_000
+
+MAX_BATCH_PIXELS: Final = 1_000_000
+"""Most pixels of images whose candidates go through the networks together.
+
+Small images are faster together; the integral images of large ones would evict each other from the processor's cache,
+which costs an eighth of the time.
+"""
+
+_NMS_OVERLAP: Final = 0.7
+"""NMS threshold of both refinement stages (IoU, then IoS), from the reference implementation."""
+
+_CANDIDATE_BATCH: Final = 512
+"""Candidates per network call, which bounds the memory that an image of a crowd needs.
+
+The same on a GPU, whose memory several tasks may share: O-Net takes a third of a gigabyte for this batch.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """The faces of one image as parallel arrays, by falling area.
+    """The faces of one image as parallel arrays, by decreasing area.
 
     Attributes:
-        boxes: float32 (n, 4): x_min, y_min, x_max, y_max in pixels; may reach over the frame.
+        boxes: float32 (n, 4): x_min, y_min, x_max, y_max in pixels; may extend beyond the frame.
         confidences: float32 (n,), probability of being a face.
         landmarks: float32 (n, 5, 2), x and y in pixels: left eye, right eye, nose, left and right mouth corner, where
-            left is left in the picture.
+            left is left in the image.
     """
 
-    boxes: FloatArray
-    confidences: FloatArray
-    landmarks: FloatArray
+    boxes: Float32Array
+    confidences: Float32Array
+    landmarks: Float32Array
 
     def __len__(self) -> int:
-        """How many faces."""
+        """Returns the number of faces."""
         return len(self.boxes)
 
 
-def detector_version(*, screen: bool = False) -> str:
-    """Names the weights in use: changes exactly when one of the cascade's three networks, or of the screen's, does."""
-    names = (*STAGES, SCREEN) if screen else STAGES
+def detector_version(*, prefilter: bool = False) -> str:
+    """Names the weights in use; changes exactly when the weights of the cascade, or of the prefilter if used, do."""
+    names = (*STAGES, PREFILTER) if prefilter else STAGES
     return "mtcnn-" + "".join(load_record(name).version[:4] for name in names)
 
 
 class Detector:
-    """Finds faces; one instance per thread."""
+    """Finds faces; use one instance per thread."""
 
     def __init__(self, config: DetectorConfig, threads: int = 1, device: str = CPU) -> None:
-        """Loads and verifies the three networks.
+        """Loads and verifies the networks.
 
         Args:
             config: Sizes, thresholds and limits.
             threads: CPU threads of one inference.
-            device: Of the networks, "cpu" or "cuda:0"; everything between them is done on the CPU.
+            device: Device of the networks, "cpu" or "cuda:0"; everything between them runs on the CPU.
 
         Raises:
             WeightsError: A weights file is missing or altered.
@@ -87,73 +93,73 @@ class Detector:
         Returns:
             One `Detections` per image, in order.
         """
-        return [found for group in _groups(images) for found in self._detect_together(group)]
+        return [found for batch in _batches(images) for found in self._detect_batch(batch)]
 
-    def follow(self, table: SummedAreas, boxes: FloatArray) -> tuple[IntArray, FloatArray]:
-        """What R-Net and O-Net make of proposals, each by itself: nothing is suppressed.
+    def refine_each(self, integral: IntegralImage, boxes: Float32Array) -> tuple[Int64Array, Float32Array]:
+        """Runs R-Net and O-Net on each proposal separately, without NMS.
 
         Args:
-            table: Of one image.
+            integral: The image.
             boxes: float32 (n, 4), square proposals.
 
         Returns:
-            Which of them pass both networks, int64 (m,), and their final boxes, float32 (m, 4).
+            Indices of the proposals that pass both networks, int64 (m,), and their final boxes, float32 (m, 4).
         """
-        # The scores carry who is who: stages reorder and drop.
+        # The scores carry the indices, because stages reorder and drop candidates.
         candidates = Candidates(boxes, np.arange(len(boxes), dtype=np.float32), np.zeros(len(boxes), dtype=np.int64))
         for network, threshold in ((self._rnet, self.config.thresholds[1]), (self._onet, self.config.thresholds[2])):
-            candidates, (scores, offsets, *_) = self._run(network, candidates, [table])
+            candidates, (scores, deltas, *_) = self._run(network, candidates, [integral])
             passed = scores > threshold
             candidates = candidates.take(passed)
-            candidates.boxes = box_ops.regress(candidates.boxes, offsets[passed], inclusive=True)
+            candidates.boxes = box_ops.apply_box_deltas(candidates.boxes, deltas[passed], inclusive=True)
             if network is self._rnet:
-                candidates.boxes = box_ops.square(candidates.boxes)
+                candidates.boxes = box_ops.to_square(candidates.boxes)
         return candidates.scores.astype(np.int64), candidates.boxes
 
-    def _detect_together(self, images: Sequence[UInt8Array]) -> list[Detections]:
-        tables = [SummedAreas(image) for image in images]
-        candidates = self.proposer.propose(tables)
-        candidates = self._refine(candidates, tables)
-        return self._finish(candidates, tables, len(images))
+    def _detect_batch(self, images: Sequence[UInt8Array]) -> list[Detections]:
+        integrals = [IntegralImage(image) for image in images]
+        candidates = self.proposer.propose(integrals)
+        candidates = self._refine(candidates, integrals)
+        return self._finish(candidates, integrals)
 
-    def _refine(self, candidates: Candidates, tables: Sequence[SummedAreas]) -> Candidates:
-        candidates, (scores, offsets) = self._run(self._rnet, candidates, tables)
+    def _refine(self, candidates: Candidates, integrals: Sequence[IntegralImage]) -> Candidates:
+        candidates, (scores, deltas) = self._run(self._rnet, candidates, integrals)
         passed = scores > self.config.thresholds[1]
-        candidates, offsets = candidates.take(passed), offsets[passed]
+        candidates, deltas = candidates.take(passed), deltas[passed]
         candidates.scores = scores[passed]
-        kept = box_ops.suppress(candidates.boxes, candidates.scores, candidates.images, _OVERLAP)
+        kept = box_ops.batched_nms(candidates.boxes, candidates.scores, candidates.images, _NMS_OVERLAP)
         candidates = candidates.take(kept)
-        candidates.boxes = box_ops.square(box_ops.regress(candidates.boxes, offsets[kept], inclusive=True))
+        candidates.boxes = box_ops.to_square(box_ops.apply_box_deltas(candidates.boxes, deltas[kept], inclusive=True))
         return candidates
 
-    def _finish(self, candidates: Candidates, tables: Sequence[SummedAreas], count: int) -> list[Detections]:
-        candidates, (scores, offsets, points) = self._run(self._onet, candidates, tables)
+    def _finish(self, candidates: Candidates, integrals: Sequence[IntegralImage]) -> list[Detections]:
+        candidates, (scores, deltas, points) = self._run(self._onet, candidates, integrals)
         passed = scores > self.config.thresholds[2]
-        candidates, offsets, points = candidates.take(passed), offsets[passed], points[passed]
+        candidates, deltas, points = candidates.take(passed), deltas[passed], points[passed]
         boxes = candidates.boxes
         sizes = boxes[:, 2:] - boxes[:, :2] + 1
         landmarks = points.reshape(-1, 2, 5).transpose(0, 2, 1) * sizes[:, None, :] + boxes[:, None, :2] - 1
-        boxes = box_ops.regress(boxes, offsets, inclusive=True)
+        boxes = box_ops.apply_box_deltas(boxes, deltas, inclusive=True)
         scores = scores[passed]
-        kept = box_ops.suppress_contained(boxes, scores, candidates.images, _OVERLAP)
+        kept = box_ops.batched_nms_ios(boxes, scores, candidates.images, _NMS_OVERLAP)
         boxes, scores, landmarks, owners = boxes[kept], scores[kept], landmarks[kept], candidates.images[kept]
         limit = 1 if self.config.largest_only else self.config.max_faces
         results = []
-        for index in range(count):
-            mine = np.flatnonzero(owners == index)
-            # Ties in area go to the more confident face: the order came from suppression.
-            mine = mine[np.argsort(-box_ops.areas(boxes[mine]), kind="stable")]
-            mine = mine[:limit] if limit else mine
-            results.append(Detections(boxes[mine], scores[mine], landmarks[mine].astype(np.float32)))
+        for index in range(len(integrals)):
+            indices = np.flatnonzero(owners == index)
+            # Stable, so that ties in area go to the more confident face: NMS returned boxes by score.
+            indices = indices[np.argsort(-box_ops.box_area(boxes[indices]), kind="stable")]
+            indices = indices[:limit] if limit else indices
+            results.append(Detections(boxes[indices], scores[indices], landmarks[indices].astype(np.float32)))
         return results
 
     def _run(
-        self, network: Network, candidates: Candidates, tables: Sequence[SummedAreas]
-    ) -> tuple[Candidates, list[FloatArray]]:
-        """Cuts every candidate of every image to the network's input and runs them together."""
+        self, network: Network, candidates: Candidates, integrals: Sequence[IntegralImage]
+    ) -> tuple[Candidates, list[Float32Array]]:
+        """Crops all candidates of all images at the network's input size and runs the network on them in batches."""
         # MATLAB's 1-based inclusive pixels, as the networks were trained: pixel x covers [x - 1, x).
         pixels = np.trunc(candidates.boxes).astype(np.int64)
-        frames = np.array([[table.width, table.height] for table in tables], dtype=np.int64).reshape(-1, 2)
+        frames = np.array([[image.width, image.height] for image in integrals], dtype=np.int64).reshape(-1, 2)
         pixels[:, :2] -= 1
         clipped = np.concatenate(
             [np.maximum(pixels[:, :2], 0), np.minimum(pixels[:, 2:], frames[candidates.images])], axis=1
@@ -162,25 +168,26 @@ class Detector:
         if self.config.border == "clip":
             pixels = clipped
         candidates, pixels = candidates.take(inside), pixels[inside]
-        # Grouped by image so that one gather serves all candidates of an image.
+        # Sorted by image so that one gather serves all candidates of an image.
         order = np.argsort(candidates.images, kind="stable")
         candidates, pixels = candidates.take(order), pixels[order]
         size = network.record.input_size
-        outputs: list[list[FloatArray]] = []
+        outputs: list[list[Float32Array]] = []
         if len(pixels) == 0:
             return candidates, [np.zeros((0, *shape), dtype=np.float32) for shape in network.output_shapes]
-        for start in range(0, len(pixels), _CHUNK):
-            chunk, owners = pixels[start : start + _CHUNK], candidates.images[start : start + _CHUNK]
-            inputs = [tables[int(index)].resize(chunk[owners == index], size) for index in np.unique(owners)]
-            outputs.append(network(np.concatenate(inputs)))
+        for start in range(0, len(pixels), _CANDIDATE_BATCH):
+            batch = slice(start, start + _CANDIDATE_BATCH)
+            boxes, owners = pixels[batch], candidates.images[batch]
+            crops = [integrals[int(i)].crop_and_resize(boxes[owners == i], size) for i in np.unique(owners)]
+            outputs.append(network(np.concatenate(crops)))
         return candidates, [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
 
 
-def _groups(images: Sequence[UInt8Array]) -> Iterator[Sequence[UInt8Array]]:
+def _batches(images: Sequence[UInt8Array]) -> Iterator[Sequence[UInt8Array]]:
     first, pixels = 0, 0
     for index, image in enumerate(images):
         size = image.shape[0] * image.shape[1]
-        if index > first and pixels + size > _TOGETHER:
+        if index > first and pixels + size > MAX_BATCH_PIXELS:
             yield images[first:index]
             first, pixels = index, 0
         pixels += size

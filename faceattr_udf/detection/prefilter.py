@@ -1,65 +1,66 @@
-"""The screen in front of P-Net: a small network at half of a level's resolution says where P-Net is to look.
+"""The prefilter in front of P-Net: a small network that, at half of a level's resolution, selects where P-Net runs.
 
-P-Net spends nearly all of its time on places where there is no face. The screen sees each level at half its size, with
-more of the surroundings than P-Net's 12 pixels, and answers for blocks of 4 x 4 of its cells. It was trained so that
-of every face at least one block passes from which the cascade finds it (`faceattr_udf.training.prefilter`). P-Net looks at
-tiles of 2 x 2 blocks, of which one passes: for so small a window most of the pixels are its margin, and the neighbours
-that come along have the cells that some faces need.
+P-Net spends nearly all of its time on places without a face. The prefilter sees each level at half its size, with more
+of the surroundings than P-Net's 12 pixels, and scores blocks of 4 x 4 P-Net cells. It was trained so that for every
+face at least one block passes from which the cascade finds the face (`faceattr_udf.training.prefilter`). P-Net then
+runs on tiles of 2 x 2 blocks with at least one passing block: windows of single blocks would consist mostly of margin,
+and the neighboring blocks contain cells that some faces need.
 """
 
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from faceattr_udf.detection.pyramid import SummedAreas
+from faceattr_udf.arrays import BoolArray
+from faceattr_udf.detection.integral_image import IntegralImage
 from faceattr_udf.inference.base import CPU
 from faceattr_udf.inference.loading import load_network
 
-NAME: Final = "mtcnn_screen"
+WEIGHTS_NAME: Final = "mtcnn_screen"
 BLOCK: Final = 4
-"""Side of a block, in cells of P-Net."""
+"""Side of a block, in P-Net cells."""
 
 TILE: Final = 2 * BLOCK
-"""Side of a tile, in cells of P-Net."""
+"""Side of a tile, in P-Net cells."""
 
-LEAST_LOGIT: Final = -0.5
-"""Below 0, which the network was trained to decide at, because that lost twice as many faces."""
+LOGIT_THRESHOLD: Final = -0.5
+"""Blocks with at least this logit pass; the training threshold, 0, missed twice as many faces."""
 
-LEAST_CELLS: Final = 25_000
-"""Cells of P-Net in a level from which on it is screened: small levels cost little, and small pictures have more of the
-faces that the cascade barely finds, of which the screen loses most."""
+MIN_CELLS: Final = 25_000
+"""Smallest level, in P-Net cells, that is prefiltered.
 
-BoolArray = npt.NDArray[np.bool_]
+Small levels cost little, and small images have more of the faces that the cascade barely finds, of which the prefilter
+misses most.
+"""
 
 
-def block_of(cell: int) -> int:
-    """The row, or column, of the block of a cell: output i of the screen is centred on cells 4 i - 4 to 4 i - 1.
+def block_index(cell: int) -> int:
+    """Returns the row (or column) of the block of a cell: output i of the prefilter covers cells 4 i - 4 to 4 i - 1.
 
-    >>> [block_of(cell) for cell in (0, 3, 4)]
+    >>> [block_index(cell) for cell in (0, 3, 4)]
     [1, 1, 2]
     """
     return cell // BLOCK + 1
 
 
 def block_grid(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of blocks of a half level of that many pixels: twice a stride of 2, rounded up."""
+    """Returns the rows and columns of blocks of a half-size level, in pixels: two strides of 2, each rounded up."""
     return (height + 3) // 4, (width + 3) // 4
 
 
 def pnet_cells(side: int) -> int:
-    """How many cells P-Net has along a level of that many pixels: its pooling rounds up."""
+    """Returns the number of P-Net cells along `side` pixels of a level; P-Net's pooling rounds up."""
     return max(0, (side - 1) // 2 - 4)
 
 
-def is_screened(height: int, width: int) -> bool:
-    """Whether a level of that many pixels is worth a look of the screen first."""
+def should_prefilter(height: int, width: int) -> bool:
+    """Checks whether a level, in pixels, is large enough for the prefilter to save time."""
     rows, columns = pnet_cells(height), pnet_cells(width)
-    return rows * columns >= LEAST_CELLS and min(rows, columns) >= TILE
+    return rows * columns >= MIN_CELLS and min(rows, columns) >= TILE
 
 
-class Screen:
-    """Chooses blocks; one instance per thread."""
+class Prefilter:
+    """Selects the tiles that P-Net runs on; use one instance per thread."""
 
     def __init__(self, threads: int = 1, device: str = CPU) -> None:
         """Loads and verifies the network.
@@ -68,27 +69,27 @@ class Screen:
             WeightsError: A weights file is missing or altered.
             EngineError: The device cannot be used.
         """
-        self._network = load_network(NAME, threads=threads, device=device)
+        self._network = load_network(WEIGHTS_NAME, threads=threads, device=device)
 
-    def tiles(self, table: SummedAreas, scale: float) -> BoolArray:
-        """Which tiles of the level at `scale` may show a face.
+    def tiles(self, integral: IntegralImage, scale: float) -> BoolArray:
+        """Selects the tiles of the level at `scale` that may show a face.
 
         Returns:
-            bool (rows, columns); tile (i, j) has the cells 8 i - 4 to 8 i + 3 by 8 j - 4 to 8 j + 3, as far as there
-            are such: the network's stride of 4 pixels of the half level, seen from the centres of P-Net's cells.
+            bool (rows, columns); tile (i, j) has the cells 8 i - 4 to 8 i + 3 by 8 j - 4 to 8 j + 3, as far as they
+            exist. The offset comes from the network's stride of 4 half-level pixels relative to P-Net's cell centers.
         """
-        (logits,) = self._network(table.draft(scale / 2.0)[None].astype(np.float32))
-        return tiles_of(logits[0] >= LEAST_LOGIT)
+        (logits,) = self._network(integral.coarse_level(scale / 2.0)[None].astype(np.float32))
+        return tiles_from_blocks(logits[0] >= LOGIT_THRESHOLD)
 
 
-def tiles_of(blocks: BoolArray) -> BoolArray:
-    """The tiles of which at least one block passes.
+def tiles_from_blocks(blocks: BoolArray) -> BoolArray:
+    """Selects the tiles with at least one passing block.
 
-    >>> tiles_of(np.array([[True, False, False], [False, False, False], [False, False, True]]))
+    >>> tiles_from_blocks(np.array([[True, False, False], [False, False, False], [False, False, True]]))
     array([[ True, False],
            [False,  True]])
     """
     rows, columns = blocks.shape
-    whole = np.zeros((rows + rows % 2, columns + columns % 2), dtype=np.bool_)
-    whole[:rows, :columns] = blocks
-    return whole[::2, ::2] | whole[1::2, ::2] | whole[::2, 1::2] | whole[1::2, 1::2]
+    padded = np.zeros((rows + rows % 2, columns + columns % 2), dtype=np.bool_)
+    padded[:rows, :columns] = blocks
+    return padded[::2, ::2] | padded[1::2, ::2] | padded[::2, 1::2] | padded[1::2, 1::2]

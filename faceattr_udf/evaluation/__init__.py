@@ -1,1 +1,1 @@
-"""Accuracy of attribute models on labelled faces."""
+"""Accuracy of attribute models on labeled faces."""

@@ -1,37 +1,46 @@
-"""The report on a model: all faces, each source, each group of people, and for whom it is worst."""
+"""Evaluation report: metrics over all faces, per source and per demographic group, and the worst group of each task."""
 
-from collections.abc import Callable
-from itertools import product
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from fairlearn.metrics import MetricFrame
 from scipy.stats import binomtest
 
-from faceattr_udf.attributes.labels import AGE_GROUPS, CLASSES
-from faceattr_udf.datasets.labelled_faces import LabelledFaces
-from faceattr_udf.evaluation.metrics import Mask, Probabilities, age_group_of, expected_age, mean, measure
+from faceattr_udf.datasets.labeled_faces import LabeledFaces
+from faceattr_udf.evaluation.metrics import Mask, Probabilities, age_group_of, expected_age, measure
+from faceattr_udf.labels import AGE_GROUPS, CLASSES
 
-SMALLEST_GROUP = 30
-"""Groups with fewer labelled faces are listed but not compared: their figures are mostly chance."""
+MIN_GROUP_SIZE = 30
+"""Groups with fewer labeled faces are listed but not compared: their metrics are mostly chance."""
 
-_DIMENSIONS = ("age_group", "gender", "ethnicity")
+DIMENSIONS = {"age_group": AGE_GROUPS, "gender": CLASSES["gender"], "ethnicity": CLASSES["ethnicity"]}
+"""What groups are formed by -> the values in their order."""
+
+_ALL = "all"
+_GROUPINGS: dict[str, tuple[str, ...]] = {**{name: (name,) for name in DIMENSIONS}, "combined": tuple(DIMENSIONS)}
+_METRICS = {"age": "age_mae", **{attribute: f"{attribute}_accuracy" for attribute in CLASSES}}
+
+Interval = dict[str, float]
+Values = npt.NDArray[Any]
 
 
-def report(probabilities: Probabilities, faces: LabelledFaces) -> dict[str, Any]:
-    """Scores a model on labelled faces.
+def report(probabilities: Probabilities, faces: LabeledFaces) -> dict[str, Any]:
+    """Scores a model on labeled faces.
 
     Args:
-        probabilities: As a predictor gives them, for all faces.
+        probabilities: A predictor's output for all faces.
         faces: The labels.
 
     Returns:
-        overall and by_source: figures as `metrics.measure` gives them;
-        by_group: rows of age_group, gender, ethnicity ("all" where a row is not about one), n and figures with their
-        95 % intervals, for each label by itself and for all combinations of the three;
-        worst_group: task -> the row where it is worst, the best one's figure, and the gap between the two;
+        overall and by_source: metrics as `metrics.measure` returns them;
+        by_group: see `by_group`;
+        worst_group: see `worst_groups`;
         unknown_labels: attribute -> labels that the model has no class for, with their counts;
-        unreadable: image_id of the rows whose image could not be read.
+        unreadable: image_id of the rows whose image cannot be decoded.
     """
     groups = by_group(probabilities, faces)
     return {
@@ -46,106 +55,132 @@ def report(probabilities: Probabilities, faces: LabelledFaces) -> dict[str, Any]
     }
 
 
-def by_group(probabilities: Probabilities, faces: LabelledFaces) -> list[dict[str, Any]]:
-    """Figures for each age group, gender and ethnicity, alone and combined; groups without faces are left out."""
-    values = {
-        "age_group": ["all", *AGE_GROUPS],
-        "gender": ["all", *CLASSES["gender"]],
-        "ethnicity": ["all", *CLASSES["ethnicity"]],
-    }
-    truth = {"age_group": age_group_of(faces), **{name: _names(faces, name) for name in _DIMENSIONS[1:]}}
-    errors = {name: _errors(name, probabilities, faces) for name in ("age", *CLASSES)}
-    rows = []
-    for combination in product(*(values[name] for name in _DIMENSIONS)):
-        named = dict(zip(_DIMENSIONS, combination, strict=True))
-        if sum(value != "all" for value in combination) not in {1, len(_DIMENSIONS)}:
-            continue
-        members = np.ones(len(faces), dtype=bool)
-        for name, value in named.items():
-            if value != "all":
-                members &= truth[name] == value
-        if members.any():
-            rows.append({**named, "n": int(members.sum()), **_figures(errors, members)})
-    return rows
+def by_group(probabilities: Probabilities, faces: LabeledFaces) -> list[dict[str, Any]]:
+    """Scores each age group, gender and ethnicity, alone and combined.
+
+    Returns:
+        One row per group that has faces: age_group, gender, ethnicity ("all" where the group is not limited to one
+        value), n (faces in the group), and for each task None or its metric with a 95 % interval: n (faces with this
+        label), value, low, high.
+    """
+    groups = pd.DataFrame(
+        {"age_group": age_group_of(faces), **{name: _label_names(faces, name) for name in ("gender", "ethnicity")}}
+    )
+    tasks = {name: _task(name, probabilities, faces) for name in _METRICS if name in probabilities}
+    rows = [row for dimensions in _GROUPINGS.values() for row in _rows(list(dimensions), groups, tasks)]
+    order = {name: [_ALL, *values] for name, values in DIMENSIONS.items()}
+    return sorted(rows, key=lambda row: [values.index(row[name]) for name, values in order.items()])
 
 
 def worst_groups(groups: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Per task and per kind of group (one label, or all three): the worst group, the best, the gap."""
+    """Finds the groups for which the model is worst.
+
+    Args:
+        groups: Rows of `by_group`.
+
+    Returns:
+        Task -> grouping ("age_group", "gender", "ethnicity" or "combined") -> the worst group of `MIN_GROUP_SIZE` faces
+        or more, its n and value, the best group and its value, and the gap between both values.
+    """
     worst: dict[str, dict[str, Any]] = {}
-    for task, (figure, sign) in _TASKS.items():
-        for kind, belongs in _KINDS.items():
-            rows = [row for row in groups if belongs(row) and row[figure] and row[figure]["n"] >= SMALLEST_GROUP]
+    for task, metric in _METRICS.items():
+        for grouping, dimensions in _GROUPINGS.items():
+            rows = [
+                row
+                for row in groups
+                if dimensions_of(row) == dimensions and row[metric] and row[metric]["n"] >= MIN_GROUP_SIZE
+            ]
             if len(rows) < 2:
                 continue
-            ordered = sorted(rows, key=lambda row: sign * row[figure]["value"])
+            sign = -1.0 if task == "age" else 1.0
+            ordered = sorted(rows, key=lambda row: sign * row[metric]["value"])
             low, high = ordered[0], ordered[-1]
-            worst.setdefault(task, {})[kind] = {
-                "worst": _label(low),
-                "n": low[figure]["n"],
-                "value": low[figure]["value"],
-                "best": _label(high),
-                "best_value": high[figure]["value"],
-                "gap": round(abs(high[figure]["value"] - low[figure]["value"]), 5),
+            worst.setdefault(task, {})[grouping] = {
+                "worst": label_of(low),
+                "n": low[metric]["n"],
+                "value": low[metric]["value"],
+                "best": label_of(high),
+                "best_value": high[metric]["value"],
+                "gap": round(abs(high[metric]["value"] - low[metric]["value"]), 5),
             }
     return worst
 
 
-_TASKS = {
-    "age": ("age_mae", -1.0),
-    "gender": ("gender_accuracy", 1.0),
-    "ethnicity": ("ethnicity_accuracy", 1.0),
-    "emotion": ("emotion_accuracy", 1.0),
-}
+def dimensions_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the dimensions that a row of `by_group` is limited in."""
+    return tuple(name for name in DIMENSIONS if row[name] != _ALL)
 
 
-def _one(name: str) -> Callable[[dict[str, Any]], bool]:
-    return lambda row: all((row[other] != "all") == (other == name) for other in _DIMENSIONS)
+def label_of(row: Mapping[str, Any]) -> str:
+    """Returns the name of a row of `by_group`, e.g. "30-39, female, black"."""
+    return ", ".join(row[name] for name in dimensions_of(row))
 
 
-_KINDS: dict[str, Callable[[dict[str, Any]], bool]] = {
-    **{name: _one(name) for name in _DIMENSIONS},
-    "combined": lambda row: all(row[name] != "all" for name in _DIMENSIONS),
-}
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """The truth and predictions (n,) of all faces, which of them have a label, and how to score a group of them."""
+
+    truth: Values
+    predicted: Values
+    labeled: Mask
+    score: Callable[[Values, Values], Interval]
 
 
-def _label(row: dict[str, Any]) -> str:
-    return ", ".join(row[name] for name in _DIMENSIONS if row[name] != "all")
+def _task(name: str, probabilities: Probabilities, faces: LabeledFaces) -> _Task:
+    if name == "age":
+        return _Task(faces.age_range[:, 0], expected_age(probabilities["age"]), faces.has_exact_age(), _mean_error)
+    labeled = faces.labeled(name) | faces.unknown[name]
+    return _Task(faces.labels[name], probabilities[name].argmax(axis=1), labeled, _accuracy)
 
 
-def _names(faces: LabelledFaces, attribute: str) -> npt.NDArray[np.str_]:
-    # A label of -1 takes the last entry.
+def _rows(dimensions: list[str], groups: pd.DataFrame, tasks: Mapping[str, _Task]) -> list[dict[str, Any]]:
+    members = (groups[dimensions] != "").all(axis=1).to_numpy()
+    scores: dict[str, dict[Hashable, Interval]] = {}
+    for name, task in tasks.items():
+        scored = members & task.labeled
+        if scored.any():
+            frame = MetricFrame(
+                metrics=task.score,
+                y_true=task.truth[scored],
+                y_pred=task.predicted[scored],
+                sensitive_features=groups.loc[scored, dimensions],
+            )
+            scores[name] = frame.by_group.dropna().to_dict()
+    rows = []
+    for key, n in groups.loc[members].groupby(dimensions).size().items():
+        values = key if isinstance(key, tuple) else (key,)
+        # pandas keys groups by one column by its value and groups by several columns by a tuple.
+        own = {name: scores.get(name, {}).get(key) for name in _METRICS}
+        rows.append(
+            {
+                **dict.fromkeys(DIMENSIONS, _ALL),
+                **dict(zip(dimensions, values, strict=True)),
+                "n": int(n),
+                **{_METRICS[name]: value for name, value in own.items()},
+            }
+        )
+    return rows
+
+
+def _label_names(faces: LabeledFaces, attribute: str) -> npt.NDArray[np.str_]:
+    # The label -1 (none) takes the last entry.
     return np.array([*CLASSES[attribute], ""], dtype=np.str_)[faces.labels[attribute]]
 
 
-def _errors(task: str, probabilities: Probabilities, faces: LabelledFaces) -> tuple[npt.NDArray[np.float64], Mask]:
-    """Per face the error in years, or 1 for right and 0 for wrong; and for which faces there is one."""
-    count = len(faces)
-    if task not in probabilities:
-        return np.zeros(count), np.zeros(count, dtype=bool)
-    if task == "age":
-        low, high = faces.age_range.T
-        error = np.abs(expected_age(probabilities["age"]) - low).astype(np.float64)
-        return error, (low == high) & (low >= 0)
-    hits = probabilities[task].argmax(axis=1) == faces.labels[task]
-    return hits.astype(np.float64), (faces.labels[task] >= 0) | faces.unknown[task]
+def _accuracy(truth: Values, predicted: Values) -> Interval:
+    """Returns the accuracy with Wilson's score interval."""
+    hits = truth == predicted
+    wilson = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, method="wilson")
+    return _interval(len(hits), hits.mean(), wilson.low, wilson.high)
 
 
-def _figures(errors: dict[str, tuple[npt.NDArray[np.float64], Mask]], members: Mask) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
-    for task, (figure, _) in _TASKS.items():
-        values, there = errors[task]
-        mine = values[members & there]
-        if len(mine) == 0:
-            figures[figure] = None
-        elif task == "age":
-            spread = 1.96 * float(mine.std()) / len(mine) ** 0.5
-            value = float(mine.mean())
-            figures[figure] = _interval(len(mine), value, max(0.0, value - spread), value + spread)
-        else:
-            wilson = binomtest(int(mine.sum()), len(mine)).proportion_ci(0.95, method="wilson")
-            figures[figure] = _interval(len(mine), mean(mine) or 0.0, wilson.low, wilson.high)
-    return figures
+def _mean_error(truth: Values, predicted: Values) -> Interval:
+    """Returns the mean absolute error with the normal interval of a mean."""
+    errors = np.abs(predicted - truth).astype(np.float64)
+    # scipy.stats.sem would be NaN for a single face.
+    value, margin = errors.mean(), 1.96 * errors.std() / len(errors) ** 0.5
+    return _interval(len(errors), value, max(0.0, value - margin), value + margin)
 
 
-def _interval(n: int, value: float, low: float, high: float) -> dict[str, float]:
-    return {"n": n, "value": round(value, 5), "low": round(float(low), 5), "high": round(float(high), 5)}
+def _interval(n: int, value: float, low: float, high: float) -> Interval:
+    return {"n": n, "value": round(float(value), 5), "low": round(float(low), 5), "high": round(float(high), 5)}

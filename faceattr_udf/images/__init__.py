@@ -1,1 +1,1 @@
-"""Single images: bytes -> upright RGB, faces cut out of them, how well a face can be seen."""
+"""Single images: decoding to upright RGB, face crops, face quality and annotation."""

@@ -1,17 +1,18 @@
-"""Draws boxes and what was predicted on a photograph, for people to look at."""
+"""Draws boxes and predictions on a photograph."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-_MIN_LONG_SIDE: Final = 1000
-"""Smaller photographs are drawn larger, pixels: text has a size below which nobody can read it."""
+from faceattr_udf.arrays import UInt8Array
 
-_COLOURS: Final = ((255, 214, 10), (64, 224, 255), (255, 120, 200), (130, 255, 130), (255, 160, 60), (190, 170, 255))
+_MIN_LONG_SIDE: Final = 1000
+"""Smaller photographs are enlarged to this many pixels, because small text is unreadable."""
+
+_COLORS: Final = ((255, 214, 10), (64, 224, 255), (255, 120, 200), (130, 255, 130), (255, 160, 60), (190, 170, 255))
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,8 @@ class Annotation:
     """One box and the lines to write beside it.
 
     Attributes:
-        box: x_min, y_min, x_max, y_max in pixels of the photograph; may reach over its frame.
-        lines: Text, from top to bottom; none draws the box alone.
+        box: x_min, y_min, x_max, y_max in pixels of the photograph; may extend beyond its frame.
+        lines: Text lines, from top to bottom; if empty, only the box is drawn.
     """
 
     box: tuple[float, float, float, float]
@@ -37,7 +38,7 @@ class _Rectangle(NamedTuple):
     def area(self) -> float:
         return max(0.0, self.right - self.left) * max(0.0, self.bottom - self.top)
 
-    def overlap(self, other: "_Rectangle") -> float:
+    def intersection_area(self, other: "_Rectangle") -> float:
         return _Rectangle(
             max(self.left, other.left),
             max(self.top, other.top),
@@ -46,17 +47,17 @@ class _Rectangle(NamedTuple):
         ).area
 
 
-def annotate(image: npt.NDArray[np.uint8], annotations: Sequence[Annotation]) -> npt.NDArray[np.uint8]:
+def annotate(image: UInt8Array, annotations: Sequence[Annotation]) -> UInt8Array:
     """Returns a copy of a photograph with boxes and labels.
 
-    Labels keep off other labels first, then off other faces, then off their own face, as far as there is room.
+    As far as there is room, labels avoid other labels first, then other faces, then their own face.
 
     Args:
         image: uint8 (height, width, 3), RGB.
         annotations: What to draw.
 
     Returns:
-        uint8 (height, width, 3), RGB. A photograph whose longer side is below 1000 px comes back enlarged to it.
+        uint8 (height, width, 3), RGB. A photograph whose longer side is below 1000 px is enlarged to it.
     """
     height, width = image.shape[:2]
     scale = max(1.0, _MIN_LONG_SIDE / max(height, width))
@@ -71,15 +72,15 @@ def annotate(image: npt.NDArray[np.uint8], annotations: Sequence[Annotation]) ->
     places = place_labels(boxes, sizes, canvas.size)
     line_px = max(2, font_px // 7)
     for index, box in enumerate(boxes):
-        draw.rectangle(box, outline=_COLOURS[index % len(_COLOURS)], width=line_px)
+        draw.rectangle(box, outline=_COLORS[index % len(_COLORS)], width=line_px)
     for index, (annotation, place) in enumerate(zip(annotations, places, strict=True)):
         if not annotation.lines:
             continue
-        colour = _COLOURS[index % len(_COLOURS)]
-        _connect(draw, _Rectangle(*place), boxes[index], colour, line_px)
-        draw.rectangle(place, fill=(0, 0, 0, 190), outline=colour, width=max(1, line_px // 2))
+        color = _COLORS[index % len(_COLORS)]
+        _connect(draw, _Rectangle(*place), boxes[index], color, line_px)
+        draw.rectangle(place, fill=(0, 0, 0, 190), outline=color, width=max(1, line_px // 2))
         position = (place[0] + font_px // 3, place[1] + font_px // 5)
-        draw.multiline_text(position, "\n".join(annotation.lines), fill=colour, font=font, spacing=font_px // 5)
+        draw.multiline_text(position, "\n".join(annotation.lines), fill=color, font=font, spacing=font_px // 5)
     return np.asarray(canvas)
 
 
@@ -88,15 +89,15 @@ def place_labels(
     sizes: Sequence[tuple[float, float]],
     canvas: tuple[int, int],
 ) -> list[tuple[float, float, float, float]]:
-    """Finds a place for each label beside its box.
+    """Places each label beside its box.
 
     Args:
         boxes: x_min, y_min, x_max, y_max of each box, pixels.
         sizes: Width and height of each label, pixels.
-        canvas: Width and height of the picture, pixels.
+        canvas: Width and height of the image, pixels.
 
     Returns:
-        left, top, right, bottom of each label, inside the picture where it fits in there.
+        left, top, right, bottom of each label, inside the image if it fits.
 
     >>> place_labels([(40, 10, 80, 50)], [(60, 20)], (200, 100))
     [(30.0, 52.0, 90.0, 72.0)]
@@ -110,9 +111,9 @@ def place_labels(
             place: _Rectangle, face: _Rectangle = face, others: Sequence[_Rectangle] = others
         ) -> tuple[float, float, float]:
             return (
-                sum(place.overlap(label) for label in placed),
-                sum(place.overlap(other) for other in others),
-                place.overlap(face),
+                sum(place.intersection_area(label) for label in placed),
+                sum(place.intersection_area(other) for other in others),
+                place.intersection_area(face),
             )
 
         placed.append(min(_candidates(face, size, canvas), key=cost))
@@ -120,18 +121,18 @@ def place_labels(
 
 
 def _candidates(face: _Rectangle, size: tuple[float, float], canvas: tuple[int, int]) -> Iterator[_Rectangle]:
-    """Yields places around a face, nearest first, moved inside the picture."""
+    """Yields places around a face, nearest first, moved inside the image."""
     width, height = size
     gap = 2.0
-    centre_x, centre_y = (face.left + face.right) / 2, (face.top + face.bottom) / 2
+    center_x, center_y = (face.left + face.right) / 2, (face.top + face.bottom) / 2
     for step in range(4):
         above, below = face.top - gap - height * (1 + step), face.bottom + gap + height * step
         before, after = face.left - gap - width * (1 + step / 2), face.right + gap + width * step / 2
         for left, top in (
-            (centre_x - width / 2, below),
-            (centre_x - width / 2, above),
-            (after, centre_y - height / 2),
-            (before, centre_y - height / 2),
+            (center_x - width / 2, below),
+            (center_x - width / 2, above),
+            (after, center_y - height / 2),
+            (before, center_y - height / 2),
             (after, below),
             (before, below),
             (after, above),
@@ -155,9 +156,9 @@ def _text_size(
 
 
 def _connect(
-    draw: ImageDraw.ImageDraw, label: _Rectangle, box: _Rectangle, colour: tuple[int, int, int], line_px: int
+    draw: ImageDraw.ImageDraw, label: _Rectangle, box: _Rectangle, color: tuple[int, int, int], line_px: int
 ) -> None:
-    """Draws a line from a label to its box where they do not touch, so that it still tells whose it is."""
+    """Draws a line from a label to its box if they do not touch."""
     axes = []
     for (low, high), (box_low, box_high) in (
         ((label.left, label.right), (box.left, box.right)),
@@ -173,4 +174,4 @@ def _connect(
             axes.append((middle, middle))
     start, stop = zip(*axes, strict=True)
     if start != stop:
-        draw.line([start, stop], fill=colour, width=line_px)
+        draw.line([start, stop], fill=color, width=line_px)

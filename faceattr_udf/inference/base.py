@@ -1,10 +1,10 @@
-"""The interface of inference backends, and the devices they run on."""
+"""The interface of the inference backends, and the devices they run on."""
 
 from typing import Any, Final, Literal, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
+from faceattr_udf.arrays import Float32Array
 from faceattr_udf.weights import WeightsRecord
 
 CPU: Final = "cpu"
@@ -12,37 +12,36 @@ FIRST_GPU: Final = "cuda:0"
 
 
 class Network(Protocol):
-    """A loaded network; not thread-safe, so every thread has its own.
+    """A loaded network. It is not thread-safe: every thread loads its own.
 
     Attributes:
-        record: What travels with its weights.
+        record: The metadata of its weights.
     """
 
     record: WeightsRecord
 
     @property
     def output_shapes(self) -> list[tuple[int, ...]]:
-        """The shape of each output without its first axis; for networks whose other axes are fixed."""
+        """The shape of each output without its first axis; only for networks with a fixed input size."""
         ...
 
-    def __call__(self, *pixels: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
+    def __call__(self, *inputs: npt.NDArray[Any]) -> list[Float32Array]:
         """Runs the network.
 
         Args:
-            pixels: One array (n, height, width, channels) in the record's colour order, values 0-255: uint8 with three
-                channels for attributes, float32 with four for the detector. Of a mirrored record two, as
-                `attributes.views` makes them.
+            inputs: One array per entry of `record.inputs`, of its shape and dtype: pixels 0-255 in the record's channel
+                order.
 
         Returns:
-            The outputs in the graph's order.
+            The outputs in the order of the network.
         """
         ...
 
 
-def unscheduled_device(asked: Literal["auto", "cpu", "cuda"]) -> str:
-    """The device that `runtime.device` means where nobody assigns GPUs: the first one, but only when asked for.
+def local_device(requested: Literal["auto", "cpu", "cuda"]) -> str:
+    """Returns the device for `runtime.device` where no scheduler assigns GPUs: the first GPU if "cuda" is requested.
 
-    >>> unscheduled_device("auto"), unscheduled_device("cuda")
+    >>> local_device("auto"), local_device("cuda")
     ('cpu', 'cuda:0')
     """
-    return FIRST_GPU if asked == "cuda" else CPU
+    return FIRST_GPU if requested == "cuda" else CPU

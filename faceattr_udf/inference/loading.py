@@ -1,11 +1,11 @@
-"""Loads a network with the backend of its device."""
+"""Loads a network with the backend for its device."""
 
 import importlib
 from pathlib import Path
 
 from faceattr_udf.errors import EngineError
 from faceattr_udf.inference.base import CPU, Network
-from faceattr_udf.inference.openvino_backend import Graph
+from faceattr_udf.inference.openvino_backend import OpenVinoModel
 
 
 def load_network(name: str, folder: str | Path | None = None, threads: int = 1, device: str = CPU) -> Network:
@@ -13,25 +13,25 @@ def load_network(name: str, folder: str | Path | None = None, threads: int = 1, 
 
     Args:
         name: File stem in `faceattr_udf.weights`.
-        folder: Other place of the files; None means the package.
-        threads: CPU threads of one inference.
-        device: "cpu", or a GPU as torch calls it, "cuda:0".
+        folder: Folder of the files; None means the package.
+        threads: CPU threads per inference.
+        device: "cpu", or the torch name of a GPU, e.g. "cuda:0".
 
     Raises:
-        WeightsError: A file is missing, altered or not that network.
+        WeightsError: A file is missing, altered or does not hold that network.
         EngineError: torch is not installed, or it cannot use the GPU.
     """
     if device == CPU:
-        return Graph(name, folder, threads)
+        return OpenVinoModel(name, folder, threads)
     try:
-        # By name, and only here: torch takes gigabytes of disk and seconds to import, and environments for CPUs have
-        # none. An import statement would make it a dependency of the core.
-        torch_graph = importlib.import_module("faceattr_udf.inference.torch_backend")
-    except (ImportError, OSError) as error:  # OSError: one of CUDA's libraries does not load
+        # Imported by name and only for GPUs: torch takes gigabytes of disk and seconds to import, and CPU environments
+        # do not have it. An import statement would make it a dependency of the core.
+        torch_backend = importlib.import_module("faceattr_udf.inference.torch_backend")
+    except (ImportError, OSError) as error:  # OSError: one of the CUDA libraries does not load
         msg = (
             f"{device} needs torch, which cannot be imported ({error}); "
-            'install the extra faceattr_udf[gpu] where the images are analysed, or set runtime.device = "cpu"'
+            'install the extra faceattr_udf[gpu] on the workers, or set runtime.device = "cpu"'
         )
         raise EngineError(msg) from error
-    network: Network = torch_graph.TorchGraph(name, folder, device)
+    network: Network = torch_backend.TorchModel(name, folder, device)
     return network

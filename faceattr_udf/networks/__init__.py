@@ -1,4 +1,4 @@
-"""Every network, written once, in torch: for training, for GPUs, and as the oracle of the CPU runtime.
+"""All networks, in PyTorch: for training, for inference on GPUs, and as the reference for the exported graphs.
 
-Production on CPU runs the exported graphs in `faceattr_udf.weights` and never imports this package.
+Inference on CPUs runs the graphs in `faceattr_udf.weights` and does not import this package.
 """

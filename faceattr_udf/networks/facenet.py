@@ -1,4 +1,13 @@
-"""The multi-task FaceNet of the published method: Inception-ResNet-v1, a 128-d embedding, one branch per attribute."""
+"""The multi-task FaceNet: Inception-ResNet-v1 with a 128-d embedding and one branch per attribute.
+
+It is one of the three reference systems that the default model is compared with; the others are `networks.grey` and the
+SVMs on this embedding. It combines
+
+- the embedding of Schroff, Kalenichenko, Philbin 2015, "FaceNet: A Unified Embedding for Face Recognition and
+  Clustering" (arXiv 1503.03832), and
+- the dynamic loss weights of Yin, Liu 2018, "Multi-Task Convolutional Neural Network for Pose-Invariant Face
+  Recognition" (arXiv 1702.04710).
+"""
 
 from collections.abc import Sequence
 from typing import Self
@@ -7,12 +16,12 @@ import torch
 from facenet_pytorch.models.inception_resnet_v1 import InceptionResnetV1
 from torch import nn
 
-from faceattr_udf.attributes.labels import BINS
+from faceattr_udf.labels import NUM_CLASSES
 
 INPUT_SIZE = 112
 EMBEDDING_SIZE = 128
 SHARES = "shares"
-"""Name of the output from which each task's share of the loss comes."""
+"""Name of the output that each task's share of the loss is computed from."""
 
 _FEATURES = 1792
 _BRANCH = 128
@@ -21,13 +30,10 @@ _BRANCH = 128
 class MultitaskFacenet(nn.Module):
     """Face pixels -> embedding, logits per attribute, logits of the tasks' shares of the loss.
 
-    Schroff, Kalenichenko, Philbin 2015, "FaceNet: A Unified Embedding for Face Recognition and Clustering"; the dynamic
-    loss weights are those of Yin and Liu 2018, "Multi-Task Convolutional Neural Network for Pose-Invariant Face
-    Recognition".
-
     Attributes:
-        backbone: facenet-pytorch's Inception-ResNet-v1 with a last layer of 128 outputs; it L2-normalises them.
-        branches: Attribute -> fully connected, dropout, fully connected; softmax is in the loss and in `Served`.
+        backbone: facenet-pytorch's Inception-ResNet-v1 with 128 outputs, which it L2-normalizes.
+        branches: Attribute -> fully connected, ReLU, dropout, fully connected. They return logits: softmax is applied
+            by the loss and by `inference.wrappers.ProbabilityOutputs`.
         shares: Embedding -> one logit per task.
     """
 
@@ -41,31 +47,31 @@ class MultitaskFacenet(nn.Module):
                 attribute: nn.Sequential(
                     nn.Linear(EMBEDDING_SIZE, _BRANCH), nn.ReLU(), nn.Dropout(dropout), nn.Linear(_BRANCH, size)
                 )
-                for attribute, size in BINS.items()
+                for attribute, size in NUM_CLASSES.items()
             }
         )
-        self.shares = nn.Linear(EMBEDDING_SIZE, len(BINS))
+        self.shares = nn.Linear(EMBEDDING_SIZE, len(NUM_CLASSES))
         self._frozen: list[nn.Module] = []
 
     def freeze(self, layers: Sequence[str]) -> None:
-        """Gates the gradients of layers of the backbone; their batch statistics stay as they are, too.
+        """Freezes layers of the backbone: their weights and their batch statistics.
 
         Args:
-            layers: Names of the backbone's children, e.g. "conv2d_1a" and "repeat_1".
+            layers: Names of child modules of the backbone, e.g. "conv2d_1a" and "repeat_1".
 
         Raises:
             ValueError: The backbone has no such child.
         """
         children = dict(self.backbone.named_children())
-        strange = sorted(set(layers) - set(children))
-        if strange:
-            msg = f"Inception-ResNet-v1 has no layer {', '.join(strange)}; it has {', '.join(children)}"
+        unknown = sorted(set(layers) - set(children))
+        if unknown:
+            msg = f"Inception-ResNet-v1 has no layer {', '.join(unknown)}; its layers are {', '.join(children)}"
             raise ValueError(msg)
         self._frozen = [children[name].requires_grad_(requires_grad=False) for name in layers]
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As of any module, except that frozen layers stay in evaluation mode."""
+        """Sets training or evaluation mode; frozen layers stay in evaluation mode."""
         super().train(mode)
         for layer in self._frozen:
             layer.eval()
@@ -74,7 +80,7 @@ class MultitaskFacenet(nn.Module):
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         """RGB (n, 3, 112, 112), values 0-255 -> "embedding" (n, 128), attribute -> logits, "shares" (n, tasks)."""
         embedding = self.backbone((pixels - 127.5) / 128.0).float()
-        # Components of a unit vector are small; branches learn at the usual rates from components of unit variance.
+        # Scaled to unit variance, so that the branches learn at the usual rates: components of a unit vector are small.
         features = embedding * EMBEDDING_SIZE**0.5
         outputs = {attribute: branch(features) for attribute, branch in self.branches.items()}
         return {"embedding": embedding, **outputs, SHARES: self.shares(features)}

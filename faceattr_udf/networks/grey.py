@@ -1,21 +1,24 @@
-"""The separate networks of the published method: one small convolutional network per attribute, on grey faces."""
+"""The separate networks: one small convolutional network per attribute, on grayscale faces.
+
+They are one of the three reference systems that the default model is compared with; see `networks.facenet`.
+"""
 
 import torch
 from torch import nn
 
-from faceattr_udf.attributes.labels import BINS
+from faceattr_udf.labels import NUM_CLASSES
 
 INPUT_SIZE = 64
 
-HEADS: dict[str, int] = {name: BINS[name] for name in ("age", "ethnicity", "emotion")}
-"""Attribute -> number of logits; the method has no separate network for gender."""
+HEADS: dict[str, int] = {name: NUM_CLASSES[name] for name in ("age", "ethnicity", "emotion")}
+"""Attribute -> number of logits; this system has no network for gender."""
 
 _WIDTHS = (24, 48, 96, 192, 192)
 _LUMA = (0.299, 0.587, 0.114)
 
 
-class GreyNet(nn.Sequential):
-    """Grey (n, 1, 64, 64) -> logits (n, classes): five convolutions, each with a 2 x 2 maximum, and a linear layer."""
+class GrayNet(nn.Sequential):
+    """Grayscale (n, 1, 64, 64) -> logits (n, classes): five convolutions with 2 x 2 max pooling, and a linear layer."""
 
     def __init__(self, classes: int, dropout: float) -> None:
         layers: list[nn.Module] = []
@@ -28,15 +31,15 @@ class GreyNet(nn.Sequential):
 
 
 class SeparateGrey(nn.Module):
-    """Face pixels -> logits per attribute, each from a network of its own that shares nothing with the others."""
+    """Face pixels -> logits per attribute, each from a separate network that shares no layer with the others."""
 
     def __init__(self, dropout: float = 0.3) -> None:
         super().__init__()
-        self.networks = nn.ModuleDict({attribute: GreyNet(size, dropout) for attribute, size in HEADS.items()})
+        self.networks = nn.ModuleDict({attribute: GrayNet(size, dropout) for attribute, size in HEADS.items()})
         self.register_buffer("luma", torch.tensor(_LUMA).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """RGB (n, 3, 64, 64), values 0-255, whose channels are equal in production -> attribute -> logits."""
+        """RGB (n, 3, 64, 64), values 0-255, of grayscale photographs (equal channels) -> attribute -> logits."""
         assert isinstance(self.luma, torch.Tensor)  # noqa: S101 - narrows the type of a buffer
-        grey = (pixels * self.luma).sum(dim=1, keepdim=True) / 127.5 - 1.0
-        return {attribute: network(grey) for attribute, network in self.networks.items()}
+        gray = (pixels * self.luma).sum(dim=1, keepdim=True) / 127.5 - 1.0
+        return {attribute: network(gray) for attribute, network in self.networks.items()}

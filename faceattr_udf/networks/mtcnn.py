@@ -1,15 +1,11 @@
-"""P-Net, R-Net and O-Net of MTCNN (Zhang et al. 2016, "Joint Face Detection and Alignment using Multitask CNNs").
+"""The stages of MTCNN: P-Net, R-Net and O-Net.
 
-Layer names and shapes are those of facenet-pytorch, whose published weights they carry.
+Zhang, Zhang, Li, Qiao 2016, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks". The
+layer shapes are those of facenet-pytorch, because the weights come from there.
 """
-
-from typing import Final
 
 import torch
 from torch import nn
-
-_NUMBERS: Final = 4
-"""Of a pixel as it is served: three colours and a filler."""
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
@@ -28,12 +24,12 @@ class PNet(nn.Module):
         self.box = nn.Conv2d(32, 4, 1)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised RGB (n, 3, h, w) -> face probability (n, h', w'), box regression (n, h', w', 4)."""
+        """Normalized RGB (n, 3, h, w) -> face probability (n, h', w'), box regression (n, h', w', 4)."""
         x = self.features(x)
         return torch.softmax(self.face(x), dim=1)[:, 1], self.box(x).permute(0, 2, 3, 1)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised RGB (n, 3, h, w) -> what both heads see, (n, 32, h', w')."""
+        """Normalized RGB (n, 3, h, w) -> the features of both heads, (n, 32, h', w')."""
         x = nn.functional.max_pool2d(self.block1(x), 2, 2, ceil_mode=True)
         features: torch.Tensor = self.block3(self.block2(x))
         return features
@@ -52,10 +48,10 @@ class RNet(nn.Module):
         self.box = nn.Linear(128, 4)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised RGB (n, 3, 24, 24) -> face probability (n,), box regression (n, 4)."""
+        """Normalized RGB (n, 3, 24, 24) -> face probability (n,), box regression (n, 4)."""
         x = nn.functional.max_pool2d(self.block1(x), 3, 2, ceil_mode=True)
         x = nn.functional.max_pool2d(self.block2(x), 3, 2, ceil_mode=True)
-        # The weights come from MATLAB, whose arrays are column-major: (x, y, channel) order.
+        # Flattened in the order (x, y, channel): the weights come from MATLAB, whose arrays are column-major.
         x = self.dense(self.block3(x).permute(0, 3, 2, 1).flatten(1))
         return torch.softmax(self.face(x), dim=1)[:, 1], self.box(x)
 
@@ -75,61 +71,9 @@ class ONet(nn.Module):
         self.landmarks = nn.Linear(256, 10)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Normalised RGB (n, 3, 48, 48) -> probability (n,), regression (n, 4), landmarks (n, 10): five x, five y."""
+        """Normalized RGB (n, 3, 48, 48) -> probability (n,), regression (n, 4), landmarks (n, 10): five x, five y."""
         x = nn.functional.max_pool2d(self.block1(x), 3, 2, ceil_mode=True)
         x = nn.functional.max_pool2d(self.block2(x), 3, 2, ceil_mode=True)
         x = nn.functional.max_pool2d(self.block3(x), 2, 2, ceil_mode=True)
         x = self.dense(self.block4(x).permute(0, 3, 2, 1).flatten(1))
         return torch.softmax(self.face(x), dim=1)[:, 1], self.box(x), self.landmarks(x)
-
-
-class ServedMtcnn(nn.Module):
-    """A stage as it is served: raw pixels in, because the normalisation is folded into the first convolution.
-
-    The first layers have no padding, so (x - 127.5) / 128 followed by a convolution is exactly another convolution. It
-    reads rows of pixels as they lie in memory, red, green, blue and the filler of `SummedAreas` one after the other, as
-    one channel in steps of 4: runtimes put the channels apart first, which takes longer than the convolution. P-Net's
-    two heads, which the runtime would compute one after the other over a map of hundreds of thousands of cells, become
-    one.
-    """
-
-    def __init__(self, stage: PNet | RNet | ONet) -> None:
-        super().__init__()
-        conv = stage.block1[0]
-        assert isinstance(conv, nn.Conv2d)  # noqa: S101 - narrows the type of a layer this file defines
-        assert conv.bias is not None  # noqa: S101 - narrows the type
-        first = nn.Conv2d(1, conv.out_channels, (3, 3 * _NUMBERS), stride=(1, _NUMBERS))
-        assert first.bias is not None  # noqa: S101 - narrows the type
-        with torch.no_grad():
-            weight = conv.weight / 128.0
-            first.bias.copy_(conv.bias - 127.5 * weight.sum(dim=(1, 2, 3)))
-            # (out, colour, row, column) -> (out, row, column, colour); the filler has no weight.
-            weight = nn.functional.pad(weight.permute(0, 2, 3, 1), (0, _NUMBERS - 3))
-            first.weight.copy_(weight.reshape(first.weight.shape))
-        stage.block1[0] = first
-        self.stage = stage
-        if isinstance(stage, PNet):
-            self.head = _one_head(stage)
-
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(n, h, w, 4), RGB of 0-255 and one more number -> the stage's outputs.
-
-        P-Net has one, (n, h', w', 5): log-odds of a face, then the box regression.
-        """
-        x = pixels.float().flatten(2)[:, None]
-        if isinstance(self.stage, PNet):
-            return (self.head(self.stage.features(x)).permute(0, 2, 3, 1),)
-        outputs: tuple[torch.Tensor, ...] = self.stage(x)
-        return outputs
-
-
-def _one_head(stage: PNet) -> nn.Conv2d:
-    head = nn.Conv2d(stage.face.in_channels, 1 + stage.box.out_channels, 1)
-    face, box = stage.face, stage.box
-    assert face.bias is not None  # noqa: S101 - narrows types
-    assert box.bias is not None  # noqa: S101 - narrows the type
-    assert head.bias is not None  # noqa: S101 - narrows the type
-    with torch.no_grad():
-        head.weight.copy_(torch.cat([face.weight[1:] - face.weight[:1], box.weight]))
-        head.bias.copy_(torch.cat([face.bias[1:] - face.bias[:1], box.bias]))
-    return head

@@ -1,1 +1,1 @@
-"""Training the attribute networks and exporting what ships; the only part of the package that needs torch."""
+"""Trains the attribute networks and the prefilter, and exports their weights."""

@@ -1,23 +1,25 @@
-"""Half precision while networks learn."""
+"""bfloat16 autocast for training."""
 
 from collections.abc import Mapping
 
 import torch
 
 
-def bfloat16(device: torch.device, *, wanted: bool) -> torch.autocast:
-    """A context in which convolutions and products are in bfloat16, where the processor multiplies it.
+def bfloat16_autocast(device: torch.device, *, enabled: bool) -> torch.autocast:
+    """Returns a context that runs convolutions and matrix products in bfloat16 where the hardware supports it.
 
-    Without instructions for it a step takes ten times as long as in float32.
+    Elsewhere the context does nothing: emulated bfloat16 takes ten times as long as float32.
 
     Args:
-        device: Where they are computed.
-        wanted: False makes a context that changes nothing.
+        device: Where the network runs.
+        enabled: False returns a context that does nothing.
     """
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and (device.type == "cuda" or _on_this_cpu()))
+    supported = device.type == "cuda" or _cpu_supports_bfloat16()
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled and supported)
 
 
-def _on_this_cpu() -> bool:
-    able: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # old versions do not tell
-    # x86-64's two ways, and that of 64-bit Arm.
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+def _cpu_supports_bfloat16() -> bool:
+    # Older versions of torch lack this function.
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    # Two extensions of x86-64, and that of 64-bit Arm.
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

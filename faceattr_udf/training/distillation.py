@@ -1,4 +1,4 @@
-"""Distillation: what earlier networks say about the training faces, as targets beside the labels."""
+"""Knowledge distillation: soft labels of the training faces, predicted by teacher networks."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,59 +7,61 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from faceattr_udf.attributes.labels import BINS
-from faceattr_udf.attributes.predictor import GraphPredictor
-from faceattr_udf.datasets.labelled_faces import LabelledFaces
+from faceattr_udf.attributes.predictor import NetworkPredictor
+from faceattr_udf.datasets.labeled_faces import LabeledFaces
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.evaluation.predict import predict_in_batches
-from faceattr_udf.training.data.augment import center_window
+from faceattr_udf.labels import NUM_CLASSES
+from faceattr_udf.training.data.augment import center_crop
 from faceattr_udf.weights import WeightsRecord
 
 SoftLabels = dict[str, npt.NDArray[np.float16]]
+"""Attribute -> probabilities, float16 (n, classes)."""
 
 
-def soft_labels(teachers: Sequence[Path], faces_for: Callable[[WeightsRecord], LabelledFaces]) -> SoftLabels:
-    """The mean of the teachers' probabilities for every training face.
+def predict_soft_labels(teachers: Sequence[Path], faces_for: Callable[[WeightsRecord], LabeledFaces]) -> SoftLabels:
+    """Returns the mean of the teachers' probabilities for every training face.
 
-    Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network"; a network may be its own pupil
+    Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network"; a network may be its own student
     (Furlanello et al. 2018, "Born-Again Neural Networks"), which helps most where labels are noisy or missing.
 
     Args:
         teachers: Records, FOLDER/NAME.json; at least one.
-        faces_for: Gives the training faces as a teacher's record wants them: cut with `augment.source_margin` of its
-            margin, grey where it is. Teachers and pupil may see different cuts.
-
-    Returns:
-        Attribute -> float16 (n, classes).
+        faces_for: Returns the training faces as a teacher's record asks for: cropped with `augment.training_margin` of
+            its margin, in grayscale where it asks for that. Teachers and student may see different crops.
 
     Raises:
         WeightsError: A teacher's files are missing, or it does not predict every attribute.
     """
-    said = []
-    for record in teachers:
-        teacher = GraphPredictor(record.stem, record.parent, threads=2)
-        _check(teacher.record, record)
+    predictions = []
+    for path in teachers:
+        teacher = NetworkPredictor(path.stem, path.parent, threads=2)
+        _check_attributes(teacher.record, path)
         faces = faces_for(teacher.record)
-        said.append(predict_in_batches(teacher, faces, view=partial(center_window, size=teacher.record.input_size)))
-    return {name: np.mean([one[name] for one in said], axis=0).astype(np.float16) for name in BINS}
+        transform = partial(center_crop, size=teacher.record.input_size)
+        predictions.append(predict_in_batches(teacher, faces, transform=transform))
+    return {name: np.mean([one[name] for one in predictions], axis=0).astype(np.float16) for name in NUM_CLASSES}
 
 
-def where_unlabelled(said: SoftLabels, instead: SoftLabels, faces: LabelledFaces) -> SoftLabels:
-    """What some teachers say of the attributes that a face is labelled for, and others of those that it is not.
+def merge_soft_labels(labeled: SoftLabels, unlabeled: SoftLabels, faces: LabeledFaces) -> SoftLabels:
+    """Takes `labeled` for the attributes that a face has a label for, and `unlabeled` for the others.
 
-    Teachers that learned from mixed faces are the best judges of faces like those that they had labels for, and say
-    anything of the others; see `sampling.partners`.
+    Teachers that were trained with mixup are the best for faces like those that they had labels for, and unreliable for
+    others; see `sampling.mixup_partners`.
 
     Args:
-        said: Of the labelled ones, of `soft_labels`.
-        instead: Of the unlabelled ones.
-        faces: That both were asked about.
+        labeled: Soft labels of the teachers for labeled attributes.
+        unlabeled: Soft labels of the teachers for unlabeled attributes.
+        faces: The faces of both.
     """
-    return {name: np.where(faces.labelled(name)[:, None], values, instead[name]) for name, values in said.items()}
+    return {name: np.where(faces.labeled(name)[:, None], values, unlabeled[name]) for name, values in labeled.items()}
 
 
-def _check(record: WeightsRecord, path: Path) -> None:
-    missing = [name for name in BINS if name not in record.classes]
+def _check_attributes(record: WeightsRecord, path: Path) -> None:
+    missing = [name for name in NUM_CLASSES if name not in record.classes]
     if missing:
-        msg = f"train.teachers: {path} does not predict {', '.join(missing)}; name networks of every attribute"
+        msg = (
+            f"train.distillation.teachers: {path} does not predict {', '.join(missing)}; "
+            "name networks that predict every attribute"
+        )
         raise WeightsError(msg)

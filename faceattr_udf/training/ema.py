@@ -1,23 +1,34 @@
-"""The average of a network's weights over its training, which is what is kept."""
+"""Exponential moving average (EMA) of a network's weights."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 
-def average(averaged: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Moves an exponential moving average of weights and statistics by one step, in place.
+def make_ema(network: nn.Module, decay: float) -> AveragedModel:
+    """Returns an average of a network's parameters and buffers; call its `update_parameters` after every step.
+
+    The n-th update keeps min(decay, n / (n + 9)) of the average, so that it forgets the initial weights quickly and is
+    useful from the first steps on. Integer buffers are copied.
 
     Args:
-        averaged: Of the same class as `network`.
-        network: After the step.
-        decay: How much of the average stays.
-        step: From 0; young averages forget their start faster, so that they are useful from the first steps on.
+        network: Provides the initial weights.
+        decay: Share of the average that an update keeps.
+
+    Returns:
+        The average in evaluation mode, on the network's device.
     """
-    decay = min(decay, (1.0 + step) / (10.0 + step))
-    with torch.no_grad():
-        current = network.state_dict()
-        for key, value in averaged.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(current[key], 1.0 - decay)
+
+    def update(averaged: Sequence[torch.Tensor], current: Sequence[torch.Tensor], n: torch.Tensor | int) -> None:
+        kept = min(decay, int(n) / (int(n) + 9.0))
+        for average, value in zip(averaged, current, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, 1.0 - kept)
             else:
-                value.copy_(current[key])
+                average.copy_(value)
+
+    ema = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+    ema.n_averaged.fill_(1)  # the initial weights count: otherwise the first update would only copy
+    return ema.eval()

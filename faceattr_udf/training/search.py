@@ -1,36 +1,37 @@
-"""The search for the total weight of each task's loss, on the validation faces."""
+"""Coordinate search for the weights of the task losses."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+
+from faceattr_udf.training.log import Log
 
 
-def search_totals(
+def coordinate_search(
     score: Callable[[Mapping[str, float]], float],
-    start: Mapping[str, float],
+    initial: Mapping[str, float],
     candidates: Sequence[float],
-    log: Callable[[dict[str, Any]], None],
+    log: Log,
 ) -> dict[str, float]:
-    """Tries the candidates for one task after the other and keeps what scores best.
+    """Tries all candidates for one task after the other and keeps the weights with the highest score.
 
     Args:
-        score: Total weights -> figure of merit of a short training run on validation faces; higher is better.
-        start: Task -> total weight to begin with, which is a candidate, too.
+        score: Task -> weight to the validation score of a short training run; higher is better.
+        initial: Task -> weight to start from, which also counts as a candidate.
         candidates: Weights to try for each task.
-        log: Takes every trial.
+        log: Receives every trial.
 
     Returns:
-        Task -> total weight.
+        Task -> weight.
     """
-    best = dict(start)
-    highest = score(best)
-    log({"totals": best, "score": round(highest, 5)})
-    for task in start:
+    best = dict(initial)
+    best_score = score(best)
+    log({"totals": best, "score": round(best_score, 5)})
+    for task in initial:
         for candidate in candidates:
             if candidate == best[task]:
                 continue
             trial = best | {task: candidate}
-            reached = score(trial)
-            log({"totals": trial, "score": round(reached, 5)})
-            if reached > highest:
-                best, highest = trial, reached
+            trial_score = score(trial)
+            log({"totals": trial, "score": round(trial_score, 5)})
+            if trial_score > best_score:
+                best, best_score = trial, trial_score
     return best

@@ -1,31 +1,32 @@
-"""What graphs are shown of faces."""
+"""Tests of the inputs that preprocessing makes from face crops."""
 
 import numpy as np
 import pytest
 import torch
 
-from faceattr_udf.attributes.preprocess import EMOTION_SIZE, GREY, views
+from faceattr_udf.attributes.preprocess import preprocess
 from faceattr_udf.weights import load_record
+from faceattr_udf.weights.inputs import EMOTION_SIZE, PADDING_VALUE
 
 SIZE = 160
 PLAIN, MIRRORED = load_record("attributes_separate_grey"), load_record("attributes_default")
 
 
-def drawn(count: int) -> np.ndarray:
+def random_crops(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
 
 
-def test_a_plain_record_is_shown_the_faces_themselves() -> None:
-    crops = drawn(2)
-    (shown,) = views(PLAIN, crops)
-    assert shown is crops
+def test_plain_record_gets_the_crops_unchanged() -> None:
+    crops = random_crops(2)
+    (images,) = preprocess(PLAIN, crops)
+    assert images is crops
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_a_mirrored_record_is_shown_pairs_and_small_faces(count: int) -> None:
-    crops = drawn(count)
+def test_mirrored_record_gets_pairs_and_small_faces(count: int) -> None:
+    crops = random_crops(count)
     before = crops.copy()
-    pairs, small = views(MIRRORED, crops)
+    pairs, small = preprocess(MIRRORED, crops)
     assert (pairs.shape, pairs.dtype) == ((2 * count, SIZE + 1, SIZE + 1, 3), np.uint8)
     assert (small.shape, small.dtype) == ((count, EMOTION_SIZE + 1, EMOTION_SIZE + 1, 3), np.uint8)
     np.testing.assert_array_equal(pairs[0::2, :SIZE, :SIZE], crops)
@@ -33,17 +34,17 @@ def test_a_mirrored_record_is_shown_pairs_and_small_faces(count: int) -> None:
     np.testing.assert_array_equal(crops, before)
 
 
-def test_beyond_the_edge_lies_grey() -> None:
-    for shown in views(MIRRORED, drawn(2)):
-        assert (shown[:, -1] == GREY).all()
-        assert (shown[:, :, -1] == GREY).all()
+def test_images_are_padded_right_and_below() -> None:
+    for images in preprocess(MIRRORED, random_crops(2)):
+        assert (images[:, -1] == PADDING_VALUE).all()
+        assert (images[:, :, -1] == PADDING_VALUE).all()
 
 
-def test_faces_are_shrunk_bilinearly() -> None:
-    crops = drawn(2)
-    small = views(MIRRORED, crops)[1][:, :EMOTION_SIZE, :EMOTION_SIZE]
+def test_small_faces_are_resized_bilinearly() -> None:
+    crops = random_crops(2)
+    small = preprocess(MIRRORED, crops)[1][:, :EMOTION_SIZE, :EMOTION_SIZE]
     exact = torch.nn.functional.interpolate(
         torch.from_numpy(crops).permute(0, 3, 1, 2).float(), size=(EMOTION_SIZE, EMOTION_SIZE), mode="bilinear"
     )
-    # Half a step of rounding, and OpenCV's weights of eleven bits.
+    # Rounding by up to 0.5, and OpenCV's 11-bit interpolation weights.
     assert np.abs(small - exact.permute(0, 2, 3, 1).numpy()).max() < 0.8

@@ -1,4 +1,4 @@
-"""The DataTurks exports with all that is wrong in them."""
+"""DataTurks exports, including their defects."""
 
 import io
 import json
@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from shared_data import SHARED, needs_shared
 
+from faceattr_udf.cli import dataturks
 from faceattr_udf.datasets.dataturks import SCHEMA, read_export
-from faceattr_udf.datasets.labelled_faces import load_faces, read_table
+from faceattr_udf.datasets.labeled_faces import load_faces, read_table
 from faceattr_udf.errors import TableNotFoundError
-from jobs import dataturks
 
 CORNERS = [(0.25, 0.5), (0.5, 1.0)]
 
@@ -41,7 +41,7 @@ def test_an_empty_export(tmp_path: Path) -> None:
     assert report.summary()["photographs"] == 0
 
 
-def test_labels_in_any_order_and_spelling_become_ours(tmp_path: Path) -> None:
+def test_labels_are_mapped_in_any_order_and_spelling(tmp_path: Path) -> None:
     table, report = read_export(
         _export(tmp_path, _photo(_box(["G_ Female", "Emotion_Sad", "E_Hispanic", "Age_above_50"])))
     )
@@ -54,34 +54,34 @@ def test_labels_in_any_order_and_spelling_become_ours(tmp_path: Path) -> None:
     assert report.noted == {}
 
 
-def test_missing_doubled_and_contradicting_labels_are_noted(tmp_path: Path) -> None:
+def test_missing_duplicate_and_conflicting_labels_are_noted(tmp_path: Path) -> None:
     boxes = [
         _box(["Emotion_Happy"]),
         _box(["G_Male", "G_Male", "E_Arab", "E_Hispanic", "Age_20_30", "Emotion_Happy"]),
         _box(["G_Male", "G_ Female", "E_Asian", "Age_20_30", "Emotion_Bored"]),
     ]
     table, report = read_export(_export(tmp_path, _photo(*boxes)))
-    happy, doubled, contradicting = table.to_pylist()
+    happy, duplicate, conflicting = table.to_pylist()
     assert (happy["gender"], happy["age_min"], happy["emotion"]) == (None, None, "happiness")
     assert report.noted["a.jpg#0"] == ["age missing", "gender missing", "ethnicity missing"]
-    assert (doubled["gender"], doubled["ethnicity"]) == ("male", "others")
-    assert report.noted["a.jpg#1"] == ["doubled label"]
-    assert contradicting["gender"] is contradicting["emotion"] is None
+    assert (duplicate["gender"], duplicate["ethnicity"]) == ("male", "others")
+    assert report.noted["a.jpg#1"] == ["duplicate label"]
+    assert conflicting["gender"] is conflicting["emotion"] is None
     assert report.noted["a.jpg#2"] == [
         "unknown label: Emotion_Bored",
-        "contradicting labels: gender left out",
+        "conflicting labels: gender left out",
         "emotion missing",
     ]
 
 
-def test_reversed_corners_are_put_in_order(tmp_path: Path) -> None:
+def test_swapped_corners_are_reordered(tmp_path: Path) -> None:
     table, report = read_export(_export(tmp_path, _photo(_box(["Face"], [(0.5, 1.0), (0.25, 0.5)]))))
     assert table["box"].to_pylist() == [{"x_min": 50.0, "y_min": 50.0, "x_max": 100.0, "y_max": 100.0}]
-    assert report.noted == {"a.jpg#0": ["corners reversed: put in order"]}
+    assert report.noted == {"a.jpg#0": ["corners swapped: reordered"]}
 
 
 @pytest.mark.parametrize(
-    ("line", "where", "why"),
+    ("line", "location", "reason"),
     [
         ("{not json", "line 1", "not an annotated photograph: JSONDecodeError"),
         ("[]", "line 1", "not an annotated photograph: TypeError"),
@@ -89,18 +89,18 @@ def test_reversed_corners_are_put_in_order(tmp_path: Path) -> None:
         (_photo(), "a.jpg", "no boxes"),
         ({**_photo(), "annotation": None}, "a.jpg", "no boxes"),
         (_photo(_box([])), "a.jpg#0", "no label"),
-        (_photo(_box(["Not_Face", "G_Male"])), "a.jpg#0", "labelled Not_Face"),
-        (_photo(_box(["Face"], [(0.5, 0.5), (0.5, 0.9)])), "a.jpg#0", "no usable box: it has no area"),
+        (_photo(_box(["Not_Face", "G_Male"])), "a.jpg#0", "labeled Not_Face"),
+        (_photo(_box(["Face"], [(0.5, 0.5), (0.5, 0.9)])), "a.jpg#0", "no usable box: no area inside the photograph"),
         (_photo({"label": ["Face"]}), "a.jpg#0", "no usable box: 'imageHeight'"),
     ],
 )
-def test_what_is_no_face_is_rejected_with_a_reason(line: object, where: str, why: str, tmp_path: Path) -> None:
+def test_unusable_entries_are_rejected_with_a_reason(line: object, location: str, reason: str, tmp_path: Path) -> None:
     table, report = read_export(_export(tmp_path, line))
     assert len(table) == 0
-    assert report.rejected == {where: why}
+    assert report.rejected == {location: reason}
 
 
-def test_faces_are_cut_out_of_their_photographs(tmp_path: Path) -> None:
+def test_faces_are_cropped_from_their_photographs(tmp_path: Path) -> None:
     pixels = np.zeros((100, 200, 3), np.uint8)
     pixels[50:, 50:100] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -108,13 +108,13 @@ def test_faces_are_cut_out_of_their_photographs(tmp_path: Path) -> None:
     table, report = read_export(export, tmp_path)
     (row,) = table.to_pylist()
     crop = np.asarray(Image.open(io.BytesIO(row["image"])))
-    assert crop.shape == (75, 101, 3)  # half the box around it, as far as the photograph goes
+    assert crop.shape == (75, 101, 3)  # with half the box's size on every side, inside the photograph
     assert crop[25:, 25:75].min() == 255
     assert crop[:25].max() == 0
     assert report.rejected == {"gone.png#0": "photograph cannot be read: No such file or directory"}
 
 
-def test_a_missing_export_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_export_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(TableNotFoundError, match=r"none\.json cannot be read"):
         read_export(tmp_path / "none.json")
     arguments = ["--export", str(tmp_path / "none.json"), "--faces", str(tmp_path / "faces.parquet")]
@@ -124,17 +124,17 @@ def test_a_missing_export_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 @needs_shared
-def test_the_real_exports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_published_exports_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     faces = tmp_path / "faces.parquet"
     arguments = ["--export", str(SHARED / "dataturks" / "demographics.json"), "--faces", str(faces)]
     assert dataturks.main(arguments) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["photographs"], summary["boxes"], summary["faces"]) == (120, 351, 212)
-    assert summary["rejected"] == {"labelled Not_Face": 138, "no label": 1, "no boxes": 1}
+    assert summary["rejected"] == {"labeled Not_Face": 138, "no label": 1, "no boxes": 1}
     table = pq.read_table(faces)
-    assert table["gender"].to_pylist().count("female") == 107  # one of 108 is labelled Not_Face, too
+    assert table["gender"].to_pylist().count("female") == 107  # one of 108 is also labeled Not_Face
     assert table["ethnicity"].to_pylist().count("others") == 9
-    # The table is one that evaluation reads; without photographs it has no image to look at.
+    # Evaluation can read the table, but without photographs it has no images.
     assert len(load_faces(read_table(faces), 64, 0.2).unreadable) == 212
     second, report = read_export(SHARED / "dataturks" / "face_detection.json")
     assert (len(second), report.rejected) == (1131, {})

@@ -14,40 +14,40 @@ def _boxes(n: int, seed: int) -> np.ndarray:
     return np.concatenate([corners, corners + random.uniform(1, 50, (n, 2))], axis=1).astype(np.float32)
 
 
-def test_no_boxes_stay_no_boxes() -> None:
+def test_empty_input_gives_empty_output() -> None:
     empty = np.zeros((0, 4), np.float32)
     groups = np.zeros(0, np.int64)
-    assert box_ops.suppress(empty, empty[:, 0], groups, 0.5).shape == (0,)
-    assert box_ops.suppress_contained(empty, empty[:, 0], groups, 0.5).shape == (0,)
-    assert box_ops.square(empty).shape == (0, 4)
-    assert box_ops.regress(empty, empty, inclusive=True).shape == (0, 4)
-    assert box_ops.areas(empty).shape == (0,)
+    assert box_ops.batched_nms(empty, empty[:, 0], groups, 0.5).shape == (0,)
+    assert box_ops.batched_nms_ios(empty, empty[:, 0], groups, 0.5).shape == (0,)
+    assert box_ops.to_square(empty).shape == (0, 4)
+    assert box_ops.apply_box_deltas(empty, empty, inclusive=True).shape == (0, 4)
+    assert box_ops.box_area(empty).shape == (0,)
 
 
 @given(n=st.integers(0, 30), m=st.integers(1, 30), seed=st.integers(0, 10_000))
-def test_overlaps_are_torchvisions(n: int, m: int, seed: int) -> None:
+def test_box_iou_matches_torchvision(n: int, m: int, seed: int) -> None:
     boxes, others = _boxes(n, seed), _boxes(m, seed + 1)
     theirs = box_iou(torch.from_numpy(boxes), torch.from_numpy(others)).numpy()
-    np.testing.assert_allclose(box_ops.overlaps(boxes, others), theirs, atol=1e-5)
+    np.testing.assert_allclose(box_ops.box_iou(boxes, others), theirs, atol=1e-5)
 
 
-def test_boxes_without_area_overlap_nothing() -> None:
+def test_boxes_without_area_have_zero_iou() -> None:
     boxes = np.array([[0, 0, 10, 10], [5, 5, 5, 5], [8, 8, 2, 2]], np.float32)
-    assert box_ops.overlaps(boxes, boxes).tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert box_ops.box_iou(boxes, boxes).tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
 
 
 @given(n=st.integers(1, 60), seed=st.integers(0, 10_000), threshold=st.sampled_from([0.3, 0.5, 0.7]))
-def test_suppression_is_torchvisions(n: int, seed: int, threshold: float) -> None:
+def test_batched_nms_matches_torchvision(n: int, seed: int, threshold: float) -> None:
     boxes = _boxes(n, seed)
     random = np.random.default_rng(seed + 1)
     scores = random.permutation(np.linspace(0.1, 0.9, n)).astype(np.float32)
     groups = random.integers(0, 3, n)
-    ours = box_ops.suppress(boxes, scores, groups, threshold)
+    ours = box_ops.batched_nms(boxes, scores, groups, threshold)
     theirs = batched_nms(torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(groups), threshold)
     assert ours.tolist() == theirs.tolist()
 
 
-def _greedy_contained(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, threshold: float) -> list[int]:
+def _greedy_nms_ios(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, threshold: float) -> list[int]:
     kept: list[int] = []
     for i in np.argsort(-scores, kind="stable"):
         for j in kept:
@@ -63,33 +63,33 @@ def _greedy_contained(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray,
 
 
 @given(n=st.integers(1, 40), seed=st.integers(0, 10_000))
-def test_contained_suppression_is_the_greedy_one(n: int, seed: int) -> None:
+def test_batched_nms_ios_matches_greedy_loop(n: int, seed: int) -> None:
     boxes = _boxes(n, seed)
     random = np.random.default_rng(seed)
     scores = random.permutation(np.linspace(0.1, 0.9, n)).astype(np.float32)
     groups = random.integers(0, 2, n)
-    ours = box_ops.suppress_contained(boxes, scores, groups, 0.7).tolist()
-    assert ours == _greedy_contained(boxes.astype(np.float64), scores, groups, 0.7)
+    ours = box_ops.batched_nms_ios(boxes, scores, groups, 0.7).tolist()
+    assert ours == _greedy_nms_ios(boxes.astype(np.float64), scores, groups, 0.7)
 
 
-def test_a_small_box_inside_a_large_one_goes_only_from_its_own_image() -> None:
+def test_batched_nms_ios_ignores_boxes_of_other_groups() -> None:
     boxes = np.array([[0, 0, 100, 100], [40, 40, 60, 60], [40, 40, 60, 60]], np.float32)
     scores = np.array([0.9, 0.8, 0.7], np.float32)
-    assert box_ops.suppress_contained(boxes, scores, np.array([0, 0, 1]), 0.7).tolist() == [0, 2]
+    assert box_ops.batched_nms_ios(boxes, scores, np.array([0, 0, 1]), 0.7).tolist() == [0, 2]
 
 
 @given(hnp.arrays(np.float32, (5, 4), elements=st.floats(-100, 100, width=32)))
-def test_squares_keep_the_centre_and_the_longer_side(raw: np.ndarray) -> None:
+def test_to_square_keeps_center_and_longer_side(raw: np.ndarray) -> None:
     boxes = np.concatenate([raw[:, :2], raw[:, :2] + np.abs(raw[:, 2:]) + 1], axis=1)
-    squares = box_ops.square(boxes)
+    squares = box_ops.to_square(boxes)
     sides = squares[:, 2:] - squares[:, :2]
     np.testing.assert_allclose(sides[:, 0], sides[:, 1], atol=1e-3)
     np.testing.assert_allclose(sides.max(axis=1), (boxes[:, 2:] - boxes[:, :2]).max(axis=1), atol=1e-3)
     np.testing.assert_allclose(squares[:, :2] + squares[:, 2:], boxes[:, :2] + boxes[:, 2:], atol=1e-3)
 
 
-def test_regression_moves_edges_by_shares_of_the_size() -> None:
+def test_box_deltas_are_fractions_of_the_box_size() -> None:
     box = np.array([[10, 20, 30, 60]], np.float32)
-    offsets = np.array([[0.1, -0.1, 0.0, 0.5]], np.float32)
-    assert box_ops.regress(box, offsets, inclusive=False).tolist() == [[12, 16, 30, 80]]
-    assert box_ops.regress(box, offsets, inclusive=True)[0, 3] == 80.5
+    deltas = np.array([[0.1, -0.1, 0.0, 0.5]], np.float32)
+    assert box_ops.apply_box_deltas(box, deltas, inclusive=False).tolist() == [[12, 16, 30, 80]]
+    assert box_ops.apply_box_deltas(box, deltas, inclusive=True)[0, 3] == 80.5

@@ -1,4 +1,4 @@
-"""The cascade against facenet-pytorch's, which is its oracle, on real photographs."""
+"""Compares the cascade with facenet-pytorch's on real photographs."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from shared_data import needs_shared, photographs
+from shared_data import needs_shared, shared_photos
 
-from faceattr_udf.benchmarks.baselines import agreement_of_all
 from faceattr_udf.config import DetectorConfig
 from faceattr_udf.detection import mtcnn
+from faceattr_udf.detection.boxes import box_iou
+from faceattr_udf.detection.matching import count_matches
 from faceattr_udf.detection.mtcnn import Detections, Detector, detector_version
 
 
@@ -22,7 +23,7 @@ def detector() -> Detector:
 
 @pytest.fixture(scope="module")
 def crowd(demo_photos: Path) -> np.ndarray:
-    """Five faces in the foreground, at two sizes, so that limits and minima have something to choose from."""
+    """Five people at two sizes, so that limits and minimum sizes select some of the faces."""
     with Image.open(demo_photos / "group" / "five_friends.jpg") as image:
         whole = image.convert("RGB")
     small = np.asarray(whole.resize((whole.width // 4, whole.height // 4)))
@@ -30,15 +31,7 @@ def crowd(demo_photos: Path) -> np.ndarray:
     return np.concatenate([np.asarray(whole), beside])
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    corner = np.maximum(a[:, None, :2], b[None, :, :2])
-    opposite = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    overlap = np.clip(opposite - corner, 0, None).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b)]
-    return overlap / (areas[0][:, None] + areas[1][None] - overlap)
-
-
-def _same(a: Detections, b: Detections) -> None:
+def _assert_same(a: Detections, b: Detections) -> None:
     np.testing.assert_allclose(a.boxes, b.boxes, atol=0.01)
     np.testing.assert_allclose(a.confidences, b.confidences, atol=1e-4)
     np.testing.assert_allclose(a.landmarks, b.landmarks, atol=0.01)
@@ -49,56 +42,57 @@ def test_no_images_give_no_results(detector: Detector) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (5, 900, 3), (64, 64, 3)])
-def test_a_picture_without_a_face_gives_empty_arrays(detector: Detector, shape: tuple[int, int, int]) -> None:
+def test_image_without_a_face_gives_empty_arrays(detector: Detector, shape: tuple[int, int, int]) -> None:
     (found,) = detector.detect([np.full(shape, 127, np.uint8)])
     assert found.boxes.shape == (0, 4)
     assert found.confidences.shape == (0,)
     assert found.landmarks.shape == (0, 5, 2)
 
 
-def test_the_version_names_the_weights() -> None:
+def test_version_names_the_weights() -> None:
     assert detector_version().startswith("mtcnn-")
 
 
 def _oracle(photos: Sequence[Path]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Pixels, boxes and landmarks that facenet-pytorch finds."""
-    facenet_pytorch = pytest.importorskip("facenet_pytorch", reason="needs facenet-pytorch, the oracle")
+    """Yields pixels, and the boxes and landmarks that facenet-pytorch finds."""
+    facenet_pytorch = pytest.importorskip("facenet_pytorch", reason="needs facenet-pytorch")
     torch.set_num_threads(2)
-    theirs = facenet_pytorch.MTCNN(keep_all=True, min_face_size=20)
+    oracle = facenet_pytorch.MTCNN(keep_all=True, min_face_size=20)
     for path in photos:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
-        boxes, _, landmarks = theirs.detect(pixels, landmarks=True)
+        boxes, _, landmarks = oracle.detect(pixels, landmarks=True)
         if boxes is None:
             boxes, landmarks = np.zeros((0, 4)), np.zeros((0, 5, 2))
         yield pixels, np.asarray(boxes, dtype=np.float64), np.asarray(landmarks, dtype=np.float64)
 
 
-def test_finds_the_faces_that_facenet_pytorch_finds_and_no_others(demo_photos: Path) -> None:
-    (figures,) = _against_oracle(sorted(demo_photos.rglob("*.*")), screens=[True])
-    assert abs(figures.pop("shift")) < 0.3
-    assert figures == {"total": 8, "matched": 8, "close": 8, "extra": 0}
+def test_demo_faces_match_facenet_pytorch(demo_photos: Path) -> None:
+    (metrics,) = _against_oracle(sorted(demo_photos.rglob("*.*")), prefilters=[True])
+    assert abs(metrics.pop("shift")) < 0.3
+    assert metrics == {"total": 8, "matched": 8, "close": 8, "extra": 0}
 
 
 @pytest.mark.slow
 @needs_shared
-def test_finds_the_faces_that_facenet_pytorch_finds_in_photographs_of_groups() -> None:
-    # A third of them: the oracle takes a second for each.
-    for figures in _against_oracle(photographs()[::3], screens=[False, True]):
-        assert figures["total"] > 120
-        assert figures["matched"] >= 0.99 * figures["total"]
-        assert figures["close"] >= 0.99 * figures["total"]
-        assert figures["extra"] == 0
-        assert abs(figures["shift"]) < 0.3
+def test_group_photo_faces_match_facenet_pytorch() -> None:
+    # Every third photograph, because facenet-pytorch takes a second for each.
+    for metrics in _against_oracle(shared_photos()[::3], prefilters=[False, True]):
+        assert metrics["total"] > 120
+        assert metrics["matched"] >= 0.99 * metrics["total"]
+        assert metrics["close"] >= 0.99 * metrics["total"]
+        assert metrics["extra"] == 0
+        assert abs(metrics["shift"]) < 0.3
 
 
-def _against_oracle(photos: Sequence[Path], screens: Sequence[bool]) -> list[dict[str, float]]:
-    """Faces of the oracle, those found at the same place and with the same landmarks, and those it does not find.
+def _against_oracle(photos: Sequence[Path], prefilters: Sequence[bool]) -> list[dict[str, float]]:
+    """Returns counts of faces for each prefilter setting, and the mean landmark error.
 
-    And `shift`, by how many pixels landmarks lie too far to the right and down, on average.
+    total: faces of facenet-pytorch; matched: found with the same box; close: also with the same landmarks; extra: found
+    only here; shift: mean signed landmark error in pixels, positive to the right and down.
     """
     oracle = list(_oracle(photos))
-    return [_agreement(oracle, Detector(DetectorConfig(screen=screen), threads=2)) for screen in screens]
+    return [_agreement(oracle, Detector(DetectorConfig(prefilter=prefilter), threads=2)) for prefilter in prefilters]
 
 
 def _agreement(oracle: list[tuple[np.ndarray, np.ndarray, np.ndarray]], detector: Detector) -> dict[str, float]:
@@ -110,9 +104,9 @@ def _agreement(oracle: list[tuple[np.ndarray, np.ndarray, np.ndarray]], detector
         extra += max(len(ours) - len(boxes), 0)
         if len(boxes) == 0 or len(ours) == 0:
             continue
-        overlap = _iou(boxes, ours.boxes)
-        best = overlap.argmax(axis=1)
-        hit = overlap.max(axis=1) >= 0.9
+        iou = box_iou(boxes, ours.boxes)
+        best = iou.argmax(axis=1)
+        hit = iou.max(axis=1) >= 0.9
         matched += int(hit.sum())
         extra += len(set(range(len(ours))) - set(best[hit].tolist()))
         error = np.abs(landmarks - ours.landmarks[best]).max(axis=(1, 2))
@@ -126,38 +120,38 @@ def _agreement(oracle: list[tuple[np.ndarray, np.ndarray, np.ndarray]], detector
 @pytest.mark.slow
 @needs_shared
 @pytest.mark.parametrize("factor", [2, 3])
-def test_the_screen_misses_hardly_a_face_of_enlarged_photographs(factor: int) -> None:
-    # Photographs that it did not learn from, made so large that their levels are screened.
-    everywhere, screened = (Detector(DetectorConfig(screen=screen), threads=2) for screen in (False, True))
+def test_prefilter_recall_on_enlarged_photographs(factor: int) -> None:
+    # Photographs that are not in its training data, enlarged so that their levels are prefiltered.
+    unfiltered, prefiltered = (Detector(DetectorConfig(prefilter=prefilter), threads=2) for prefilter in (False, True))
     ours, theirs = [], []
-    for path in [path for path in photographs() if not path.name.startswith("group-")][1::2]:
+    for path in [path for path in shared_photos() if not path.name.startswith("group-")][1::2]:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB").resize((factor * image.width, factor * image.height)))
-        (expected,), (found,) = everywhere.detect([pixels]), screened.detect([pixels])
+        (expected,), (found,) = unfiltered.detect([pixels]), prefiltered.detect([pixels])
         ours.append(found.boxes)
         theirs.append(expected.boxes)
-    pairs, total = agreement_of_all(ours, theirs)
+    pairs, total = count_matches(ours, theirs)
     assert total > 200
     assert pairs >= 0.985 * total
 
 
-def test_a_batch_of_mixed_sizes_gives_what_its_images_give_alone(detector: Detector, crowd: np.ndarray) -> None:
+def test_batch_of_mixed_sizes_matches_single_images(detector: Detector, crowd: np.ndarray) -> None:
     images = [crowd, np.zeros((1, 1, 3), np.uint8), crowd[:150, :200].copy(), np.ascontiguousarray(crowd[:, ::-1])]
     for alone, together in zip([detector.detect([i])[0] for i in images], detector.detect(images), strict=True):
         assert len(alone) == len(together)
-        _same(alone, together)
+        _assert_same(alone, together)
 
 
 @pytest.mark.parametrize("sides", [[], [1], [900, 900], [1200], [50, 1200, 50, 50], [600] * 5])
-def test_images_are_grouped_in_order_and_none_is_left_out(sides: list[int]) -> None:
+def test_batches_keep_order_and_include_every_image(sides: list[int]) -> None:
     images = [np.zeros((side, side, 3), np.uint8) for side in sides]
-    groups = list(mtcnn._groups(images))
-    assert [image.shape[0] for group in groups for image in group] == sides
-    assert all(group for group in groups)
-    assert all(len(group) == 1 or sum(i.shape[0] ** 2 for i in group) <= 1_000_000 for group in groups)
+    batches = list(mtcnn._batches(images))
+    assert [image.shape[0] for batch in batches for image in batch] == sides
+    assert all(batch for batch in batches)
+    assert all(len(batch) == 1 or sum(i.shape[0] ** 2 for i in batch) <= 1_000_000 for batch in batches)
 
 
-def test_faces_come_largest_first_and_can_be_limited(detector: Detector, crowd: np.ndarray) -> None:
+def test_faces_are_sorted_largest_first_and_limited(detector: Detector, crowd: np.ndarray) -> None:
     (everyone,) = detector.detect([crowd])
     sizes = (everyone.boxes[:, 2:] - everyone.boxes[:, :2]).prod(axis=1)
     assert (np.diff(sizes) <= 0).all()
@@ -167,7 +161,7 @@ def test_faces_come_largest_first_and_can_be_limited(detector: Detector, crowd: 
     np.testing.assert_allclose(largest.boxes, everyone.boxes[:1], atol=0.01)
 
 
-def test_a_larger_minimum_finds_only_larger_faces(detector: Detector, crowd: np.ndarray) -> None:
+def test_larger_min_face_size_finds_fewer_faces(detector: Detector, crowd: np.ndarray) -> None:
     (everyone,) = detector.detect([crowd])
     (large,) = Detector(DetectorConfig(min_face_size=80)).detect([crowd])
     assert 0 < len(large) < len(everyone)
@@ -179,13 +173,13 @@ def test_stricter_thresholds_find_fewer_faces(detector: Detector, crowd: np.ndar
     assert (strict.confidences >= 0.999).all()
 
 
-def test_black_borders_give_better_boxes_where_the_frame_cuts_a_face(crowd: np.ndarray) -> None:
+def test_zero_border_improves_boxes_at_the_frame(crowd: np.ndarray) -> None:
     (whole,) = Detector(DetectorConfig()).detect([crowd])
     x_min, _, x_max, _ = whole.boxes[0]
-    cut = np.ascontiguousarray(crowd[:, int(x_min + 0.25 * (x_max - x_min)) :])
-    expected = whole.boxes[0] - np.array([crowd.shape[1] - cut.shape[1], 0] * 2)
-    overlaps = {}
+    cropped = np.ascontiguousarray(crowd[:, int(x_min + 0.25 * (x_max - x_min)) :])
+    expected = whole.boxes[0] - np.array([crowd.shape[1] - cropped.shape[1], 0] * 2)
+    ious = {}
     for border in ("clip", "zero"):
-        (found,) = Detector(DetectorConfig(border=border)).detect([cut])
-        overlaps[border] = _iou(expected[None], found.boxes).max()
-    assert overlaps["zero"] > overlaps["clip"]
+        (found,) = Detector(DetectorConfig(border=border)).detect([cropped])
+        ious[border] = box_iou(expected[None], found.boxes).max()
+    assert ious["zero"] > ious["clip"]

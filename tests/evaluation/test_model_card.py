@@ -1,4 +1,4 @@
-"""The model card in the repository is that of the weights in the repository, and its figures are those they reach."""
+"""The model card in the repository describes the shipped weights, and the weights reach its metrics."""
 
 import json
 from pathlib import Path
@@ -9,33 +9,33 @@ import pyarrow.parquet as pq
 import pytest
 from shared_data import SHARED, needs_shared
 
-from faceattr_udf.attributes.labels import CLASSES
 from faceattr_udf.attributes.predictor import load_predictor
+from faceattr_udf.cli import evaluate
 from faceattr_udf.config import AttributesConfig
-from faceattr_udf.datasets.labelled_faces import load_faces, read_table
+from faceattr_udf.datasets.labeled_faces import load_faces, read_table
 from faceattr_udf.evaluation.model_card import model_card
 from faceattr_udf.evaluation.predict import predict_in_batches
+from faceattr_udf.labels import CLASSES
 from faceattr_udf.weights import load_record
-from jobs import evaluate
 
 CARD = Path(__file__).parents[2] / "MODEL_CARD.md"
 
 
-def test_the_card_is_that_of_the_shipped_weights() -> None:
+def test_card_matches_the_shipped_weights() -> None:
     record = load_record("attributes_default")
     scores = {"model_version": record.model_version, **record.measured["test"]}
     assert CARD.read_text(encoding="utf-8") == model_card(record, scores)
 
 
-def test_a_run_that_took_a_tower_over_comes_after_the_runs_that_made_it() -> None:
+def test_emotion_branch_runs_precede_the_run_that_merges_it() -> None:
     text = CARD.read_text(encoding="utf-8")
-    assert text.rindex("passes of the tower for emotion") < text.index("of each loss from what earlier weights said")
+    assert text.rindex("epochs of the emotion branch") < text.index("of each loss by distillation")
 
 
 @pytest.mark.slow
 @needs_shared
-def test_the_shipped_weights_reach_the_figures_of_the_card(tmp_path: Path) -> None:
-    """On every fifth test face; the command in the card gives all figures, in a minute or two."""
+def test_shipped_weights_reach_the_metrics_of_the_card(tmp_path: Path) -> None:
+    """Uses every fifth test face; the command in the card measures all of them in a minute or two."""
     faces, out = tmp_path / "faces.parquet", tmp_path / "scores.json"
     table = pq.read_table(SHARED / "faces-test.parquet")
     pq.write_table(table.take(list(range(0, len(table), 5))), faces)
@@ -43,18 +43,18 @@ def test_the_shipped_weights_reach_the_figures_of_the_card(tmp_path: Path) -> No
     scores = json.loads(out.read_text(encoding="utf-8"))
     recorded = load_record("attributes_default").measured["test"]
     assert scores["unreadable"] == recorded["unreadable"] == []
-    figures, expected = scores["overall"], recorded["overall"]
-    assert figures["age_mae"] == pytest.approx(expected["age_mae"], abs=0.4)
+    metrics, expected = scores["overall"], recorded["overall"]
+    assert metrics["age_mae"] == pytest.approx(expected["age_mae"], abs=0.4)
     for name in ("gender", "ethnicity", "emotion"):
-        # Three standard errors of the smallest share, ethnicity's of 400 faces.
-        assert figures[f"{name}_accuracy"] == pytest.approx(expected[f"{name}_accuracy"], abs=0.05)
+        # Three standard errors of ethnicity, which has the fewest faces, about 400.
+        assert metrics[f"{name}_accuracy"] == pytest.approx(expected[f"{name}_accuracy"], abs=0.05)
     assert len(list((tmp_path / "scores-plots").glob("*.png"))) == 5
 
 
 @pytest.mark.slow
 @needs_shared
-def test_ethnicity_is_right_for_a_source_without_that_label() -> None:
-    # All-Age-Faces is mostly East Asian and has no label of ethnicity: a network can learn to say anything of it.
+def test_ethnicity_is_right_for_a_source_without_the_label() -> None:
+    # All-Age-Faces is mostly East Asian and has no ethnicity labels, so training does not constrain the network on it.
     table = read_table(SHARED / "faces-val.parquet")
     predictor = load_predictor(AttributesConfig())
     rows = table.filter(pc.equal(table["source"], "aaf")).slice(0, 200)

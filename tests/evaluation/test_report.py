@@ -1,27 +1,39 @@
-"""The report says for whom a model is worst; its card and its pictures come from it."""
+"""The report, and the model card and plots made from it."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from face_sets import NO_AGE, certain, labelled_faces
+from face_sets import NO_AGE, certain, labeled_faces
 from PIL import Image
 
 from faceattr_udf.evaluation.model_card import model_card
 from faceattr_udf.evaluation.plots import draw_all
 from faceattr_udf.evaluation.report import report
+from faceattr_udf.training.settings import TrainingSettings
 from faceattr_udf.weights import load_record
 
 WOMEN, MEN = 40, 60
+# Of Mitchell et al. 2019, "Model Cards for Model Reporting".
+SECTIONS = (
+    "Model details",
+    "Intended use",
+    "Training data",
+    "Evaluation data",
+    "Metrics",
+    "Quantitative analyses",
+    "Limitations",
+    "Ethical considerations",
+)
 
 
 @pytest.fixture(scope="module")
 def scored() -> tuple[dict[str, np.ndarray], object, dict[str, object]]:
-    """Women and men of thirty, the women half misjudged; and one child, too few to compare."""
+    """Women and men of 32, half of the women misclassified, and one child, too few to compare."""
     gender = [0] * WOMEN + [1] * MEN + [0]
     predicted = [k % 2 for k in range(WOMEN)] + [1] * MEN + [0]
-    faces = labelled_faces(
+    faces = labeled_faces(
         ["a"] * (WOMEN + MEN) + ["b"], [(32, 32)] * (WOMEN + MEN) + [(5, 5)], gender=gender, ethnicity=[1] * 101
     )
     probabilities = certain([34] * (WOMEN + MEN) + [5], gender=predicted, ethnicity=[1] * 101)
@@ -37,23 +49,23 @@ def _row(scores: dict[str, object], age_group: str, gender: str, ethnicity: str)
 
 
 def test_no_faces_have_no_groups() -> None:
-    scores = report(certain([]), labelled_faces([], []))
+    scores = report(certain([]), labeled_faces([], []))
     assert scores["by_source"] == {}
     assert scores["by_group"] == []
     assert scores["worst_group"] == {}
 
 
-def test_each_source_is_scored_by_itself(scored: tuple) -> None:
+def test_each_source_is_scored_separately(scored: tuple) -> None:
     scores = scored[2]
     assert {source: row["n"] for source, row in scores["by_source"].items()} == {"a": 100, "b": 1}
     assert scores["by_source"]["b"]["age_mae"] == 0.0
     assert scores["overall"]["n"] == 101
 
 
-def test_groups_have_figures_with_intervals(scored: tuple) -> None:
+def test_groups_have_metrics_with_intervals(scored: tuple) -> None:
     women = _row(scored[2], "30-39", "female", "black")
     assert women["n"] == WOMEN
-    # Wilson's interval of 20 in 40.
+    # Wilson's interval of 20 out of 40.
     assert women["gender_accuracy"] == {"n": 40, "value": 0.5, "low": 0.352, "high": 0.648}
     assert women["age_mae"]["value"] == 2.0
     assert women["emotion_accuracy"] is None
@@ -61,7 +73,7 @@ def test_groups_have_figures_with_intervals(scored: tuple) -> None:
     assert _row(scored[2], "0-9", "all", "all")["n"] == 1
 
 
-def test_the_worst_group_and_the_gap_are_named(scored: tuple) -> None:
+def test_worst_and_best_group_are_found(scored: tuple) -> None:
     worst = scored[2]["worst_group"]
     assert worst["gender"]["combined"] == {
         "worst": "30-39, female, black",
@@ -71,12 +83,12 @@ def test_the_worst_group_and_the_gap_are_named(scored: tuple) -> None:
         "best_value": 1.0,
         "gap": 0.5,
     }
-    assert "age_group" not in worst["gender"]  # the child is too few
+    assert "age_group" not in worst["gender"]  # one child is not compared
     assert "emotion" not in worst
 
 
-def test_what_could_not_be_scored_is_listed() -> None:
-    faces = labelled_faces(["a"], [NO_AGE], unreadable=("broken.png",), emotion=[-1])
+def test_unreadable_images_and_unknown_labels_are_listed() -> None:
+    faces = labeled_faces(["a"], [NO_AGE], unreadable=("broken.png",), emotion=[-1])
     faces.unknown["emotion"][0] = True
     faces.unknown_labels["emotion"]["contempt"] = 1
     scores = report(certain([0]), faces)
@@ -85,11 +97,11 @@ def test_what_could_not_be_scored_is_listed() -> None:
     assert scores["overall"]["emotion_accuracy"] == 0.0
 
 
-def test_a_report_is_plain_json(scored: tuple) -> None:
+def test_report_is_plain_json(scored: tuple) -> None:
     assert json.loads(json.dumps(scored[2])) == scored[2]
 
 
-def test_pictures_of_the_figures(scored: tuple, tmp_path: Path) -> None:
+def test_plots_are_drawn(scored: tuple, tmp_path: Path) -> None:
     probabilities, faces, scores = scored
     paths = draw_all(probabilities, faces, scores, tmp_path / "plots")
     assert [path.stem for path in paths] == ["confusion", "reliability", "abstention", "age_error", "groups"]
@@ -99,16 +111,28 @@ def test_pictures_of_the_figures(scored: tuple, tmp_path: Path) -> None:
         assert pixels.std() > 5  # something is drawn
 
 
-def test_without_labels_there_is_nothing_to_draw(tmp_path: Path) -> None:
-    faces = labelled_faces(["a"], [NO_AGE])
+def test_nothing_is_drawn_without_labels(tmp_path: Path) -> None:
+    faces = labeled_faces(["a"], [NO_AGE])
     assert draw_all(certain([0]), faces, report(certain([0]), faces), tmp_path) == []
 
 
-def test_the_card_names_weights_command_figures_and_whom_it_fails(scored: tuple) -> None:
+def test_card_has_version_command_metrics_and_worst_groups(scored: tuple) -> None:
     card = model_card(load_record("attributes_default"), scored[2])
     assert f"version {load_record('attributes_default').version}" in card
-    assert "python -m jobs.evaluate" in card
+    assert "faceattr evaluate" in card
     assert "| gender | combined | 30-39, female, black (40) | 50.0 % | 30-39, male, black | 100.0 % | 50.0 % |" in card
-    assert "What it is not for" in card
+    assert "- **Gender** is worst for the group 30-39, female, black: accuracy 50.0 %" in card
     assert "research use" in card
+    for title in SECTIONS:
+        assert f"\n## {title}\n" in card
     assert all(len(line) < 400 for line in card.splitlines())
+
+
+def test_card_describes_runs_of_current_settings(scored: tuple) -> None:
+    record = load_record("attributes_default")
+    settings = {"branch": "emotion", "optim": {"epochs": 1.0}, "distillation": {"teachers": ["a"], "weight": 0.25}}
+    dumped = TrainingSettings.model_validate(settings).model_dump(mode="json")
+    training = {**record.training, "settings": dumped, "initial": record.training}
+    card = model_card(record.model_copy(update={"training": training}), scored[2])
+    assert "4. 2 epochs from attributes_default.safetensors, learning rate 0.0005, seed 2, 50 % of each loss" in card
+    assert "1 epoch of the emotion branch from random weights, learning rate 0.001, seed 0, 25 % of each loss" in card

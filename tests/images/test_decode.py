@@ -1,4 +1,4 @@
-"""Bytes become upright RGB or a status, and nothing else."""
+"""Any bytes decode to upright RGB or to an ImageError with a status."""
 
 import subprocess
 import warnings
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarn
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.status == "ok"], ids=lambda case: case.name)
-def test_what_pillow_opens_becomes_upright_rgb(case: OddImage) -> None:
+def test_supported_images_decode_to_upright_rgb(case: OddImage) -> None:
     pixels = decode_image(case.content, LIMITS)
     width, height = case.size
     assert pixels.dtype == np.uint8
@@ -41,7 +41,7 @@ def test_what_pillow_opens_becomes_upright_rgb(case: OddImage) -> None:
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.status != "ok"], ids=lambda case: case.name)
-def test_what_is_no_image_gets_a_status_and_a_sentence(case: OddImage) -> None:
+def test_invalid_content_gets_a_status_and_a_sentence(case: OddImage) -> None:
     with pytest.raises(ImageError) as caught:
         decode_image(case.content, LIMITS)
     assert caught.value.status == case.status
@@ -49,27 +49,27 @@ def test_what_is_no_image_gets_a_status_and_a_sentence(case: OddImage) -> None:
     assert message
     assert "\n" not in message
     assert len(message) < 150
-    assert caught.value.__cause__ is None  # a chained exception of Pillow's may quote the file
+    assert caught.value.__cause__ is None  # a chained exception from Pillow may quote the file
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.status == "ok"], ids=lambda case: case.name)
-def test_the_header_tells_the_size(case: OddImage) -> None:
+def test_probe_size_reads_the_header(case: OddImage) -> None:
     size = probe_size(case.content)
     assert size is not None
     assert sorted(size) == sorted(case.size)
 
 
-def test_the_header_of_an_icon_is_that_of_its_largest_picture() -> None:
+def test_probe_size_of_an_icon_is_its_largest_image() -> None:
     assert probe_size(ico(bomb(9_000, 9_000), 16)) == (9_000, 9_000)
     assert probe_size(encode(quadrants(64, 64), "ICO", sizes=[(16, 16), (64, 64), (32, 32)])) == (64, 64)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"<html></html>", JPEG[:30]])
-def test_no_header_no_size(content: bytes | None) -> None:
+def test_probe_size_without_header_is_none(content: bytes | None) -> None:
     assert probe_size(content) is None
 
 
-def test_pixels_are_bounded_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_max_pixels_is_checked_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     content = encode(quadrants(1001, 1000), "PNG")
 
     def fail(*_: object) -> None:
@@ -80,7 +80,7 @@ def test_pixels_are_bounded_before_decoding(monkeypatch: pytest.MonkeyPatch) -> 
         decode_image(content, SMALL)
 
 
-def test_exactly_the_bound_is_still_decoded() -> None:
+def test_image_exactly_at_the_limit_is_decoded() -> None:
     content = encode(quadrants(1000, 1000), "PNG")
     assert decode_image(content, SMALL).shape == (1000, 1000, 3)
     assert decode_image(content, ImagesConfig(max_bytes=len(content))).shape == (1000, 1000, 3)
@@ -90,13 +90,13 @@ def test_exactly_the_bound_is_still_decoded() -> None:
 
 
 def _scans(count: int) -> bytes:
-    """A progressive JPEG with its last scan so many times."""
+    """Returns a progressive JPEG with its last scan repeated `count` times."""
     content = encode(quadrants(), "JPEG", quality=95, progressive=True)
     last = content.rindex(b"\xff\xda")
     return content[:last] + content[last:-2] * count + b"\xff\xd9"
 
 
-def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jpeg_with_too_many_scans_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         pytest.fail("the image was opened")
 
@@ -106,14 +106,14 @@ def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_opened(monkeypatch: py
     assert caught.value.status == "corrupt"
 
 
-def test_a_hundred_scans_are_not_too_many_and_one_more_is() -> None:
+def test_limit_of_jpeg_scans_is_100() -> None:
     least = _scans(1).count(b"\xff\xda")
     assert decode_image(_scans(101 - least), LIMITS).shape == (32, 48, 3)
     with pytest.raises(ImageError, match="more than 100 scans"):
         decode_image(_scans(102 - least), LIMITS)
 
 
-def test_only_scans_that_a_decoder_sees_are_counted() -> None:
+def test_scan_markers_in_metadata_are_not_counted() -> None:
     assert decode_image(_scans(80), LIMITS).shape == (32, 48, 3)
     comment = b"\xff\xfe\x10\x02" + b"\xff\xda" * 0x800
     content = _scans(1)
@@ -121,7 +121,7 @@ def test_only_scans_that_a_decoder_sees_are_counted() -> None:
         assert np.array_equal(decode_image(harmless, LIMITS), decode_image(content, LIMITS))
 
 
-def test_a_picture_in_an_icon_is_bounded_whatever_the_icon_says() -> None:
+def test_image_inside_an_icon_is_limited() -> None:
     picture = encode(quadrants(1001, 1000), "JPEG2000")
     for part in (picture, picture[picture.index(b"\xff\x4f\xff\x51") :]):
         icon = b"icns" + (16 + len(part)).to_bytes(4) + b"ic07" + (8 + len(part)).to_bytes(4) + part
@@ -130,7 +130,7 @@ def test_a_picture_in_an_icon_is_bounded_whatever_the_icon_says() -> None:
             decode_image(icon, SMALL)
 
 
-def test_pillows_bomb_warning_as_an_error_is_too_large() -> None:
+def test_bomb_warning_as_error_is_too_large() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with pytest.raises(ImageError) as caught:
@@ -147,13 +147,13 @@ def test_postscript_runs_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImageError, match="PostScript") as caught:
         decode_image(eps, LIMITS)
     assert caught.value.status == "unsupported"
-    # The same wrapped in an IPTC record, which Pillow would unwrap and open with every plugin.
+    # The same content inside an IPTC record, which Pillow would open with every plugin.
     record = b"\x1c\x03\x3c\x00\x02\x00\x01\x1c\x03\x14\x00\x02\x00\x10\x1c\x03\x1e\x00\x02\x00\x10\x1c\x08\x0a"
     with pytest.raises(ImageError):
         decode_image(record + len(eps).to_bytes(2) + eps, LIMITS)
 
 
-def test_threads_see_the_same_pixels() -> None:
+def test_threads_decode_the_same_pixels() -> None:
     contents = [case.content for case in CASES if case.status == "ok"]
     alone = [decode_image(content, LIMITS) for content in contents]
     with ThreadPoolExecutor(4) as pool:
@@ -162,7 +162,7 @@ def test_threads_see_the_same_pixels() -> None:
             assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
-def test_decoding_leaves_pillows_settings_alone() -> None:
+def test_decoding_does_not_change_pillow_globals() -> None:
     before = (Image.MAX_IMAGE_PIXELS, list(Image.ID), dict(Image.OPEN))
     for case in CASES:
         _array_or_image_error(case.content)
@@ -190,7 +190,7 @@ def _array_or_image_error(content: bytes | None) -> None:
 
 @given(st.binary(max_size=300))
 @settings(max_examples=300, deadline=None)
-def test_random_bytes(content: bytes) -> None:
+def test_random_bytes_never_crash(content: bytes) -> None:
     _array_or_image_error(content)
 
 
@@ -199,7 +199,7 @@ SIGNATURES = sorted({case.content[:16] for case in CASES if case.content})
 
 @given(st.sampled_from(SIGNATURES), st.binary(max_size=200))
 @settings(max_examples=300, deadline=None)
-def test_a_true_signature_and_random_bytes(signature: bytes, rest: bytes) -> None:
+def test_random_bytes_after_a_signature_never_crash(signature: bytes, rest: bytes) -> None:
     _array_or_image_error(signature + rest)
 
 
@@ -209,14 +209,14 @@ def test_a_true_signature_and_random_bytes(signature: bytes, rest: bytes) -> Non
     st.integers(0, 10**6),
 )
 @settings(max_examples=600, deadline=None)
-def test_random_mutations_of_valid_images(valid: bytes, changes: list[tuple[int, int]], cut: int) -> None:
+def test_mutated_images_never_crash(valid: bytes, changes: list[tuple[int, int]], length: int) -> None:
     content = bytearray(valid)
     for position, value in changes:
         content[position % len(content)] = value
-    _array_or_image_error(bytes(content[: cut % (2 * len(content)) + 1]))
+    _array_or_image_error(bytes(content[: length % (2 * len(content)) + 1]))
 
 
-def test_a_message_quotes_nothing_of_the_file() -> None:
+def test_error_message_quotes_nothing_of_the_file() -> None:
     secret = b"CUSTOMER-NAME"
     content = bytearray(PNG)
     at = content.index(b"IDAT")

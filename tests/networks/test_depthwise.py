@@ -6,7 +6,7 @@ from faceattr_udf.networks.depthwise import strided_depthwise
 
 
 @pytest.mark.parametrize(("height", "width"), [(3, 3), (5, 9), (8, 8), (15, 8)])
-def test_result_and_gradients_are_those_of_the_convolution(height: int, width: int) -> None:
+def test_output_and_gradients_equal_conv2d(height: int, width: int) -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(2, 6, height, width, dtype=torch.float64), torch.randn(6, 1, 3, 3, dtype=torch.float64)
     results = []
@@ -15,12 +15,12 @@ def test_result_and_gradients_are_those_of_the_convolution(height: int, width: i
         y = convolve(a, b)
         (y * torch.arange(y.numel(), dtype=torch.float64).view(y.shape)).sum().backward()
         results.append((y, a.grad, b.grad))
-    for ours, torchs in zip(*results, strict=True):
-        assert ours is not None
-        torch.testing.assert_close(ours, torchs)
+    for actual, expected in zip(*results, strict=True):
+        assert actual is not None
+        torch.testing.assert_close(actual, expected)
 
 
-def test_autocast_computes_in_its_type() -> None:
+def test_autocast_dtype_is_used() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         y = strided_depthwise(torch.randn(1, 4, 5, 5), torch.randn(4, 1, 3, 3))
     assert y.dtype == torch.bfloat16

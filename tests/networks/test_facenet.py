@@ -1,4 +1,4 @@
-"""The multi-task FaceNet: frozen layers stay as they are, the embedding has length 1, each branch has its own task."""
+"""Tests of the multi-task FaceNet: frozen layers, the unit-length embedding, restored weights."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from faceattr_udf.attributes.labels import BINS
 from faceattr_udf.errors import WeightsError
+from faceattr_udf.labels import NUM_CLASSES
 from faceattr_udf.networks.facenet import MultitaskFacenet
-from faceattr_udf.training.pretrained import load_earlier
+from faceattr_udf.training.pretrained import load_pretrained
 
 FROZEN = ["conv2d_1a", "conv2d_2a", "repeat_1"]
 
@@ -19,12 +19,12 @@ def pixels() -> torch.Tensor:
     return torch.rand((4, 3, 112, 112), generator=torch.Generator().manual_seed(0)) * 255
 
 
-def test_the_embedding_has_128_numbers_and_length_one(pixels: torch.Tensor) -> None:
+def test_embedding_has_128_dimensions_and_unit_length(pixels: torch.Tensor) -> None:
     outputs = MultitaskFacenet().eval()(pixels)
     assert outputs["embedding"].shape == (4, 128)
     assert torch.allclose(outputs["embedding"].norm(dim=1), torch.ones(4), atol=1e-5)
-    assert {name: outputs[name].shape[1] for name in BINS} == BINS
-    assert outputs["shares"].shape == (4, len(BINS))
+    assert {name: outputs[name].shape[1] for name in NUM_CLASSES} == NUM_CLASSES
+    assert outputs["shares"].shape == (4, len(NUM_CLASSES))
 
 
 def _step(network: MultitaskFacenet, pixels: torch.Tensor) -> None:
@@ -34,55 +34,55 @@ def _step(network: MultitaskFacenet, pixels: torch.Tensor) -> None:
     )
     for _ in range(2):
         outputs = network(pixels)
-        sum(outputs[name].square().sum() for name in BINS).backward()  # type: ignore[union-attr]
+        sum(outputs[name].square().sum() for name in NUM_CLASSES).backward()  # type: ignore[union-attr]
         optimizer.step()
 
 
-def test_frozen_layers_and_their_statistics_do_not_move_and_others_do(pixels: torch.Tensor) -> None:
+def test_only_frozen_layers_stay_unchanged(pixels: torch.Tensor) -> None:
     network = MultitaskFacenet()
     network.freeze(FROZEN)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     _step(network, pixels)
-    still = tuple(f"backbone.{layer}." for layer in FROZEN)
-    moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
-    assert not [name for name in moved if name.startswith(still)]
-    assert "backbone.last_linear.weight" in moved
-    assert "backbone.repeat_2.0.conv2d.weight" in moved
-    assert "backbone.mixed_7a.branch0.0.bn.running_mean" in moved
-    assert all(f"branches.{name}.0.weight" in moved for name in BINS)
+    frozen = tuple(f"backbone.{layer}." for layer in FROZEN)
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert not [name for name in changed if name.startswith(frozen)]
+    assert "backbone.last_linear.weight" in changed
+    assert "backbone.repeat_2.0.conv2d.weight" in changed
+    assert "backbone.mixed_7a.branch0.0.bn.running_mean" in changed
+    assert all(f"branches.{name}.0.weight" in changed for name in NUM_CLASSES)
 
 
-def test_without_freezing_the_same_layers_move(pixels: torch.Tensor) -> None:
+def test_unfrozen_layers_are_trained(pixels: torch.Tensor) -> None:
     network = MultitaskFacenet()
     before = network.backbone.conv2d_1a.conv.weight.clone()
     _step(network, pixels)
     assert not torch.equal(network.backbone.conv2d_1a.conv.weight, before)
 
 
-def test_a_layer_that_is_not_there_is_named() -> None:
-    with pytest.raises(ValueError, match=r"no layer conv_9.*it has conv2d_1a"):
+def test_unknown_layer_is_named() -> None:
+    with pytest.raises(ValueError, match=r"no layer conv_9.*its layers are conv2d_1a"):
         MultitaskFacenet().freeze(["conv_9"])
 
 
-def test_only_the_frozen_layers_are_restored(tmp_path: Path) -> None:
+def test_only_named_layers_are_restored(tmp_path: Path) -> None:
     given, fresh = MultitaskFacenet(), MultitaskFacenet()
     save_file(dict(given.state_dict()), tmp_path / "given.safetensors")
     before = fresh.state_dict()["backbone.last_linear.weight"].clone()
-    load_earlier(fresh, tmp_path / "given.safetensors", only=("backbone.conv2d_1a.",))
+    load_pretrained(fresh, tmp_path / "given.safetensors", prefixes=("backbone.conv2d_1a.",))
     state = fresh.state_dict()
     assert torch.equal(state["backbone.conv2d_1a.conv.weight"], given.state_dict()["backbone.conv2d_1a.conv.weight"])
     assert torch.equal(state["backbone.last_linear.weight"], before)
 
 
-def test_weights_with_the_names_of_facenet_pytorch_fit(tmp_path: Path) -> None:
+def test_facenet_pytorch_weights_are_restored(tmp_path: Path) -> None:
     given, fresh = MultitaskFacenet(), MultitaskFacenet()
     torch.save(given.backbone.state_dict(), tmp_path / "vggface2.pt")
-    load_earlier(fresh, tmp_path / "vggface2.pt", only=("backbone.repeat_1.",))
+    load_pretrained(fresh, tmp_path / "vggface2.pt", prefixes=("backbone.repeat_1.",))
     key = "backbone.repeat_1.0.conv2d.weight"
     assert torch.equal(fresh.state_dict()[key], given.state_dict()[key])
 
 
-def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
+def test_pickle_with_code_is_refused(tmp_path: Path) -> None:
     torch.save({"backbone": MultitaskFacenet}, tmp_path / "code.pt")
     with pytest.raises(WeightsError, match=r"code\.pt is not a readable weights file"):
-        load_earlier(MultitaskFacenet(), tmp_path / "code.pt")
+        load_pretrained(MultitaskFacenet(), tmp_path / "code.pt")

@@ -6,12 +6,12 @@ from faceattr_udf.networks.screen import ScreenNet
 
 
 @pytest.mark.parametrize("side", range(1, 14))
-def test_there_is_one_output_per_block(side: int) -> None:
-    scores = ScreenNet().eval()(torch.zeros((1, side, 30, 4)))
-    assert tuple(scores.shape[1:]) == block_grid(side, 30)
+def test_one_output_per_block(side: int) -> None:
+    logits = ScreenNet().eval()(torch.zeros((1, side, 30, 4)))
+    assert tuple(logits.shape[1:]) == block_grid(side, 30)
 
 
-def test_the_fourth_channel_is_no_colour() -> None:
+def test_fourth_channel_is_ignored() -> None:
     network = ScreenNet().eval()
     pixels = torch.rand((1, 24, 24, 4)) * 255.0
     other = pixels.clone()

@@ -1,110 +1,110 @@
-"""The default model's two towers: what is served of each, and which one learns."""
+"""Tests of the two branches of the default network: their outputs, and which one is trained."""
 
 import numpy as np
 import pytest
 import torch
 
-from faceattr_udf.attributes.preprocess import EMOTION_SIZE, GREY, views
-from faceattr_udf.networks.mobilenet import MEAN_PIXEL
+from faceattr_udf.attributes.preprocess import preprocess
 from faceattr_udf.networks.towers import EMOTION_SHARE, INPUT_SIZE, TwoTowers
 from faceattr_udf.weights import load_record
+from faceattr_udf.weights.inputs import EMOTION_SIZE, MEAN_PIXEL, PADDING_VALUE
 
 TASKS = ["age", "gender", "ethnicity", "emotion"]
-# Bytes are summed before the mean pixel is taken away, in float32: some 1e-5 of rounding.
+# uint8 pixels are convolved before the mean pixel is subtracted, which rounds by about 1e-5 in float32.
 ROUNDING = {"rtol": 1e-4, "atol": 5e-5}
 
 
 @pytest.fixture(scope="module")
 def pixels() -> torch.Tensor:
-    drawn = np.random.default_rng(0).integers(0, 256, (3, 3, INPUT_SIZE, INPUT_SIZE))
-    return torch.from_numpy(drawn).float()
+    values = np.random.default_rng(0).integers(0, 256, (3, 3, INPUT_SIZE, INPUT_SIZE))
+    return torch.from_numpy(values).float()
 
 
 @pytest.fixture
 @torch.no_grad()
-def towers(pixels: torch.Tensor) -> TwoTowers:
+def network(pixels: torch.Tensor) -> TwoTowers:
     torch.manual_seed(0)
-    towers = TwoTowers().train()
-    for tower in (towers.general, towers.emotion):
-        # Then what is served sees the same beyond a picture's edge as what learns, and both are equal.
-        tower.mean_pixel.fill_(GREY)
-        # Without statistics of its own layers an untrained network answers every picture alike.
-        for layer in tower.modules():
+    network = TwoTowers().train()
+    for branch in (network.general, network.emotion):
+        # Makes the padding of `forward` equal to that of `forward_uint8`.
+        branch.mean_pixel.fill_(PADDING_VALUE)
+        # An untrained network needs batch statistics: without them it gives all images the same output.
+        for layer in branch.modules():
             if isinstance(layer, torch.nn.BatchNorm2d):
                 layer.momentum = None
-        tower(pixels)
-    return towers.eval()
+        branch(pixels)
+    return network.eval()
 
 
-def _mean(towers: TwoTowers, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-    one, other = towers.general(pixels), towers.general(pixels.flip(3))
+def _mirrored_mean(network: TwoTowers, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+    one, other = network.general(pixels), network.general(pixels.flip(3))
     return {name: (torch.softmax(one[name], 1) + torch.softmax(other[name], 1)) / 2 for name in one}
 
 
 @torch.no_grad()
-def test_untrained_emotion_branch_contributes_nothing(towers: TwoTowers, pixels: torch.Tensor) -> None:
-    served = towers(pixels)
-    assert list(served) == TASKS
-    for name, expected in _mean(towers, pixels).items():
-        torch.testing.assert_close(torch.softmax(served[name], 1), expected)
-        torch.testing.assert_close(served[name].exp(), expected)
+def test_untrained_emotion_branch_contributes_nothing(network: TwoTowers, pixels: torch.Tensor) -> None:
+    outputs = network(pixels)
+    assert list(outputs) == TASKS
+    for name, expected in _mirrored_mean(network, pixels).items():
+        torch.testing.assert_close(torch.softmax(outputs[name], 1), expected)
+        torch.testing.assert_close(outputs[name].exp(), expected)
 
 
 @torch.no_grad()
-def test_emotion_alone_is_what_both_say(towers: TwoTowers, pixels: torch.Tensor) -> None:
-    towers.emotion_share.fill_(EMOTION_SHARE)
-    served, expected = towers(pixels), _mean(towers, pixels)
+def test_only_emotion_averages_both_branches(network: TwoTowers, pixels: torch.Tensor) -> None:
+    network.emotion_share.fill_(EMOTION_SHARE)
+    outputs, expected = network(pixels), _mirrored_mean(network, pixels)
     small = torch.nn.functional.interpolate(pixels, size=(EMOTION_SIZE, EMOTION_SIZE), mode="bilinear")
-    second = torch.softmax(towers.emotion(small)["emotion"], 1)
+    second = torch.softmax(network.emotion(small)["emotion"], 1)
     expected["emotion"] = (1 - EMOTION_SHARE) * expected["emotion"] + EMOTION_SHARE * second
     for name in TASKS:
-        torch.testing.assert_close(served[name].exp(), expected[name], **ROUNDING)
+        torch.testing.assert_close(outputs[name].exp(), expected[name], **ROUNDING)
 
 
 @torch.no_grad()
-def test_bytes_are_judged_as_the_numbers_that_they_are(towers: TwoTowers, pixels: torch.Tensor) -> None:
+def test_forward_uint8_equals_forward(network: TwoTowers, pixels: torch.Tensor) -> None:
     content = pixels.permute(0, 2, 3, 1).to(torch.uint8).numpy()
-    pairs, small = map(torch.from_numpy, views(load_record("attributes_default"), content))
-    for served, expected in zip(
-        towers.general.judge_bytes(pairs).values(), towers.general(pixels).values(), strict=True
+    pairs, small = map(torch.from_numpy, preprocess(load_record("attributes_default"), content))
+    for outputs, expected in zip(
+        network.general.forward_uint8(pairs).values(), network.general(pixels).values(), strict=True
     ):
-        torch.testing.assert_close(served[0::2], expected, **ROUNDING)
-    towers.emotion_share.fill_(1.0)
-    of_bytes, of_numbers = towers.decide(pairs, small), towers(pixels)
+        torch.testing.assert_close(outputs[0::2], expected, **ROUNDING)
+    network.emotion_share.fill_(1.0)
+    from_uint8, from_float = network.forward_uint8(pairs, small), network(pixels)
     for name in TASKS:
-        # Bytes of a face that was shrunk are rounded.
+        # The resized uint8 faces are rounded.
         rounding = {"rtol": 0.0, "atol": 0.01} if name == "emotion" else ROUNDING
-        torch.testing.assert_close(of_bytes[name].exp(), of_numbers[name].exp(), **rounding)
+        torch.testing.assert_close(from_uint8[name].exp(), from_float[name].exp(), **rounding)
 
 
-def test_what_lies_beyond_the_edge_is_nearly_the_mean_pixel() -> None:
-    assert max(abs(GREY - value) for value in MEAN_PIXEL) < 12
+def test_padding_is_close_to_the_mean_pixel() -> None:
+    assert max(abs(PADDING_VALUE - value) for value in MEAN_PIXEL) < 12
 
 
 @torch.no_grad()
-def test_no_faces_give_no_logits(towers: TwoTowers, pixels: torch.Tensor) -> None:
-    assert {name: tuple(values.shape) for name, values in towers(pixels[:0]).items()} == {
+def test_no_faces_give_no_logits(network: TwoTowers, pixels: torch.Tensor) -> None:
+    assert {name: tuple(values.shape) for name, values in network(pixels[:0]).items()} == {
         "age": (0, 101), "gender": (0, 2), "ethnicity": (0, 5), "emotion": (0, 7),
     }  # fmt: skip
 
 
-def test_only_the_tower_that_learns_has_gradients(towers: TwoTowers, pixels: torch.Tensor) -> None:
-    for tower, tasks in (("general", TASKS), ("emotion", ["emotion"])):
-        towers.zero_grad(set_to_none=True)
-        towers.learn(tower)  # type: ignore[arg-type]  # a literal, of a loop
-        outputs = towers.train()(pixels[:, :, :64, :64])
+def test_only_the_selected_branch_has_gradients(network: TwoTowers, pixels: torch.Tensor) -> None:
+    for branch, tasks in (("general", TASKS), ("emotion", ["emotion"])):
+        network.zero_grad(set_to_none=True)
+        network.select_branch(branch)  # type: ignore[arg-type]  # a str, because of the loop
+        outputs = network.train()(pixels[:, :, :64, :64])
         assert list(outputs) == tasks
         torch.stack([values.sum() for values in outputs.values()]).sum().backward()  # type: ignore[no-untyped-call]
-        moved = {name.partition(".")[0] for name, values in towers.named_parameters() if values.grad is not None}
-        assert moved == {tower}
+        trained = {name.partition(".")[0] for name, values in network.named_parameters() if values.grad is not None}
+        assert trained == {branch}
 
 
-def test_the_emotion_tower_starts_from_the_general_one_once(towers: TwoTowers) -> None:
-    towers.learn("emotion")
-    assert float(towers.emotion_share) == pytest.approx(EMOTION_SHARE)
-    for name, values in towers.emotion.state_dict().items():
-        torch.testing.assert_close(values, towers.general.state_dict()[name])
+def test_emotion_branch_is_initialized_once(network: TwoTowers) -> None:
+    network.select_branch("emotion")
+    assert float(network.emotion_share) == pytest.approx(EMOTION_SHARE)
+    for name, values in network.emotion.state_dict().items():
+        torch.testing.assert_close(values, network.general.state_dict()[name])
     with torch.no_grad():
-        towers.emotion.heads["emotion"].bias.fill_(7.0)
-    towers.learn("emotion")
-    assert towers.emotion.heads["emotion"].bias.tolist() == [7.0] * 7
+        network.emotion.heads["emotion"].bias.fill_(7.0)
+    network.select_branch("emotion")
+    assert network.emotion.heads["emotion"].bias.tolist() == [7.0] * 7

@@ -1,10 +1,10 @@
-"""Searches for files that break the decoder, guided by which lines of Pillow and of the decoder they reach.
+"""Fuzzes the decoder with atheris, guided by code coverage of Pillow and of the decoder.
 
     pip install atheris
     python tests/robustness/fuzz_decoder.py --seconds 600 --corpus FOLDER
 
-A crash, a file that takes longer than 20 seconds or 2 GiB, or any exception but `ImageError` ends the run and leaves
-the file in the current folder. The corpus begins with every encoding of `hostile_encodings` and grows.
+A crash, a file that needs more than 20 seconds or 2 GiB, or any exception other than `ImageError` ends the run and
+leaves the file in the current folder. The corpus starts with every encoding of `hostile_encodings` and grows.
 """
 
 import argparse
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--corpus", type=Path, required=True, metavar="FOLDER")
     arguments = parser.parse_args()
-    # Not an extra of the package, and to be there before what it watches is imported.
+    # Not a dependency of the package. It must be imported before the modules that it instruments.
     import atheris
 
     with atheris.instrument_imports(include=["PIL", "faceattr_udf.images.decode"]):
@@ -31,14 +31,14 @@ def main() -> None:
 
     limits = ImagesConfig(max_pixels=250_000)
 
-    def one_input(content: bytes) -> None:
+    def test_one_input(content: bytes) -> None:
         size = probe_size(content)
         try:
             pixels = decode_image(content, limits)
         except ImageError:
             return
         if size is None or size[0] * size[1] < pixels.shape[0] * pixels.shape[1]:
-            msg = f"the header says {size}, the pixels are {pixels.shape}"
+            msg = f"the header promises {size} pixels, but the decoded array has the shape {pixels.shape}"
             raise AssertionError(msg)
 
     arguments.corpus.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def main() -> None:
             if len(content) < 4096:
                 (arguments.corpus / f"{name}-{variant}").write_bytes(content)
     options = ["-max_len=4096", "-timeout=20", "-rss_limit_mb=2048", f"-max_total_time={arguments.seconds}"]
-    atheris.Setup([sys.argv[0], *options, str(arguments.corpus)], one_input)
+    atheris.Setup([sys.argv[0], *options, str(arguments.corpus)], test_one_input)
     atheris.Fuzz()
 
 

@@ -1,4 +1,4 @@
-"""One picture in the many files that cameras, scanners, editors and web forms make of it: odd, and undamaged."""
+"""Encodes an image in every format and variant that cameras, scanners and editors write: unusual, but undamaged."""
 
 import base64
 import io
@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image, ImageCms
 
 SECRET: Final = b"CUSTOMER-4711-SECRET"
-"""Written into texts and metadata: no message and no log line may ever quote it."""
+"""Written into texts and metadata; no message and no log line may contain it."""
 
 Encoder = Callable[[Image.Image, np.random.Generator], bytes]
 
-# 64 x 48 pixels each. Pillow reads arithmetic coding and does not write it; these come from libjpeg itself.
+# JPEGs of 64 x 48 pixels, written by libjpeg: Pillow reads arithmetic coding, but cannot write it.
 ARITHMETIC: Final = {
     "sequential": base64.b85decode(
         "|JeWF01!$>Nk#wx0RR9200961|JwjV02B@n5)Ta&5)cv>6%-gAG9exu93DL^E+jHZKuk+VKt@GST61DhRc%&9Mr4R(ZFhTtf`Lw8jhBplmUDiA"
@@ -32,70 +32,70 @@ ARITHMETIC: Final = {
 }
 
 
-def encode(image: Image.Image, form: str, **options: Any) -> bytes:
+def encode(image: Image.Image, format_name: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, form, **options)
+    image.save(buffer, format_name, **options)
     return buffer.getvalue()
 
 
-def plain(form: str, mode: str | None = None, **options: Any) -> Encoder:
-    return lambda image, _: encode(image if mode is None else image.convert(mode), form, **options)
+def plain(format_name: str, mode: str | None = None, **options: Any) -> Encoder:
+    return lambda image, _: encode(image if mode is None else image.convert(mode), format_name, **options)
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
-    """One chunk of a PNG."""
+    """Returns one chunk of a PNG."""
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def png(width: int, height: int, depth: int, colour: int, data: bytes, *extra: bytes) -> bytes:
-    """A PNG whose header and pixels may say different things."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+def png(width: int, height: int, depth: int, color_type: int, data: bytes, *extra: bytes) -> bytes:
+    """Returns a PNG whose header need not match its pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-def after_the_header(content: bytes, *chunks: bytes) -> bytes:
-    """A PNG with further chunks behind its first."""
+def insert_chunks(content: bytes, *chunks: bytes) -> bytes:
+    """Inserts chunks into a PNG, after its header."""
     return content[:33] + b"".join(chunks) + content[33:]
 
 
 def segments(name: bytes, data: bytes) -> bytes:
-    """A JPEG's application segments, as many as the data need."""
+    """Returns JPEG application segments, as many as the data need."""
     room = 65_533 - len(name)
     parts = [data[start : start + room] for start in range(0, max(1, len(data)), room)]
     return b"".join(name[:2] + struct.pack(">H", 2 + len(name) - 2 + len(part)) + name[2:] + part for part in parts)
 
 
-def in_front(content: bytes, *parts: bytes) -> bytes:
-    """A JPEG with segments behind its first two bytes."""
+def insert_segments(content: bytes, *parts: bytes) -> bytes:
+    """Inserts segments into a JPEG, after its start marker."""
     return content[:2] + b"".join(parts) + content[2:]
 
 
 def exif(*entries: tuple[int, int, int, bytes], tail: bytes = b"", order: str = "<") -> bytes:
-    """A directory of TIFF tags: number, type, count and four bytes of value each, whatever they say."""
+    """Returns a TIFF directory; an entry is a tag, type, count and four bytes of value, none of them checked."""
     rows = b"".join(struct.pack(f"{order}HHI", *entry[:3]) + entry[3].ljust(4, b"\0") for entry in entries)
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
     return head + struct.pack(f"{order}H", len(entries)) + rows + b"\0\0\0\0" + tail
 
 
 def overlapping_tags(count: int, size: int) -> bytes:
-    """Every tag claims the same bytes: read one by one they are far more than the file."""
+    """Returns a directory whose tags all point to the same bytes: their total size is far larger than the file."""
     entries = [(1000 + tag, 7, size, struct.pack("<I", 14 + 12 * count)) for tag in range(count)]
     return exif(*entries, tail=bytes(size))
 
 
 def icc(rng: np.random.Generator) -> bytes:
-    """A colour profile: valid, cut, random, or huge."""
+    """Returns a color profile: valid, truncated, random, or huge."""
     valid = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    valid = valid[:24] + bytes(12) + valid[36:]  # the time at which it was made
-    which = int(rng.integers(4))
-    return (valid, valid[: len(valid) // 2], rng.bytes(300), valid + bytes(int(rng.integers(1_000_000))))[which]
+    valid = valid[:24] + bytes(12) + valid[36:]  # the creation time, which would make the bytes differ between runs
+    variant = int(rng.integers(4))
+    return (valid, valid[: len(valid) // 2], rng.bytes(300), valid + bytes(int(rng.integers(1_000_000))))[variant]
 
 
-def _wide(form: str, kind: str) -> Encoder:
+def _wide(format_name: str, dtype: str) -> Encoder:
     def encoder(image: Image.Image, _: np.random.Generator) -> bytes:
-        grey = np.asarray(image.convert("L"))
-        scaled = {"u2": grey.astype(np.uint16) * 257, "i4": grey.astype(np.int32) * 257, "f4": grey / np.float32(255)}
-        return encode(Image.fromarray(scaled[kind]), form)
+        gray = np.asarray(image.convert("L"))
+        scaled = {"u2": gray.astype(np.uint16) * 257, "i4": gray.astype(np.int32) * 257, "f4": gray / np.float32(255)}
+        return encode(Image.fromarray(scaled[dtype]), format_name)
 
     return encoder
 
@@ -106,38 +106,38 @@ def _rgb_16(image: Image.Image, _: np.random.Generator) -> bytes:
     return png(image.width, image.height, 16, 2, zlib.compress(rows))
 
 
-def _with_alpha(form: str, mode: str = "RGBA", **options: Any) -> Encoder:
+def _with_alpha(format_name: str, mode: str = "RGBA", **options: Any) -> Encoder:
     def encoder(image: Image.Image, rng: np.random.Generator) -> bytes:
-        shown = image.convert(mode)
+        converted = image.convert(mode)
         mask = np.full((image.height, image.width), 255, dtype=np.uint8)
         mask[: int(rng.integers(1, 1 + max(1, image.height // 3)))] = int(rng.integers(256))
-        shown.putalpha(Image.fromarray(mask))
-        return encode(shown, form, **options)
+        converted.putalpha(Image.fromarray(mask))
+        return encode(converted, format_name, **options)
 
     return encoder
 
 
-def _several(form: str, **options: Any) -> Encoder:
+def _multi_frame(format_name: str, **options: Any) -> Encoder:
     def encoder(image: Image.Image, rng: np.random.Generator) -> bytes:
-        shades = rng.integers(0, 256, (int(rng.integers(1, 6)), 3)).tolist()
-        others = [Image.new("RGB", image.size, tuple(shade)) for shade in shades]
-        return encode(image.convert("RGB"), form, save_all=True, append_images=others, **options)
+        colors = rng.integers(0, 256, (int(rng.integers(1, 6)), 3)).tolist()
+        others = [Image.new("RGB", image.size, tuple(color)) for color in colors]
+        return encode(image.convert("RGB"), format_name, save_all=True, append_images=others, **options)
 
     return encoder
 
 
-def _oriented(form: str) -> Encoder:
+def _oriented(format_name: str) -> Encoder:
     def encoder(image: Image.Image, rng: np.random.Generator) -> bytes:
         tags = Image.Exif()
         tags[0x0112] = int(rng.choice([*range(1, 9), 0, 9, 65_535]))
-        return encode(image.convert("RGB"), form, exif=tags)
+        return encode(image.convert("RGB"), format_name, exif=tags)
 
     return encoder
 
 
 def _jpeg_exif(image: Image.Image, rng: np.random.Generator) -> bytes:
-    """Metadata that are wrong, in a picture that is not."""
-    odd = (
+    """Puts invalid metadata into a valid image."""
+    invalid = (
         b"",
         rng.bytes(64),
         exif((0x0112, 2, 4, b"6\0")),
@@ -151,21 +151,22 @@ def _jpeg_exif(image: Image.Image, rng: np.random.Generator) -> bytes:
         bytes(200_000),
     )
     content = encode(image.convert("RGB"), "JPEG", quality=85)
-    return in_front(content, segments(b"\xff\xe1Exif\0\0", odd[int(rng.integers(len(odd)))]))
+    return insert_segments(content, segments(b"\xff\xe1Exif\0\0", invalid[int(rng.integers(len(invalid)))]))
 
 
 def _jpeg_icc(image: Image.Image, rng: np.random.Generator) -> bytes:
-    return in_front(encode(image.convert("RGB"), "JPEG"), segments(b"\xff\xe2ICC_PROFILE\0\1\1", icc(rng)))
+    return insert_segments(encode(image.convert("RGB"), "JPEG"), segments(b"\xff\xe2ICC_PROFILE\0\1\1", icc(rng)))
 
 
 def _jpeg_comments(image: Image.Image, rng: np.random.Generator) -> bytes:
-    many = segments(b"\xff\xfe", SECRET * int(rng.integers(1, 3000))) * int(rng.integers(1, 20))
+    comments = segments(b"\xff\xfe", SECRET * int(rng.integers(1, 3000))) * int(rng.integers(1, 20))
     xmp = segments(b"\xff\xe1http://ns.adobe.com/xap/1.0/\0", b'<x tiff:Orientation="6"' + SECRET)
-    return in_front(encode(image.convert("RGB"), "JPEG"), many, xmp, segments(b"\xff\xedPhotoshop 3.0\x008BIM", SECRET))
+    photoshop = segments(b"\xff\xedPhotoshop 3.0\x008BIM", SECRET)
+    return insert_segments(encode(image.convert("RGB"), "JPEG"), comments, xmp, photoshop)
 
 
 def _png_chunks(image: Image.Image, rng: np.random.Generator) -> bytes:
-    odd = (
+    chunks = (
         chunk(b"tEXt", b"Comment\0" + SECRET * 100),
         chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(900_000))),
         chunk(b"iTXt", b"Comment\0\0\0\0\0" + SECRET),
@@ -176,8 +177,8 @@ def _png_chunks(image: Image.Image, rng: np.random.Generator) -> bytes:
         chunk(b"prVt", rng.bytes(500)),
         chunk(b"iCCP", b"profile\0\0" + zlib.compress(icc(rng))),
     )
-    chosen = rng.choice(len(odd), size=int(rng.integers(1, 4)), replace=False)
-    return after_the_header(encode(image.convert("RGB"), "PNG"), *(odd[index] for index in chosen))
+    chosen = rng.choice(len(chunks), size=int(rng.integers(1, 4)), replace=False)
+    return insert_chunks(encode(image.convert("RGB"), "PNG"), *(chunks[index] for index in chosen))
 
 
 def _webp_metadata(image: Image.Image, rng: np.random.Generator) -> bytes:
@@ -190,56 +191,56 @@ def _tiff_icc(image: Image.Image, rng: np.random.Generator) -> bytes:
 
 
 def _icns(image: Image.Image, rng: np.random.Generator) -> bytes:
-    """Pillow itself writes all sizes up to 1024."""
+    """Writes one size only; Pillow would write all sizes up to 1024."""
     part = encode(image.convert("RGBA").resize((128, 128)), "PNG" if rng.random() < 0.5 else "JPEG2000")
     return b"icns" + struct.pack(">I", 16 + len(part)) + b"ic07" + struct.pack(">I", 8 + len(part)) + part
 
 
 def _polyglot(image: Image.Image, rng: np.random.Generator) -> bytes:
-    """A picture that is also something else."""
+    """Returns an image that is also a file of another type."""
     script = b"<script>alert(1)</script>" + SECRET
     jpeg, gif = encode(image.convert("RGB"), "JPEG"), encode(image.convert("RGB"), "GIF")
-    both = (
+    variants = (
         jpeg + b"PK\x03\x04" + rng.bytes(200) + b"PK\x05\x06" + bytes(18),
-        in_front(jpeg, segments(b"\xff\xfe", b"*/<?php system($_GET[0]); ?>" + script)),
+        insert_segments(jpeg, segments(b"\xff\xfe", b"*/<?php system($_GET[0]); ?>" + script)),
         jpeg + jpeg,
         jpeg + b"\0\0\0\x18ftypmp42" + rng.bytes(5000),
         gif + b"*/" + script,
-        after_the_header(encode(image.convert("RGB"), "PNG"), chunk(b"htMl", script)) + script,
+        insert_chunks(encode(image.convert("RGB"), "PNG"), chunk(b"htMl", script)) + script,
         encode(image.convert("RGB"), "BMP") + b"\x7fELF" + rng.bytes(100),
         encode(image.convert("RGB"), "TIFF") + b"%PDF-1.7" + script,
     )
-    return both[int(rng.integers(len(both)))]
+    return variants[int(rng.integers(len(variants)))]
 
 
 ENCODERS: Final[dict[str, Encoder]] = {
     "jpeg": lambda image, rng: encode(image.convert("RGB"), "JPEG", quality=int(rng.integers(5, 100))),
     "jpeg-progressive": plain("JPEG", "RGB", progressive=True),
     "jpeg-cmyk": plain("JPEG", "CMYK"),
-    "jpeg-grey": plain("JPEG", "L"),
+    "jpeg-gray": plain("JPEG", "L"),
     "jpeg-restarts": plain("JPEG", "RGB", restart_marker_blocks=3, subsampling=0),
     "jpeg-oriented": _oriented("JPEG"),
     "jpeg-odd-exif": _jpeg_exif,
     "jpeg-icc": _jpeg_icc,
     "jpeg-comments": _jpeg_comments,
     "jpeg-arithmetic": lambda _, rng: ARITHMETIC["sequential" if rng.random() < 0.5 else "progressive"],
-    "mpo": _several("MPO"),
+    "mpo": _multi_frame("MPO"),
     "png": plain("PNG", "RGB"),
     "png-oriented": _oriented("PNG"),
     "png-palette": lambda image, _: encode(image.convert("RGB").quantize(64), "PNG"),
     "png-palette-transparent": lambda image, _: encode(image.convert("RGB").quantize(64), "PNG", transparency=3),
     "png-1-bit": plain("PNG", "1"),
-    "png-grey-alpha": _with_alpha("PNG", "L"),
+    "png-gray-alpha": _with_alpha("PNG", "L"),
     "png-rgba": _with_alpha("PNG"),
-    "png-grey-16": _wide("PNG", "u2"),
+    "png-gray-16": _wide("PNG", "u2"),
     "png-rgb-16": _rgb_16,
     "png-odd-chunks": _png_chunks,
-    "png-animated": _several("PNG"),
+    "png-animated": _multi_frame("PNG"),
     "gif": lambda image, _: encode(image.convert("RGB"), "GIF", comment=SECRET),
-    "gif-animated": _several("GIF"),
+    "gif-animated": _multi_frame("GIF"),
     "webp": plain("WEBP", "RGB"),
     "webp-rgba": _with_alpha("WEBP", lossless=True),
-    "webp-animated": _several("WEBP"),
+    "webp-animated": _multi_frame("WEBP"),
     "webp-metadata": _webp_metadata,
     "tiff": plain("TIFF", "RGB"),
     "tiff-lzw": plain("TIFF", "RGB", compression="tiff_lzw"),
@@ -247,11 +248,11 @@ ENCODERS: Final[dict[str, Encoder]] = {
     "tiff-fax": plain("TIFF", "1", compression="group4"),
     "tiff-cmyk": plain("TIFF", "CMYK"),
     "tiff-lab": plain("TIFF", "LAB"),
-    "tiff-grey-16": _wide("TIFF", "u2"),
-    "tiff-grey-32": _wide("TIFF", "i4"),
+    "tiff-gray-16": _wide("TIFF", "u2"),
+    "tiff-gray-32": _wide("TIFF", "i4"),
     "tiff-float": _wide("TIFF", "f4"),
     "tiff-oriented": _oriented("TIFF"),
-    "tiff-pages": _several("TIFF"),
+    "tiff-pages": _multi_frame("TIFF"),
     "tiff-icc": _tiff_icc,
     "bmp": plain("BMP", "RGB"),
     "jpeg-2000": plain("JPEG2000", "RGB"),
@@ -266,4 +267,4 @@ ENCODERS: Final[dict[str, Encoder]] = {
     "dds": plain("DDS", "RGB"),
     "polyglot": _polyglot,
 }
-"""What the product must read. Some draw a variant."""
+"""Encodings that the decoder must read. Some draw a random variant."""

@@ -1,4 +1,4 @@
-"""Files as attackers, broken disks and cut transfers leave them: item `index` of a seed is always the same bytes."""
+"""Generates damaged, malicious and mislabeled image files; seed and index determine the bytes of each."""
 
 import gzip
 import io
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from hostile_encodings import ENCODERS, SECRET, after_the_header, chunk, encode, exif, in_front, png, segments
+from hostile_encodings import ENCODERS, SECRET, chunk, encode, exif, insert_chunks, insert_segments, png, segments
 from PIL import Image
 
 PHOTO_SIDE: Final = 240
-"""The longer side of the photographs that are used, pixels: their faces are still large enough to be found."""
+"""Longer side of the photographs after resizing, in pixels: their faces are still large enough to be detected."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class HostileImage:
     """One file.
 
     Attributes:
-        name: What was done to what; with seed and index it says how to make the file again.
-        content: Its bytes; None where a table has none.
-        good: Odd, but undamaged: it must be read.
+        name: Kind of damage, then encoding, source image and details, separated by slashes.
+        content: Its bytes; None as in a table row without content.
+        good: Whether the file is undamaged, so that it must be read.
     """
 
     name: str
@@ -36,8 +36,8 @@ class HostileImage:
         return self.name.partition("/")[0]
 
 
-def pictures(photographs: Iterable[Path]) -> dict[str, Image.Image]:
-    """Photographs made small, and drawings of the shapes and sizes that photographs do not have."""
+def source_images(photographs: Iterable[Path]) -> dict[str, Image.Image]:
+    """Returns the photographs at a small size, and synthetic images with unusual contents and sizes."""
     found = {}
     for path in photographs:
         with Image.open(path) as photograph:
@@ -53,16 +53,16 @@ def pictures(photographs: Iterable[Path]) -> dict[str, Image.Image]:
 
 
 class HostileImages(Sequence[HostileImage]):
-    """A sequence in which every item follows from the seed and its index alone."""
+    """A sequence in which seed and index determine an item."""
 
     def __init__(self, sources: Mapping[str, Image.Image], count: int, seed: int, max_pixels: int) -> None:
-        """Takes what `pictures` returns.
+        """Stores what items are generated from.
 
         Args:
-            sources: The pictures that are encoded and then damaged.
-            count: How many items there are.
-            seed: Of everything random.
-            max_pixels: The product's bound on an image, around which the bombs lie.
+            sources: Images to encode and damage, from `source_images`.
+            count: Number of items.
+            seed: Seed of the random generators.
+            max_pixels: The decoder's limit; decompression bombs have about as many pixels.
         """
         self._sources = list(sources.items())
         self._count, self._seed, self._max_pixels = count, seed, max_pixels
@@ -83,21 +83,21 @@ class HostileImages(Sequence[HostileImage]):
             origin, content = self._good(rng)
             detail, damaged = _DAMAGES[name](content, rng, lambda: self._good(rng)[1])
             return HostileImage(f"{name}/{origin}/{detail}", damaged)
-        made = {"bomb": _bombs, "slow": _slow, "no-image": _no_images}[name](rng, self._max_pixels)
-        detail, make = made[int(rng.integers(len(made)))]
+        variants = {"bomb": _bombs, "slow": _slow, "no-image": _no_images}[name](rng, self._max_pixels)
+        detail, make = variants[int(rng.integers(len(variants)))]
         return HostileImage(f"{name}/{detail}", make())
 
     def _good(self, rng: np.random.Generator) -> tuple[str, bytes]:
-        form = list(ENCODERS)[int(rng.integers(len(ENCODERS)))]
-        picture, image = self._sources[int(rng.integers(len(self._sources)))]
+        encoding = list(ENCODERS)[int(rng.integers(len(ENCODERS)))]
+        source, image = self._sources[int(rng.integers(len(self._sources)))]
         variant = int(rng.integers(2))
-        key = (form, picture, variant)
+        key = (encoding, source, variant)
         if key not in self._encoded:
-            self._encoded[key] = ENCODERS[form](image, np.random.default_rng([self._seed, 10**9, variant]))
-        return f"{form}/{picture}/{variant}", self._encoded[key]
+            self._encoded[key] = ENCODERS[encoding](image, np.random.default_rng([self._seed, 10**9, variant]))
+        return f"{encoding}/{source}/{variant}", self._encoded[key]
 
 
-def _cut(content: bytes, rng: np.random.Generator, _: Callable[[], bytes]) -> tuple[str, bytes]:
+def _truncate(content: bytes, rng: np.random.Generator, _: Callable[[], bytes]) -> tuple[str, bytes]:
     kept = int(rng.integers(1, len(content)) if rng.random() < 0.6 else rng.integers(1, min(len(content), 64)))
     return f"{kept} bytes", content[:kept]
 
@@ -105,10 +105,10 @@ def _cut(content: bytes, rng: np.random.Generator, _: Callable[[], bytes]) -> tu
 def _flip(content: bytes, rng: np.random.Generator, _: Callable[[], bytes]) -> tuple[str, bytes]:
     flipped = np.frombuffer(content, dtype=np.uint8).copy()
     count = int(2 ** rng.integers(0, 8))
-    # Half of them hit the header, which decides most.
+    # Half of the files are damaged in the header, where a bit has the largest effect.
     end = len(flipped) if rng.random() < 0.5 else min(len(flipped), 256)
-    where = rng.integers(0, end, count)
-    flipped[where] ^= (1 << rng.integers(0, 8, count)).astype(np.uint8)
+    positions = rng.integers(0, end, count)
+    flipped[positions] ^= (1 << rng.integers(0, 8, count)).astype(np.uint8)
     return f"{count} bits", flipped.tobytes()
 
 
@@ -125,8 +125,8 @@ def _splice(content: bytes, rng: np.random.Generator, other: Callable[[], bytes]
     return f"{first} bytes and another file", content[:first] + second[int(rng.integers(len(second))) :]
 
 
-_MARKS: Final = {
-    # What stands before fields of size, and those fields as offset from it and format.
+_HEADER_FIELDS: Final = {
+    # Signature -> fields with sizes, as offset from the signature and struct format.
     b"\x89PNG": [(16, ">I"), (20, ">I"), (24, "B"), (25, "B"), (28, "B"), (33, ">I")],
     b"GIF8": [(6, "<H"), (8, "<H"), (10, "B")],
     b"BM": [(2, "<I"), (10, "<I"), (14, "<I"), (18, "<i"), (22, "<i"), (28, "<H"), (30, "<I"), (34, "<I")],
@@ -155,59 +155,65 @@ _MARKS: Final = {
     b"\xff\xdd": [(4, ">H")],
     b"\0\0\1\0": [(4, "<H"), (6, "B"), (12, "<H"), (14, "<I"), (18, "<I"), (22, "<I"), (26, "<I"), (30, "<I")],
 }
-_TIFF: Final = {b"II*\0": "<", b"MM\0*": ">"}
+_TIFF_BYTE_ORDERS: Final = {b"II*\0": "<", b"MM\0*": ">"}
 
 
-def _lie(content: bytes, rng: np.random.Generator, _: Callable[[], bytes]) -> tuple[str, bytes]:
-    """Changes fields of a header to numbers that are wrong in the ways that matter."""
+def _falsify(content: bytes, rng: np.random.Generator, _: Callable[[], bytes]) -> tuple[str, bytes]:
+    """Sets header fields to wrong values: off by one, too large, negative, or the extremes of the type."""
     fields = [
-        (content.index(mark) + offset, form)
-        for mark, offsets in _MARKS.items()
-        if content.find(mark, 0, 4096) >= 0
-        for offset, form in offsets
+        (content.index(signature) + offset, type_)
+        for signature, offsets in _HEADER_FIELDS.items()
+        if content.find(signature, 0, 4096) >= 0
+        for offset, type_ in offsets
     ]
-    for mark, order in _TIFF.items():
-        start = content.find(mark)
+    for signature, order in _TIFF_BYTE_ORDERS.items():
+        start = content.find(signature)
         if 0 <= start <= len(content) - 8:
             directory = start + struct.unpack_from(f"{order}I", content, start + 4)[0]
             entries = directory + 2 + 12 * np.arange(20)
             fields += [(start + 4, f"{order}I"), (directory, f"{order}H")]
             fields += [(int(entry) + 2, f"{order}H") for entry in entries]
-            fields += [(int(entry) + place, f"{order}I") for entry in entries for place in (4, 8)]
-    fields = [(at, form) for at, form in fields if at + struct.calcsize(form) <= len(content)]
+            fields += [(int(entry) + offset, f"{order}I") for entry in entries for offset in (4, 8)]
+    fields = [(at, type_) for at, type_ in fields if at + struct.calcsize(type_) <= len(content)]
     if not fields:
         return _flip(content, rng, lambda: b"")
-    lying = bytearray(content)
-    told = []
-    for number in rng.choice(len(fields), size=int(rng.integers(1, 4))):
-        at, form = fields[int(number)]
-        bits = 8 * struct.calcsize(form)
-        (true,) = struct.unpack_from(form.upper(), lying, at)
+    falsified = bytearray(content)
+    changes = []
+    for index in rng.choice(len(fields), size=int(rng.integers(1, 4))):
+        at, type_ = fields[int(index)]
+        bits = 8 * struct.calcsize(type_)
+        (true,) = struct.unpack_from(type_.upper(), falsified, at)
         wrong = (0, 1, true + 1, true - 1, true * 1000, 2 ** (bits - 1), 2 ** (bits - 1) - 1, 2**bits - 1, 65_500)
         value = wrong[int(rng.integers(len(wrong)))] % 2**bits
-        struct.pack_into(form.upper(), lying, at, value)
-        told.append(f"{value} at {at}")
+        struct.pack_into(type_.upper(), falsified, at, value)
+        changes.append(f"{value} at {at}")
     if content.startswith(b"\x89PNG") and rng.random() < 0.8:
-        struct.pack_into(">I", lying, 29, zlib.crc32(lying[12:29]))  # or nothing behind it would be looked at
-    return ", ".join(told), bytes(lying)
+        # Without a valid checksum of the header, decoders read no further.
+        struct.pack_into(">I", falsified, 29, zlib.crc32(falsified[12:29]))
+    return ", ".join(changes), bytes(falsified)
 
 
-_DAMAGES: Final = {"cut": _cut, "flipped": _flip, "replaced": _replace, "spliced": _splice, "lying": _lie}
+_DAMAGES: Final = {
+    "truncated": _truncate, "flipped": _flip, "replaced": _replace, "spliced": _splice, "false-header": _falsify,
+}  # fmt: skip
 
-Made = list[tuple[str, Callable[[], bytes | None]]]
+Variants = list[tuple[str, Callable[[], bytes | None]]]
+"""Name of a file, and a function that returns its bytes."""
 
 
-def _bombs(rng: np.random.Generator, max_pixels: int) -> Made:
-    """Small files that become large, or say so."""
+def _bombs(rng: np.random.Generator, max_pixels: int) -> Variants:
+    """Returns small files that decode to large images or data, or whose header claims to."""
     side = int(max_pixels**0.5)
     dot = Image.new("RGB", (16, 16), (9, 9, 9))
     big = int(rng.choice([side + 1, 14_000, 16_383, 30_000, 65_500, 2**31 - 1]))
 
-    def header(form: str, mark: bytes, fields: str, offset: int, most: int = 65_500) -> Callable[[], bytes]:
+    def header(
+        format_name: str, signature: bytes, fields: str, offset: int, max_short: int = 65_500
+    ) -> Callable[[], bytes]:
         def make() -> bytes:
-            content = bytearray(encode(dot, form))
-            size = min(big, most if fields[1] == "H" else 2**31 - 1)
-            struct.pack_into(fields, content, content.index(mark) + offset, size, size)
+            content = bytearray(encode(dot, format_name))
+            size = min(big, max_short if fields[1] == "H" else 2**31 - 1)
+            struct.pack_into(fields, content, content.index(signature) + offset, size, size)
             return bytes(content)
 
         return make
@@ -215,8 +221,8 @@ def _bombs(rng: np.random.Generator, max_pixels: int) -> Made:
     def zeros(width: int, height: int) -> bytes:
         return png(width, height, 8, 0, zlib.compress(bytes((width + 1) * height)))
 
-    def icon(picture: bytes) -> bytes:
-        return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(picture), 22) + picture
+    def icon(image: bytes) -> bytes:
+        return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(image), 22) + image
 
     def fits() -> bytes:
         cards = [
@@ -232,26 +238,26 @@ def _bombs(rng: np.random.Generator, max_pixels: int) -> Made:
         second = "".join(card.ljust(80) for card in cards).ljust(2880)
         return (first + second).encode() + gzip.compress(bytes(2**26))
 
-    shared = exif(
+    missing_strip = exif(
         (256, 4, 1, struct.pack("<I", 100_000)), (257, 4, 1, struct.pack("<I", 16)), (258, 3, 1, b"\x08"),
         (259, 3, 1, b"\x01"), (262, 3, 1, b"\x01"), (273, 4, 1, struct.pack("<I", 8)), (278, 4, 1, b"\x10"),
         (279, 4, 1, struct.pack("<I", 2**30)), tail=bytes(100),
     )  # fmt: skip
     text = zlib.compress(bytes(2**26))
     largest: dict[str, Callable[[], bytes]] = {
-        "grey png": lambda: zeros(side, side),
-        "png of one bit": lambda: png(side, side, 1, 0, zlib.compress(bytes((side // 8 + 2) * side))),
+        "gray png": lambda: zeros(side, side),
+        "1-bit png": lambda: png(side, side, 1, 0, zlib.compress(bytes((side // 8 + 2) * side))),
         "tiff": lambda: encode(Image.new("L", (side, side)), "TIFF", compression="tiff_adobe_deflate"),
     }
-    form = str(rng.choice(list(largest)))
+    largest_name = str(rng.choice(list(largest)))
     return [
-        (f"png says {big} x {big}", lambda: png(big, big, 8, 2, zlib.compress(bytes(1000)))),
-        (f"{form}, as large as the bound", largest[form]),
+        (f"png header of {big} x {big}", lambda: png(big, big, 8, 2, zlib.compress(bytes(1000)))),
+        (f"{largest_name} at the limit", largest[largest_name]),
         (f"png of {side + 1} x {side} zeros", lambda: zeros(side + 1, side)),
-        ("png text", lambda: after_the_header(encode(dot, "PNG"), chunk(b"zTXt", b"a\0\0" + text))),
-        ("png profile", lambda: after_the_header(encode(dot, "PNG"), chunk(b"iCCP", b"a\0\0" + text))),
-        ("png pixels behind the last", lambda: png(16, 16, 8, 0, text)),
-        (f"jpeg says {big}", header("JPEG", b"\xff\xc0", ">HH", 5)),
+        ("png text", lambda: insert_chunks(encode(dot, "PNG"), chunk(b"zTXt", b"a\0\0" + text))),
+        ("png profile", lambda: insert_chunks(encode(dot, "PNG"), chunk(b"iCCP", b"a\0\0" + text))),
+        ("png with excess pixels", lambda: png(16, 16, 8, 0, text)),
+        (f"jpeg of {big}", header("JPEG", b"\xff\xc0", ">HH", 5)),
         (f"gif screen of {big}", header("GIF", b"GIF8", "<HH", 6)),
         (f"gif frame of {big}", header("GIF", b",\0\0\0\0", "<HH", 5)),
         (f"bmp of {big}", header("BMP", b"BM", "<II", 18)),
@@ -259,26 +265,26 @@ def _bombs(rng: np.random.Generator, max_pixels: int) -> Made:
         (f"jpeg 2000 stream of {big}", header("JPEG2000", b"\xff\x51", ">II", 6)),
         (f"avif of {big}", header("AVIF", b"ispe", ">II", 8)),
         (f"qoi of {big}", header("QOI", b"qoif", ">II", 4)),
-        ("webp of 16383", header("WEBP", b"\x9d\x01\x2a", "<HH", 3, most=16_383)),
+        ("webp of 16383", header("WEBP", b"\x9d\x01\x2a", "<HH", 3, max_short=16_383)),
         (f"icon with a png of {big}", lambda: icon(png(big, big, 8, 2, b""))),
         (f"icon with a bitmap of {big}", lambda: icon(header("BMP", b"BM", "<II", 18)()[14:])),
-        ("tiff of one strip that is not there", lambda: shared),
+        ("tiff of one missing strip", lambda: missing_strip),
         ("fits", fits),
         ("psd", lambda: b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, side, side, 8, 3) + bytes(14) + b"\0\1"),
     ]  # fmt: skip
 
 
 def slow_image(width: int, height: int) -> bytes:
-    """A picture of one byte per pixel that Pillow decodes in Python: about a microsecond for each."""
+    """Returns an image of one byte per pixel that Pillow decodes in Python, about a microsecond per pixel."""
     return b"qoif" + struct.pack(">II", width, height) + b"\3\0" + b"\x5b" * (width * height)
 
 
-def _slow(rng: np.random.Generator, max_pixels: int) -> Made:
-    """Files whose decoding takes long for their size, all of them within the bounds."""
+def _slow(rng: np.random.Generator, max_pixels: int) -> Variants:
+    """Returns files within the decoder's limits that take long to decode for their size."""
     side = int(min(max_pixels, 1_000_000) ** 0.5)
 
     def scans(count: int) -> bytes:
-        """The last scan of a progressive JPEG over and over again: each costs a look at every block."""
+        """Repeats the last scan of a progressive JPEG; each repetition visits every block."""
         content = encode(Image.new("L", (side, side), 77), "JPEG", progressive=True)
         last = content.rindex(b"\xff\xda")
         return content[:last] + content[last:-2] * count + b"\xff\xd9"
@@ -298,18 +304,18 @@ def _slow(rng: np.random.Generator, max_pixels: int) -> Made:
     return [
         ("jpeg of 90 scans", lambda: scans(80)),
         ("jpeg of 3000 scans", lambda: scans(3000)),
-        ("jpeg of 60 profiles", lambda: in_front(jpeg, segments(b"\xff\xe1Exif\0\0", bytes(60 * 65_000)))),
+        ("jpeg of 60 profiles", lambda: insert_segments(jpeg, segments(b"\xff\xe1Exif\0\0", bytes(60 * 65_000)))),
         ("qoi", lambda: slow_image(side, side // 4)),
         ("text of numbers", lambda: f"P2 {side} {side // 8} 9\n".encode() + b" ".join(b"%d" % v for v in pixels)),
-        ("png of tiny chunks", lambda: after_the_header(encode(dot, "PNG"), chunk(b"prVt", b"") * 30_000)),
+        ("png of tiny chunks", lambda: insert_chunks(encode(dot, "PNG"), chunk(b"prVt", b"") * 30_000)),
         ("gif of many frames", frames),
         ("gif with comments", gif_comments),
-        ("tiff of one row a strip", lambda: encode(Image.new("L", (64, 4000)), "TIFF", strip_size=1)),
+        ("tiff of one row per strip", lambda: encode(Image.new("L", (64, 4000)), "TIFF", strip_size=1)),
     ]  # fmt: skip
 
 
-def _no_images(rng: np.random.Generator, _: int) -> Made:
-    """What else ends up in a column of images."""
+def _no_images(rng: np.random.Generator, _: int) -> Variants:
+    """Returns other contents that end up in a column of images."""
     zipped = io.BytesIO(b"PK\x03\x04" + rng.bytes(500) + SECRET)
     contents: list[tuple[str, bytes | None]] = [
         ("null", None),
@@ -334,20 +340,21 @@ def _no_images(rng: np.random.Generator, _: int) -> Made:
         ("png signature", b"\x89PNG\r\n\x1a\n" + rng.bytes(500)),
         ("webp signature", b"RIFF\0\1\0\0WEBPVP8 " + rng.bytes(500)),
         ("tiff signature", b"II*\0\x08\0\0\0" + rng.bytes(500)),
-        ("tiff in circles", exif((330, 4, 1, b"\x08"))[:-4] + struct.pack("<I", 8)),
+        ("tiff with circular directories", exif((330, 4, 1, b"\x08"))[:-4] + struct.pack("<I", 8)),
         ("photoshop signature", b"8BPS\0\1" + rng.bytes(500)),
     ]
     return [(name, lambda content=content: content) for name, content in contents]  # type: ignore[misc]
 
 
 _WEIGHTS: Final = {
-    "good": 30, "cut": 14, "flipped": 18, "replaced": 8, "spliced": 5, "lying": 14, "bomb": 4, "slow": 1, "no-image": 6,
+    "good": 30, "truncated": 14, "flipped": 18, "replaced": 8, "spliced": 5, "false-header": 14, "bomb": 4, "slow": 1,
+    "no-image": 6,
 }  # fmt: skip
 _KINDS: Final = list(_WEIGHTS)
 _SHARES: Final = np.array(list(_WEIGHTS.values())) / sum(_WEIGHTS.values())
 
 
 def batches(images: Sequence[HostileImage], size: int) -> Iterator[tuple[int, list[HostileImage]]]:
-    """Yields the index of the first item and up to `size` items, made when they are asked for."""
+    """Yields batches of up to `size` items with the index of the first; items are generated on demand."""
     for first in range(0, len(images), size):
         yield first, [images[index] for index in range(first, min(first + size, len(images)))]

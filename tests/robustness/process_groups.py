@@ -1,24 +1,28 @@
-"""Jobs in process groups of their own, which can be killed as a whole or in part."""
+"""Runs jobs in separate sessions whose processes can be killed together or one by one."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
+
+import psutil
 
 ROOT = Path(__file__).parents[2]
 
+Target = Literal["all", "driver", "jvm", "worker"]
 
-class Job:
-    """A started command and everything that it has started."""
+
+class JobProcess:
+    """A command and every process that it starts."""
 
     def __init__(self, arguments: list[str], log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
-        names = ("PYSPARK_", "SPARK_")  # what this process has told itself about Spark
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(names)}
+        own_settings = ("PYSPARK_", "SPARK_")  # set by the Spark session of this process
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(own_settings)}
         with log.open("w") as output:
             self._process = subprocess.Popen(  # noqa: S603
                 [sys.executable, *arguments],
@@ -34,53 +38,49 @@ class Job:
         return self._process.poll() is None
 
     def wait(self, seconds: float = 240) -> int:
-        """Waits until the command and all that it has started have ended; its exit code."""
+        """Waits for the command, kills the processes that it left behind, and returns its exit code."""
         code = self._process.wait(seconds)
         self.kill()
         return code
 
-    def text(self) -> str:
+    def output(self) -> str:
+        """Returns everything that was written to stdout and stderr."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
-    def kill(self, who: str = "all") -> bool:
-        """SIGKILL to "all" of it, its "driver", its "jvm" or a Spark "worker" alone; whether there was one."""
+    def kill(self, target: Target = "all") -> bool:
+        """Sends SIGKILL to all processes, the driver, the JVM or one Spark worker; returns whether there was one."""
         found = False
         for _ in range(50):
-            living = list(self._members(who))
-            for pid in living:
+            pids = self._pids(target)
+            for pid in pids:
                 try:
                     os.kill(pid, signal.SIGKILL)
                     found = True
                 except ProcessLookupError:
                     pass
-            if who != "all":
+            if target != "all":
                 return found
-            if not living:
+            if not pids:
                 break
             time.sleep(0.02)
         return found
 
-    def _members(self, who: str) -> Iterator[int]:
-        """Processes of the session; those that are dead and not yet reaped do not count."""
+    def _pids(self, target: Target) -> list[int]:
+        """Returns the living processes of the session that match a target; zombies do not count."""
         session = []
-        for folder in Path("/proc").glob("[0-9]*"):
+        for process in psutil.process_iter(["ppid", "status", "cmdline"]):
             try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                command = (folder / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:
+                in_session = os.getsid(process.pid) == self._process.pid
+            except ProcessLookupError:
                 continue
-            if int(fields[3]) == self._process.pid and fields[0] not in "ZX":
-                session.append((int(folder.name), int(fields[1]), command))
-        daemons = {pid for pid, _, command in session if "pyspark.daemon" in command}
-        for pid, parent, command in session:
-            is_jvm = command.split("\0")[0].endswith("java")
-            chosen = {
-                "all": True,
-                "driver": pid == self._process.pid,
-                "jvm": is_jvm,
-                "worker": pid in daemons and parent in daemons,
-            }
-            if chosen[who]:
-                yield pid
-                if who == "worker":
-                    return
+            if in_session and process.info["status"] not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}:
+                session.append((process.pid, process.info["ppid"], process.info["cmdline"] or [""]))
+        match target:
+            case "driver":
+                return [pid for pid, _, _ in session if pid == self._process.pid]
+            case "jvm":
+                return [pid for pid, _, command in session if command[0].endswith("java")]
+            case "worker":
+                daemons = {pid for pid, _, command in session if "pyspark.daemon" in command}
+                return [pid for pid, parent, _ in session if pid in daemons and parent in daemons][:1]
+        return [pid for pid, _, _ in session]

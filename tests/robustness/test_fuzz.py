@@ -1,13 +1,13 @@
-"""Properties of decoder and cascade, on files and pixels that hypothesis makes worse and worse.
+"""Checks properties of the decoder and the cascade on files and pixels that hypothesis generates.
 
-FUZZ_EXAMPLES=50000 python -m pytest tests/robustness/test_fuzz.py -p no:timeout    # as long as one likes
+FUZZ_EXAMPLES=50000 python -m pytest tests/robustness/test_fuzz.py -p no:timeout    # a longer search
 """
 
 import os
 
 import numpy as np
 import pytest
-from hostile_images import HostileImages, pictures
+from hostile_images import HostileImages, source_images
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +20,7 @@ from faceattr_udf.results import ImageStatus
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
 LIMITS = ImagesConfig(max_pixels=300_000)
 STATUSES = {ImageStatus.MISSING, ImageStatus.CORRUPT, ImageStatus.UNSUPPORTED, ImageStatus.TOO_LARGE}
-IMAGES = HostileImages(pictures([]), 10**9, 20261125, LIMITS.max_pixels)
+IMAGES = HostileImages(source_images([]), 10**9, 20261125, LIMITS.max_pixels)
 
 fuzzed = settings(
     max_examples=EXAMPLES,
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
 
 def edited(content: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
-    """Replaces stretches of a file; positions count from its beginning or, negative, from its end."""
+    """Replaces byte ranges of a file; negative positions count from its end."""
     for position, length, filler in edits:
         start = position % (len(content) + 1)
         content = content[:start] + filler + content[start + length :]
@@ -43,7 +43,7 @@ EDITS = st.lists(st.tuples(st.integers(-200, 2000), st.integers(0, 40), st.binar
 
 @fuzzed
 @given(st.integers(0, len(IMAGES) - 1), EDITS)
-def test_any_file_becomes_pixels_within_its_bounds_or_a_status(index: int, edits: list[tuple[int, int, bytes]]) -> None:
+def test_decoder_returns_bounded_pixels_or_an_image_error(index: int, edits: list[tuple[int, int, bytes]]) -> None:
     content = edited(IMAGES[index].content or b"", edits)
     size = probe_size(content)
     pixels, refused = None, None
@@ -61,7 +61,7 @@ def test_any_file_becomes_pixels_within_its_bounds_or_a_status(index: int, edits
     assert pixels.flags.c_contiguous
     assert pixels.shape[2] == 3
     assert 0 < pixels.shape[0] * pixels.shape[1] <= LIMITS.max_pixels
-    # What is held in memory together is decided by the header.
+    # The size in the header decides how many images are decoded together, so pixels must not exceed it.
     assert size is not None
     assert size[0] * size[1] >= pixels.shape[0] * pixels.shape[1]
 
@@ -79,11 +79,11 @@ SHAPES = st.tuples(st.integers(1, 160), st.integers(1, 160)) | st.sampled_from([
     st.lists(st.tuples(SHAPES, st.sampled_from(["noise", "flat", "steps", "sparse"])), min_size=1, max_size=4),
     st.integers(0, 2**32 - 1),
 )
-def test_any_pixels_become_boxes_and_the_same_as_alone(
-    detector: Detector, wanted: list[tuple[tuple[int, int], str]], seed: int
+def test_detections_are_valid_and_independent_of_the_batch(
+    detector: Detector, inputs: list[tuple[tuple[int, int], str]], seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    images = [_pixels(rng, *shape, kind) for shape, kind in wanted]
+    images = [_pixels(rng, *shape, pattern) for shape, pattern in inputs]
     for image, found in zip(images, detector.detect(images), strict=True):
         count = len(found)
         assert found.boxes.shape == (count, 4)
@@ -97,8 +97,8 @@ def test_any_pixels_become_boxes_and_the_same_as_alone(
         assert found.boxes == pytest.approx(alone.boxes, abs=1e-2)
 
 
-def _pixels(rng: np.random.Generator, height: int, width: int, kind: str) -> np.ndarray:
-    match kind:
+def _pixels(rng: np.random.Generator, height: int, width: int, pattern: str) -> np.ndarray:
+    match pattern:
         case "noise":
             return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         case "flat":

@@ -1,11 +1,12 @@
-"""Puts small faults into the code, one at a time, and says which test notices each.
+"""Tests the tests: injects faults into the code, one at a time, and reports which test detects each.
 
-    python tests/tools/mutate.py                                  # all of mutations.toml, two at a time
-    python tests/tools/mutate.py --only consent --only lease      # those whose description has one of these words
-    python tests/tools/mutate.py --table tests/tools/mutations.md # and write the table
+    python tests/tools/mutate.py                                  # all faults of mutations.toml, two in parallel
+    python tests/tools/mutate.py --only consent --only lease      # faults whose description has one of these words
+    python tests/tools/mutate.py --table tests/tools/mutations.md # also write the table
 
-Every fault goes into a copy of the tracked files, where its tests run. Exit code 1: a fault was not noticed, or its
-text does not occur exactly once any more. Run `make test` first: a test that fails without a fault notices nothing.
+Each fault is injected into a copy of the tracked files, where its tests run. The exit code is 1 if a fault was not
+detected, or if the text that it replaces does not occur exactly once in its file. Run `make test` first: a test that
+fails without a fault proves nothing.
 """
 
 import argparse
@@ -25,12 +26,21 @@ from queue import Queue
 
 ROOT = Path(__file__).parents[2]
 FAULTS = Path(__file__).with_name("mutations.toml")
-NOTICED = re.compile(r"^(?:FAILED|ERROR) (\S+?::[^\s\[]+)", re.MULTILINE)
+FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (\S+?::[^\s\[]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """A fault, where it goes, and the tests that must notice it."""
+    """A fault and the tests that must detect it.
+
+    Attributes:
+        fault: Description.
+        file: The file that gets it.
+        old: Text that occurs exactly once in the file.
+        new: Its replacement.
+        tests: Arguments of pytest.
+        marker: Marker expression of pytest.
+    """
 
     fault: str
     file: str
@@ -40,7 +50,7 @@ class Mutation:
     marker: str = "not spark and not slow"
 
     def apply(self, folder: Path) -> str:
-        """Writes the fault into a copy; returns the text that was there."""
+        """Injects the fault into a copy of the repository; returns the file's original text."""
         path = folder / self.file
         before = path.read_text(encoding="utf-8")
         if before.count(self.old) != 1:
@@ -50,8 +60,8 @@ class Mutation:
         return before
 
 
-def copy_of_the_repository(folder: Path) -> Path:
-    """Copies the tracked files, and links what tests find beside them."""
+def copy_repository(folder: Path) -> Path:
+    """Copies the tracked files, and links the caches that tests use."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)  # noqa: S607
     copied = folder / "repository"
     for name in filter(None, listed.stdout.decode().split("\0")):
@@ -59,17 +69,17 @@ def copy_of_the_repository(folder: Path) -> Path:
             target = copied / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target)
-    for beside in ("demo", ".cache"):  # fetched photographs need not be fetched again
-        if (ROOT / beside).exists():
-            (copied / beside).symlink_to(ROOT / beside)
+    for cache in ("demo", ".cache"):  # downloaded photographs
+        if (ROOT / cache).exists():
+            (copied / cache).symlink_to(ROOT / cache)
     return copied
 
 
-def noticed_by(mutation: Mutation, folder: Path) -> str | None:
-    """Returns the first test that fails with the fault, None where all pass.
+def detecting_test(mutation: Mutation, folder: Path) -> str | None:
+    """Returns the first test that fails with the fault; None if all pass.
 
     Raises:
-        ValueError: The fault's text is not there, or its tests cannot be run.
+        ValueError: The fault cannot be injected, or its tests cannot be run.
     """
     before = mutation.apply(folder)
     try:
@@ -83,7 +93,7 @@ def noticed_by(mutation: Mutation, folder: Path) -> str | None:
         (folder / mutation.file).write_text(before, encoding="utf-8")
     if finished.returncode == 0:
         return None
-    found = NOTICED.search(finished.stdout)
+    found = FAILED_TEST.search(finished.stdout)
     if finished.returncode != 1 or found is None:
         msg = f"the tests of {mutation.fault!r} cannot be run:\n{finished.stdout[-2000:]}{finished.stderr[-1000:]}"
         raise ValueError(msg)
@@ -91,31 +101,31 @@ def noticed_by(mutation: Mutation, folder: Path) -> str | None:
 
 
 def table(outcomes: dict[Mutation, str | None]) -> str:
-    """A Markdown table of faults and the tests that notice them."""
+    """Formats a Markdown table of faults and the tests that detect them."""
     lines = [
-        "# Faults put into the code one at a time, and the tests that notice them",
+        "# Injected faults and the tests that detect them",
         "",
-        "Written by `python tests/tools/mutate.py --table tests/tools/mutations.md` from "
+        "Generated by `python tests/tools/mutate.py --table tests/tools/mutations.md` from "
         "[mutations.toml](mutations.toml).",
         "",
-        f"{sum(test is not None for test in outcomes.values())} of {len(outcomes)} are noticed; "
+        f"{sum(test is not None for test in outcomes.values())} of {len(outcomes)} faults are detected; "
         f"{sum(mutation.file.startswith('faceattr_udf/spark/') for mutation in outcomes)} are in faceattr_udf/spark.",
         "",
-        "| fault | in | noticed by |",
+        "| fault | file | detected by |",
         "|---|---|---|",
     ]
     for mutation, test in outcomes.items():
         where = mutation.file.removeprefix("faceattr_udf/")
-        lines.append(f"| {mutation.fault} | `{where}` | {f'`{test}`' if test else '**nobody**'} |")
+        lines.append(f"| {mutation.fault} | `{where}` | {f'`{test}`' if test else '**no test**'} |")
     return "\n".join(lines) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Tries the faults; 1 when one is not noticed."""
+    """Injects the faults; returns 1 if one is not detected."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", metavar="WORD", help="faults whose description or file has it")
-    parser.add_argument("--jobs", type=int, default=2, help="copies that are tried side by side")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="gets the table")
+    parser.add_argument("--only", action="append", metavar="WORD", help="only faults whose description or file has it")
+    parser.add_argument("--jobs", type=int, default=2, help="faults tested in parallel")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the table to this file")
     arguments = parser.parse_args(argv)
     mutations = [Mutation(**entry) for entry in tomllib.loads(FAULTS.read_text(encoding="utf-8"))["mutation"]]
     if arguments.only:
@@ -124,12 +134,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
         copies: Queue[Path] = Queue()
         for number in range(arguments.jobs):
-            copies.put(copy_of_the_repository(Path(folder) / str(number)))
+            copies.put(copy_repository(Path(folder) / str(number)))
 
         def attempt(mutation: Mutation) -> str | None:
             copy = copies.get()
             try:
-                return noticed_by(mutation, copy)
+                return detecting_test(mutation, copy)
             except ValueError as error:
                 print(error, file=sys.stderr)
                 return None
@@ -138,10 +148,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         for mutation, test in zip(mutations, pool.map(attempt, mutations), strict=True):
             outcomes[mutation] = test
-            print(f"{'noticed' if test else 'NOT NOTICED':12} {mutation.fault}: {test or '-'}", flush=True)
+            print(f"{'detected' if test else 'NOT DETECTED':12} {mutation.fault}: {test or '-'}", flush=True)
     if arguments.table:
         arguments.table.write_text(table(outcomes), encoding="utf-8")
-    print(f"{sum(map(bool, outcomes.values()))} of {len(outcomes)} noticed")
+    print(f"{sum(map(bool, outcomes.values()))} of {len(outcomes)} detected")
     return 0 if all(outcomes.values()) else 1
 
 

@@ -1,4 +1,4 @@
-"""Weights are used only when they are the ones their record names."""
+"""Tests of weights, records and the shipped graphs."""
 
 import hashlib
 import json
@@ -14,23 +14,23 @@ import torch
 from shared_data import SHARED, needs_shared
 
 from faceattr_udf.attributes import predictor
-from faceattr_udf.attributes.labels import CLASSES
-from faceattr_udf.attributes.predictor import MODELS, load_predictor, model_record
-from faceattr_udf.attributes.preprocess import views
+from faceattr_udf.attributes.predictor import load_predictor, model_record
+from faceattr_udf.attributes.preprocess import preprocess
 from faceattr_udf.config import AttributesConfig
-from faceattr_udf.datasets.labelled_faces import load_faces, read_table
+from faceattr_udf.datasets.labeled_faces import load_faces, read_table
 from faceattr_udf.detection.mtcnn import STAGES
-from faceattr_udf.detection.prefilter import NAME as SCREEN
+from faceattr_udf.detection.prefilter import WEIGHTS_NAME as PREFILTER
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.evaluation.metrics import expected_age
-from faceattr_udf.inference.openvino_backend import Graph, load_openvino
-from faceattr_udf.inference.torch_loading import build, serve
-from faceattr_udf.training.export import __main__ as export
-from faceattr_udf.training.export.__main__ import PACKAGE_WEIGHTS
-from faceattr_udf.training.export.openvino_graph import write_record
+from faceattr_udf.inference.openvino_backend import OpenVinoModel, load_openvino
+from faceattr_udf.inference.torch_loading import load_torch_network, wrap_for_inference
+from faceattr_udf.labels import CLASSES
+from faceattr_udf.models import MODELS
+from faceattr_udf.training.export import cli as export
+from faceattr_udf.training.export.record import PACKAGE_WEIGHTS, write_record
 from faceattr_udf.weights import WeightsRecord, is_shipped, load_file, load_record
 
-SHIPPED = (*STAGES, SCREEN, *(name for name, _ in MODELS.values() if is_shipped(name)))
+SHIPPED = (*STAGES, PREFILTER, *(spec.weights for spec in MODELS.values() if is_shipped(spec.weights)))
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_file_has_its_recorded_checksum(name: str) -> None:
+def test_shipped_files_have_their_recorded_checksums(name: str) -> None:
     record = load_record(name)
     assert record.sha256
     for file, checksum in record.sha256.items():
@@ -51,7 +51,7 @@ def test_every_shipped_file_has_its_recorded_checksum(name: str) -> None:
     assert record.training
 
 
-def test_an_altered_file_is_refused(folder: Path) -> None:
+def test_altered_file_is_refused(folder: Path) -> None:
     weights = folder / "attributes_default.bin"
     content = bytearray(weights.read_bytes())
     content[1000] ^= 1
@@ -60,40 +60,40 @@ def test_an_altered_file_is_refused(folder: Path) -> None:
         load_predictor(AttributesConfig(weights=str(folder)))
 
 
-def test_a_missing_file_is_named(folder: Path) -> None:
+def test_missing_file_is_named(folder: Path) -> None:
     (folder / "attributes_default.xml").unlink()
     with pytest.raises(WeightsError, match=r"attributes_default\.xml is missing"):
         load_predictor(AttributesConfig(weights=str(folder)))
 
 
-def test_a_malformed_record_is_refused(folder: Path) -> None:
+def test_malformed_record_is_refused(folder: Path) -> None:
     path = folder / "attributes_default.json"
     path.write_text(json.dumps({"name": "attributes_default"}))
     with pytest.raises(WeightsError, match="malformed"):
         model_record(AttributesConfig(weights=str(folder)))
 
 
-def test_a_model_whose_weights_the_package_lacks_says_how_to_make_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unshipped_model_names_its_training_config(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictor, "is_shipped", lambda _: False)
     with pytest.raises(WeightsError, match=r"--config conf/train/embedding_svm\.toml and name their folder"):
         model_record(AttributesConfig(model="embedding_svm"))
 
 
-def test_a_file_that_the_record_does_not_name_is_refused() -> None:
-    with pytest.raises(WeightsError, match="names no checksum"):
+def test_file_without_checksum_is_refused() -> None:
+    with pytest.raises(WeightsError, match="has no checksum for"):
         load_file(load_record("mtcnn_pnet"), "pt")
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_graph_of_a_stage_equals_its_network_in_torch(stage: str) -> None:
+def test_mtcnn_graph_equals_its_torch_network(stage: str) -> None:
     record = load_record(stage)
     side = record.input_size or 50
     pixels = np.random.default_rng(0).uniform(0, 255, (3, side, side, 4)).astype(np.float32)
-    normalised = torch.from_numpy((pixels[..., :3] - 127.5) / 128.0).permute(0, 3, 1, 2)
-    network = build(record, load_file(record, "safetensors"))
+    normalized = torch.from_numpy((pixels[..., :3] - 127.5) / 128.0).permute(0, 3, 1, 2)
+    network = load_torch_network(record, load_file(record, "safetensors"))
     with torch.inference_mode():
-        expected = [output.numpy() for output in network(normalised)]
-    outputs = Graph(stage)(pixels)
+        expected = [output.numpy() for output in network(normalized)]
+    outputs = OpenVinoModel(stage)(pixels)
     if stage == "mtcnn_pnet":
         (cells,) = outputs
         outputs = [1.0 / (1.0 + np.exp(-cells[..., 0])), cells[..., 1:]]
@@ -101,25 +101,27 @@ def test_the_graph_of_a_stage_equals_its_network_in_torch(stage: str) -> None:
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 
-def test_the_graph_of_the_screen_says_what_its_network_says() -> None:
-    record = load_record(SCREEN)
-    network = build(record, load_file(record, "safetensors"))
+def test_prefilter_graph_agrees_with_its_torch_network() -> None:
+    record = load_record(PREFILTER)
+    network = load_torch_network(record, load_file(record, "safetensors"))
     smooth = cv2.resize(np.random.default_rng(0).uniform(0, 255, (12, 16, 4)), (320, 240)).astype(np.float32)
     with torch.inference_mode():
         expected = network(torch.from_numpy(smooth)[None])[0].numpy()
-    (logits,) = Graph(SCREEN)(smooth[None])
+    (logits,) = OpenVinoModel(PREFILTER)(smooth[None])
     assert logits.shape == (1, *expected.shape)
-    # 8 bits: near, and on the same side of the threshold wherever the network is sure.
+    # 8 bits: correlated, and on the same side of the threshold where the network is confident.
     assert np.corrcoef(logits[0].ravel(), expected.ravel())[0, 1] > 0.98
-    sure = np.abs(expected) > 2.0
-    assert ((logits[0] >= 0) == (expected >= 0))[sure].mean() > 0.99
+    confident = np.abs(expected) > 2.0
+    assert ((logits[0] >= 0) == (expected >= 0))[confident].mean() > 0.99
 
 
-def _in_torch(record: WeightsRecord, *pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """What the network gives in float32, calibrated as the graph is: by what its probabilities say."""
-    served = serve(build(record, load_file(record, "safetensors")), record.model_copy(update={"temperatures": {}}))
+def _in_torch(record: WeightsRecord, *inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Runs the network in float32, calibrated like the graph: on the logarithms of its probabilities."""
+    module = wrap_for_inference(
+        load_torch_network(record, load_file(record, "safetensors")), record.model_copy(update={"temperatures": {}})
+    )
     with torch.inference_mode():
-        outputs = served(*map(torch.from_numpy, pixels))
+        outputs = module(*map(torch.from_numpy, inputs))
     scaled = (output.log() / record.temperatures[name] for name, output in zip(record.classes, outputs, strict=True))
     return {name: torch.softmax(v, dim=1).numpy() for name, v in zip(record.classes, scaled, strict=True)}
 
@@ -127,65 +129,65 @@ def _in_torch(record: WeightsRecord, *pixels: np.ndarray) -> dict[str, np.ndarra
 @pytest.mark.skipif(
     not is_shipped("attributes_separate_grey"), reason="conf/train/separate_grey.toml makes its weights"
 )
-def test_a_graph_of_16_bits_equals_its_network_in_torch() -> None:
+def test_16_bit_graph_equals_its_torch_network() -> None:
     model = load_predictor(AttributesConfig(model="separate_grey"))
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 1), dtype=np.uint8).repeat(3, axis=3)
     predicted = model.predict(pixels)
     assert list(predicted) == ["age", "ethnicity", "emotion"]
-    # The graph's constants are float16 after folding, the network's before.
+    # The graph's constants are rounded to float16 after folding, the network's before.
     for name, expected in _in_torch(model.record, pixels).items():
         np.testing.assert_allclose(predicted[name], expected, atol=5e-3)
 
 
-def test_the_graph_of_8_bits_decides_as_its_network_in_float32(demo_faces: pa.Table) -> None:
-    # One face of forty may be on an edge between two classes.
-    _compare_8_bits_with_float32(demo_faces, least_agreement=0.95)
+def test_8_bit_graph_agrees_with_float32(demo_faces: pa.Table) -> None:
+    # One face in forty may lie between two classes.
+    _check_8_bit_agreement(demo_faces, min_agreement=0.95)
 
 
 @pytest.mark.slow
 @needs_shared
-def test_the_graph_of_8_bits_decides_as_its_network_on_faces_of_all_sources() -> None:
+def test_8_bit_graph_agrees_with_float32_on_all_sources() -> None:
     table = read_table(SHARED / "faces-val.parquet")
     faces = table.take(list(range(0, len(table), len(table) // 100)))
-    _compare_8_bits_with_float32(faces, least_agreement=0.97)
+    _check_8_bit_agreement(faces, min_agreement=0.97)
 
 
-def _compare_8_bits_with_float32(table: pa.Table, *, least_agreement: float) -> None:
+def _check_8_bit_agreement(table: pa.Table, *, min_agreement: float) -> None:
     model = load_predictor(AttributesConfig())
     record = model.record
     faces = load_faces(table, record.input_size, record.margin)
     predicted = model.predict(faces.crops)
     assert list(predicted) == ["age", "gender", "ethnicity", "emotion"]
     assert record.mirrored
-    expected = _in_torch(record, *views(record, faces.crops))
+    expected = _in_torch(record, *preprocess(record, faces.crops))
     for name in CLASSES:
         agreement = (predicted[name].argmax(axis=1) == expected[name].argmax(axis=1)).mean()
-        assert agreement >= least_agreement
+        assert agreement >= min_agreement
         assert np.abs(predicted[name] - expected[name]).mean() < 0.02
     difference = expected_age(predicted["age"]) - expected_age(expected["age"])
     assert np.abs(difference).mean() < 0.6
     assert abs(difference.mean()) < 0.3
 
 
-def test_bytes_go_into_layers_of_8_bits_as_they_are() -> None:
+def test_uint8_pixels_are_quantized_without_scaling() -> None:
     model = load_openvino().Core().read_model(PACKAGE_WEIGHTS / "attributes_default.xml")
-    steps = []
+    ranges = []
     for layer in model.get_ordered_ops():
-        # Of three colours: both towers' first layers.
+        # Three input channels: the first layers of both branches.
         if layer.get_type_name() == "Convolution" and list(layer.input(1).get_shape())[1] == 3:
-            step = layer.input_value(0).get_node()
-            while step.get_type_name() == "Transpose":
-                step = step.input_value(0).get_node()
-            assert step.get_type_name() == "FakeQuantize"
-            steps.append([float(step.input_value(place).get_node().data) for place in range(1, 5)])
-    assert steps == [[0.0, 255.0, 0.0, 255.0]] * 2
+            node = layer.input_value(0).get_node()
+            while node.get_type_name() == "Transpose":
+                node = node.input_value(0).get_node()
+            assert node.get_type_name() == "FakeQuantize"
+            ranges.append([float(node.input_value(index).get_node().data) for index in range(1, 5)])
+    assert ranges == [[0.0, 255.0, 0.0, 255.0]] * 2
 
 
-def test_an_8_bit_graph_is_not_made_without_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_8_bit_export_without_faces_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for suffix in ("json", "safetensors"):
         shutil.copy(PACKAGE_WEIGHTS / f"attributes_default.{suffix}", tmp_path)
     assert export.main(["attributes_default", "--folder", str(tmp_path)]) == 2
-    assert "give some with --faces" in capsys.readouterr().err
+    assert "name some with --faces" in capsys.readouterr().err
 
 
 def test_no_faces_give_empty_probabilities() -> None:
@@ -199,37 +201,39 @@ def test_no_faces_give_empty_probabilities() -> None:
     }
 
 
-def test_a_face_gets_the_same_probabilities_alone_and_in_a_batch() -> None:
+def test_batching_does_not_change_probabilities() -> None:
     model = load_predictor(AttributesConfig())
     side = model.record.input_size
-    # More than go through the network at once, and one of them after the first lot.
+    # More faces than one batch: face 34 is in a later one.
     pixels = np.random.default_rng(1).integers(0, 256, (35, side, side, 3), dtype=np.uint8)
-    together = model.predict(pixels)
+    batched = model.predict(pixels)
     for face in (2, 17, 34):
         alone = model.predict(pixels[face : face + 1])
-        for name, values in together.items():
+        for name, values in batched.items():
             assert values.shape[0] == len(pixels)
             assert np.allclose(values.sum(axis=1), 1.0, atol=1e-4)
             np.testing.assert_allclose(values[face : face + 1], alone[name], atol=1e-5)
 
 
-def test_a_face_and_its_mirror_image_get_the_same_probabilities() -> None:
+def test_mirrored_face_gets_equal_probabilities() -> None:
     model = load_predictor(AttributesConfig())
     assert model.record.model_version.endswith("-mirrored")
     pixels = np.random.default_rng(2).integers(0, 256, (3, 160, 160, 3), dtype=np.uint8)
     flipped = np.flip(pixels, axis=2).copy()
     plain, mirrored = model.predict(pixels), model.predict(flipped)
-    # Either view by itself: the same one twice.
-    graph, (pairs, small) = Graph("attributes_default"), views(model.record, pixels)
-    one, other = (dict(zip(plain, graph(np.repeat(pairs[view::2], 2, axis=0), small), strict=True)) for view in (0, 1))
+    # The face alone and its mirror image alone: the same image twice.
+    graph, (pairs, small) = OpenVinoModel("attributes_default"), preprocess(model.record, pixels)
+    one, other = (
+        dict(zip(plain, graph(np.repeat(pairs[offset::2], 2, axis=0), small), strict=True)) for offset in (0, 1)
+    )
     for name in plain:
         assert np.abs(one[name] - other[name]).max() > 1e-4
         assert np.abs(one[name] - plain[name]).max() > 1e-4
-        if name != "emotion":  # whose own tower sees the face alone
+        if name != "emotion":  # its second branch does not see the mirror image
             np.testing.assert_array_equal(plain[name], mirrored[name])
 
 
-def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
+def test_export_is_deterministic(tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
@@ -241,7 +245,7 @@ def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
     assert len(one) == 8
 
 
-def test_equal_weights_in_another_graph_are_another_version(tmp_path: Path) -> None:
+def test_changed_graph_changes_the_version(tmp_path: Path) -> None:
     for suffix in ("json", "safetensors", "xml", "bin"):
         shutil.copy(PACKAGE_WEIGHTS / f"mtcnn_pnet.{suffix}", tmp_path)
     record = load_record("mtcnn_pnet", tmp_path)

@@ -1,97 +1,104 @@
-"""Augmentation of face crops: pose of the frame, light, grey, blur, low resolution, compression, occlusion."""
+"""Augmentation of face crops: geometry, light, grayscale, blur, low resolution, JPEG compression, occlusion."""
 
 import math
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-UInt8Array = npt.NDArray[np.uint8]
+from faceattr_udf.arrays import UInt8Array
+from faceattr_udf.training.data.image_ops import as_uint8, gaussian_blur, jpeg_compress
 
-ROOM = 8 / 7
-"""Training crops show this much more than production's window, so that the window can move and breathe inside them."""
+TRAINING_CROP_SCALE = 8 / 7
+"""Side of a training crop relative to a production crop: room for augmentation to shift, rotate and zoom."""
 
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
-def source_margin(margin: float) -> float:
-    """The margin to cut training faces with, so that their middle is what production cuts with `margin`.
+def training_margin(margin: float) -> float:
+    """Returns the margin of training crops whose center is the production crop with `margin`.
 
-    >>> round(source_margin(0.4), 6)
+    >>> round(training_margin(0.4), 6)
     0.6
     """
-    return (1.0 + margin) * ROOM - 1.0
+    return (1.0 + margin) * TRAINING_CROP_SCALE - 1.0
 
 
-def center_window(crops: UInt8Array, size: int) -> UInt8Array:
-    """What production would see: the middle of (n, side, side, 3), resized to (n, size, size, 3)."""
-    inset = round(crops.shape[1] * (1.0 - 1.0 / ROOM) / 2.0)
-    window = crops[:, inset : crops.shape[1] - inset, inset : crops.shape[2] - inset]
-    return np.stack([_resize(crop, size) for crop in window])
-
-
-def augment(crops: UInt8Array, size: int, random: np.random.Generator, strength: float = 1.0) -> UInt8Array:
-    """Draws a random view of every face.
+def center_crop(crops: UInt8Array, size: int) -> UInt8Array:
+    """Returns the production crops in the center of training crops.
 
     Args:
-        crops: uint8 (n, side, side, 3) RGB, cut with `source_margin`.
+        crops: uint8 (n, side, side, 3).
         size: Side of the result, pixels.
-        random: The source of all randomness.
-        strength: Of all changes and their probabilities; 0 only mirrors.
 
     Returns:
         uint8 (n, size, size, 3).
     """
-    views = [_view(np.asarray(crop), size, random, strength) for crop in crops]
+    inset = round(crops.shape[1] * (1.0 - 1.0 / TRAINING_CROP_SCALE) / 2.0)
+    centers = crops[:, inset : crops.shape[1] - inset, inset : crops.shape[2] - inset]
+    return np.stack([_resize(center, size) for center in centers])
+
+
+def augment(crops: UInt8Array, size: int, random: np.random.Generator, strength: float = 1.0) -> UInt8Array:
+    """Returns a random view of every face.
+
+    Args:
+        crops: uint8 (n, side, side, 3) RGB, cropped with `training_margin`.
+        size: Side of the result, pixels.
+        random: Generator of all random numbers.
+        strength: Scale of all changes and of their probabilities; 0 only mirrors.
+
+    Returns:
+        uint8 (n, size, size, 3).
+    """
+    views = [_augment_one(np.asarray(crop), size, random, strength) for crop in crops]
     return np.array(views, dtype=np.uint8).reshape(-1, size, size, 3)
 
 
-def _view(crop: UInt8Array, size: int, random: np.random.Generator, strength: float) -> UInt8Array:
-    view = _geometry(crop, size, random, strength)
+def _augment_one(crop: UInt8Array, size: int, random: np.random.Generator, strength: float) -> UInt8Array:
+    view = _random_affine(crop, size, random, strength)
     if random.random() < 0.25 * strength:  # a small face in a large photograph
         view = _resize(_resize(view, int(random.integers(16, 72))), size)
     if random.random() < 0.1 * strength:
-        view = _pixels(cv2.GaussianBlur(view, (0, 0), float(random.uniform(0.5, 2.5))))
-    view = _light(view, random, strength)
+        view = gaussian_blur(view, float(random.uniform(0.5, 2.5)))
+    view = _random_light(view, random, strength)
     if random.random() < 0.15 * strength:
-        quality = int(random.integers(20, 85))
-        encoded = cv2.imencode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        view = _pixels(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
+        view = jpeg_compress(view, int(random.integers(20, 85)))
     if random.random() < 0.25 * strength:
-        view = _erase(view, random)
+        view = _random_erase(view, random)
     return view
 
 
-def _geometry(crop: UInt8Array, size: int, random: np.random.Generator, strength: float) -> UInt8Array:
+def _random_affine(crop: UInt8Array, size: int, random: np.random.Generator, strength: float) -> UInt8Array:
     side = crop.shape[0]
-    angle = strength * random.uniform(-0.26, 0.26)  # 15 degrees
-    zoom = side / ROOM / size * (1.0 + strength * random.uniform(-0.13, 0.15))
+    angle = strength * random.uniform(-0.26, 0.26)  # radians; 15 degrees
+    zoom = side / TRAINING_CROP_SCALE / size * (1.0 + strength * random.uniform(-0.13, 0.15))
     stretch, shear = 1.0 + strength * random.uniform(-0.06, 0.06), strength * random.uniform(-0.08, 0.08)
     mirror = -1.0 if random.random() < 0.5 else 1.0
     cosine, sine = math.cos(angle), math.sin(angle)
-    turn = np.array([[cosine, -sine], [sine, cosine]])
-    matrix = zoom * turn @ np.array([[stretch, shear], [0.0, 1.0 / stretch]]) @ np.diag([mirror, 1.0])
-    centre = (side - 1) / 2.0 + strength * random.uniform(-0.055, 0.055, 2) * side
-    offset = centre - matrix @ np.full(2, (size - 1) / 2.0)
+    rotation = np.array([[cosine, -sine], [sine, cosine]])
+    matrix = zoom * rotation @ np.array([[stretch, shear], [0.0, 1.0 / stretch]]) @ np.diag([mirror, 1.0])
+    center = (side - 1) / 2.0 + strength * random.uniform(-0.055, 0.055, 2) * side
+    offset = center - matrix @ np.full(2, (size - 1) / 2.0)
     inverse = np.column_stack([matrix, offset])
-    return _pixels(cv2.warpAffine(crop, inverse, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP))
+    return as_uint8(cv2.warpAffine(crop, inverse, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP))
 
 
-def _light(view: UInt8Array, random: np.random.Generator, strength: float) -> UInt8Array:
-    # Everything that is linear in the colours is one matrix: grey or tint, then contrast around the mean, brightness.
+def _random_light(view: UInt8Array, random: np.random.Generator, strength: float) -> UInt8Array:
+    # One matrix for everything that is linear in the colors: grayscale or tint, then contrast around the mean,
+    # then brightness.
     tint = np.diag(1.0 + strength * random.uniform(-0.12, 0.12, 3))
-    colours = np.tile(_LUMA, (3, 1)) if random.random() < 0.25 * strength else tint
+    colors = np.tile(_LUMA, (3, 1)) if random.random() < 0.25 * strength else tint
     contrast, brightness = 1.0 + strength * random.uniform(-0.35, 0.35), strength * random.uniform(-35.0, 35.0)
-    mean = colours @ np.asarray(cv2.mean(view)[:3])
-    matrix = np.column_stack([contrast * colours, (1.0 - contrast) * mean + brightness])
-    view = _pixels(cv2.transform(view, matrix))
+    mean = colors @ np.asarray(cv2.mean(view)[:3])
+    matrix = np.column_stack([contrast * colors, (1.0 - contrast) * mean + brightness])
+    view = as_uint8(cv2.transform(view, matrix))
     if random.random() < 0.2 * strength:
-        table = 255.0 * (np.arange(256) / 255.0) ** random.uniform(0.6, 1.7)
-        view = _pixels(cv2.LUT(view, table.astype(np.uint8)))
+        gamma_curve = 255.0 * (np.arange(256) / 255.0) ** random.uniform(0.6, 1.7)
+        view = as_uint8(cv2.LUT(view, gamma_curve.astype(np.uint8)))
     return view
 
 
-def _erase(view: UInt8Array, random: np.random.Generator) -> UInt8Array:
+def _random_erase(view: UInt8Array, random: np.random.Generator) -> UInt8Array:
     size = view.shape[0]
     height, width = (random.uniform(0.1, 0.4, 2) * size).astype(int)
     top, left = random.integers(0, size - height), random.integers(0, size - width)
@@ -101,9 +108,4 @@ def _erase(view: UInt8Array, random: np.random.Generator) -> UInt8Array:
 
 def _resize(image: UInt8Array, size: int) -> UInt8Array:
     interpolation = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_LINEAR
-    return _pixels(cv2.resize(image, (size, size), interpolation=interpolation))
-
-
-def _pixels(image: object) -> UInt8Array:
-    # OpenCV's stubs know no dtype: uint8 goes in and comes out of everything above.
-    return np.asarray(image, dtype=np.uint8)
+    return as_uint8(cv2.resize(image, (size, size), interpolation=interpolation))

@@ -1,96 +1,120 @@
-"""The batches of a run: which faces, which views of them, drawn ahead of the network."""
+"""Batches of a training run, augmented by threads while the network trains."""
 
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from faceattr_udf.datasets.labelled_faces import UNLABELLED, LabelledFaces
+from faceattr_udf.arrays import Int64Array, UInt8Array
+from faceattr_udf.datasets.labeled_faces import UNLABELED, LabeledFaces
 from faceattr_udf.training.data.augment import augment
-from faceattr_udf.training.data.sampling import batches, face_weights, label_kinds, partners, with_people
+from faceattr_udf.training.data.sampling import (
+    face_weights,
+    label_masks,
+    mixup_partners,
+    pk_sampler,
+    weighted_batches,
+)
 from faceattr_udf.training.distillation import SoftLabels
 from faceattr_udf.training.objectives import Batch
 from faceattr_udf.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Drawn:
-    """A batch as it was drawn.
+class TrainingData:
+    """The faces of a training run.
 
     Attributes:
-        batch: Its views are bytes.
-        share: Of a view itself, where views are mixed.
-        order: The place of the view that is mixed into each; None: none is.
+        faces: Training faces, cropped with `augment.training_margin`.
+        soft_labels: The teachers' probabilities for the training faces; empty without teachers.
+        validation: Production crops that the log takes metrics of; None measures nothing.
+    """
+
+    faces: LabeledFaces
+    soft_labels: SoftLabels = field(default_factory=dict)
+    validation: LabeledFaces | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedBatch:
+    """An augmented batch in CPU memory, with the random choices of mixup.
+
+    Attributes:
+        batch: Its views are uint8.
+        mixup_share: Share of a face itself in its mixed view.
+        partners: int64 (n,), index of the face that is mixed into each; None without mixup.
     """
 
     batch: Batch
-    share: float = 1.0
-    order: torch.Tensor | None = None
+    mixup_share: float = 1.0
+    partners: torch.Tensor | None = None
 
-    def on(self, device: torch.device) -> Batch:
-        """The batch, mixed, where the network computes."""
-        batch = self.batch.on(device)
-        return batch if self.order is None else batch.mixed(self.share, self.order.to(device))
+    def to(self, device: torch.device) -> Batch:
+        """Moves the batch to a device and mixes it there."""
+        batch = self.batch.to(device)
+        return batch if self.partners is None else batch.mixup(self.mixup_share, self.partners.to(device))
 
 
-def drawn_ahead(  # noqa: PLR0917 - one caller
-    faces: LabelledFaces, soft: SoftLabels, size: int, first: int, steps: int, settings: TrainingSettings
-) -> Iterator[Drawn]:
-    """The batches of the steps from `first` on; the next ones are drawn while the network is busy with one.
+def prefetch_batches(
+    data: TrainingData, size: int, settings: TrainingSettings, first_step: int, steps: int
+) -> Iterator[PreparedBatch]:
+    """Yields the batches of the steps from `first_step` on; threads prepare the next ones.
 
     Args:
-        faces: Training faces, cut with `augment.source_margin`.
-        soft: What teachers say about them.
-        size: Side of the network's input, pixels; where the settings know no other.
-        first: The step to begin with.
-        steps: Of the whole run.
-        settings: Of the run.
+        data: Training faces and soft labels.
+        size: Side of the network's input, pixels, where the settings have no resolution schedule.
+        settings: Settings of the run.
+        first_step: The step to begin with.
+        steps: Steps of the whole run.
     """
-    indices = batches(face_weights(faces, settings.sources, settings.balance), settings.batch_size, settings.seed)
-    people = np.where(np.isin(faces.source, settings.facenet.identity_sources), faces.identity, UNLABELLED)
-    if (people != UNLABELLED).any():
-        indices = with_people(
-            indices, people, settings.facenet.people, settings.facenet.faces_per_person, settings.seed
-        )
+    faces, seed = data.faces, settings.seed
+    weights = face_weights(faces, settings.data.sources, settings.data.balance_exponent)
+    indices = weighted_batches(weights, settings.optim.batch_size, seed)
+    people = np.where(np.isin(faces.source, settings.facenet.identity_sources), faces.identity, UNLABELED)
+    if (people != UNLABELED).any():
+        facenet = settings.facenet
+        indices = pk_sampler(indices, people, facenet.people_per_batch, facenet.faces_per_person, seed)
+    masks = label_masks(faces)
 
-    kinds = label_kinds(faces)
-
-    def draw(step: int, index: npt.NDArray[np.int64]) -> Drawn:
-        random = np.random.default_rng((settings.seed, step))  # of the step, so that a resumed run draws the same
-        side = _resolution(step, steps, size, settings)
-        views = augment(np.asarray(faces.crops[index]), side, random, settings.augmentation)
+    def prepare(step: int, index: Int64Array) -> PreparedBatch:
+        random = np.random.default_rng((seed, step))  # seeded by step, so that a resumed run sees the same views
+        side = _resolution(step, steps, size, settings.data.resolution_schedule)
+        views = augment(np.asarray(faces.crops[index]), side, random, settings.data.augmentation)
         batch = Batch(
-            views=pixels(views),
+            views=to_channels_first(views),
             age_range=torch.from_numpy(faces.age_range[index]),
             labels={attribute: torch.from_numpy(values[index]) for attribute, values in faces.labels.items()},
             identity=torch.from_numpy(people[index]),
-            soft={name: torch.from_numpy(values[index].astype(np.float32)) for name, values in soft.items()},
+            soft_labels={
+                name: torch.from_numpy(values[index].astype(np.float32)) for name, values in data.soft_labels.items()
+            },
         )
-        if not settings.mixup:
-            return Drawn(batch)
-        share = random.beta(settings.mixup, settings.mixup)
-        return Drawn(batch, share, torch.from_numpy(partners(kinds[index], random)))
+        alpha = settings.data.mixup_alpha
+        if not alpha:
+            return PreparedBatch(batch)
+        share = random.beta(alpha, alpha)
+        return PreparedBatch(batch, share, torch.from_numpy(mixup_partners(masks[index], random)))
 
-    with ThreadPoolExecutor(settings.workers) as pool:
-        pending: deque[Future[Drawn]] = deque()
-        for step, index in islice(enumerate(indices), first, steps):
-            pending.append(pool.submit(draw, step, index))
-            if len(pending) > settings.workers:
+    workers = settings.data.workers
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque[Future[PreparedBatch]] = deque()
+        for step, index in islice(enumerate(indices), first_step, steps):
+            pending.append(pool.submit(prepare, step, index))
+            if len(pending) > workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
 
 
-def pixels(crops: npt.NDArray[np.uint8]) -> torch.Tensor:
-    """RGB (n, height, width, 3) -> uint8 (n, 3, height, width), the same memory, which is torch's channels_last."""
+def to_channels_first(crops: UInt8Array) -> torch.Tensor:
+    """Returns a view of RGB (n, height, width, 3) as (n, 3, height, width), torch's channels_last format."""
     return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
 
-def _resolution(step: int, steps: int, size: int, settings: TrainingSettings) -> int:
-    reached = [side for share, side in settings.resolution if step >= share * steps]
+def _resolution(step: int, steps: int, size: int, schedule: list[tuple[float, int]]) -> int:
+    reached = [side for share, side in schedule if step >= share * steps]
     return reached[-1] if reached else size

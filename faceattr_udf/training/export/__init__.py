@@ -1,1 +1,1 @@
-"""Exports trained networks: safetensors, the OpenVINO graph and the metadata that binds them."""
+"""Export of trained networks: safetensors, the OpenVINO graph, and the record that binds them."""

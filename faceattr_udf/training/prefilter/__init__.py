@@ -1,1 +1,1 @@
-"""Training of the screen in front of P-Net: pictures with many faces, where the cascade finds them, and the fit."""
+"""Training of the prefilter in front of P-Net: synthetic scenes, targets from the cascade, and the fit."""

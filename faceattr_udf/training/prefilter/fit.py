@@ -1,145 +1,150 @@
-"""Fitting the screen: of every face its two likeliest blocks shall pass, and where no face is found nothing shall.
+"""Fits the prefilter: the two highest-scoring blocks of every face should pass, and blocks without a face should not.
 
-Which of the blocks that find a face the screen learns is its own choice (multiple-instance learning, Dietterich et al.
-1997): after the first third of the steps, and again after the second, the targets are the blocks it finds easiest.
+Several blocks lead to the same face, and which of them should pass is learned (multiple-instance learning, Dietterich
+et al. 1997): after one and two thirds of the steps the targets become the two blocks of each face that the network
+scores highest.
 """
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from faceattr_udf.detection.prefilter import block_grid, is_screened
+from faceattr_udf.arrays import Float32Array, UInt8Array
+from faceattr_udf.detection.prefilter import block_grid, should_prefilter
 from faceattr_udf.networks.screen import STRIDE, ScreenNet
-from faceattr_udf.training.ema import average
+from faceattr_udf.training.ema import make_ema
+from faceattr_udf.training.log import Log
 from faceattr_udf.training.prefilter.targets import Targets
 
-UInt8Array = npt.NDArray[np.uint8]
+_PATCH = 24
+"""Side of a training patch, blocks."""
 
-_PATCH = 24  # blocks
+_EDGE = 4
+"""Blocks at the edge of a patch that are ignored: their receptive field reaches beyond the patch."""
+
 _BATCH = 48
-_EDGE = 4  # blocks at a cut edge see what is not there
 _LEARNING_RATE = 3e-3
-_DECAY = 0.995
+_EMA_DECAY = 0.995
 _FACE_WEIGHT = 4.0
-_CHOSEN = 2
-_NOTHING, _IGNORED, _FACE = 0, 1, 2
+_BLOCKS_PER_FACE = 2
+_BACKGROUND, _IGNORED, _FACE = 0, 1, 2
 _RECALLS: Final = (0.9, 0.95, 0.99, 0.995)
 
 
-def fit(
-    pictures: Sequence[Targets], watched: Sequence[Targets], steps: int, log: Callable[[dict[str, Any]], None]
-) -> ScreenNet:
-    """Trains a screen.
+def fit(scenes: Sequence[Targets], validation: Sequence[Targets], steps: int, log: Log) -> ScreenNet:
+    """Trains a prefilter.
 
     Args:
-        pictures: To learn from.
-        watched: Of which the log takes how many blocks must pass for a given share of the faces.
-        steps: Of 48 patches each.
-        log: Takes figures.
+        scenes: Training scenes.
+        validation: Scenes on which the log measures how many blocks pass at a given recall.
+        steps: Steps of 48 patches each.
+        log: Receives metrics.
 
     Returns:
-        The network with averaged weights, in evaluation mode.
+        The network with its EMA weights, in evaluation mode.
     """
     torch.manual_seed(0)
     network = ScreenNet().to(memory_format=torch.channels_last)
-    averaged = copy.deepcopy(network).eval()
+    ema = make_ema(network, _EMA_DECAY)
     optimizer = torch.optim.AdamW(network.parameters(), _LEARNING_RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, steps, pct_start=0.1)
-    patches = _Patches(pictures)
-    patches.choose(None)
+    patches = _PatchSampler(scenes)
+    patches.label_blocks(None)
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(patches.batch)
+        next_batch = pool.submit(patches.batch)
         for step in range(1, steps + 1):
-            pixels, labels = following.result()
+            pixels, labels = next_batch.result()
             if step in {steps // 3, 2 * steps // 3}:
-                patches.choose(averaged)
-            following = pool.submit(patches.batch)
+                patches.label_blocks(ema)
+            next_batch = pool.submit(patches.batch)
             loss = _step(network, optimizer, pixels, labels)
             schedule.step()
-            average(averaged, network, _DECAY, step - 1)
+            ema.update_parameters(network)
             if step % 400 == 0 or step == steps:
-                log({"step": step, "steps": steps, "loss": round(loss, 4), "passing": passing(averaged, watched)})
+                passing = percent_passing(ema, validation)
+                log({"step": step, "steps": steps, "loss": round(loss, 4), "passing": passing})
+    averaged = ema.module
+    assert isinstance(averaged, ScreenNet)  # noqa: S101 - narrows the type
     return averaged
 
 
-def scores(network: nn.Module, picture: Targets) -> list[npt.NDArray[np.float32]]:
-    """Log-odds of every block of every level."""
+def block_logits(network: nn.Module, scene: Targets) -> list[Float32Array]:
+    """Returns the logits of all blocks of a scene, float32 (rows, columns) per level."""
     with torch.inference_mode():
-        return [network(_pixels(half)[None])[0].numpy() for half in picture.halves]
+        return [network(_pixels(half)[None])[0].numpy() for half in scene.halves]
 
 
-def passing(network: nn.Module, pictures: Sequence[Targets]) -> dict[str, float]:
-    """Recall -> per cent of the blocks of screened levels that pass where that share of the faces is still found."""
+def percent_passing(network: nn.Module, scenes: Sequence[Targets]) -> dict[str, float]:
+    """Returns recall -> per cent of the blocks in prefiltered levels that pass at the threshold of that recall."""
     levels = [
-        level
-        for picture in pictures
-        for half, level in zip(picture.halves, scores(network, picture), strict=True)
-        if _is_screened(half)
+        logits
+        for scene in scenes
+        for half, logits in zip(scene.halves, block_logits(network, scene), strict=True)
+        if _is_prefiltered(half)
     ]
-    blocks, thresholds = np.concatenate([level.ravel() for level in levels]), lowest(network, pictures, _RECALLS)
+    blocks = np.concatenate([level.ravel() for level in levels])
+    thresholds = recall_thresholds(network, scenes, _RECALLS)
     return {
         str(recall): round(100.0 * float((blocks >= threshold).mean()), 2)
         for recall, threshold in zip(_RECALLS, thresholds, strict=True)
     }
 
 
-def lowest(network: nn.Module, pictures: Sequence[Targets], recalls: Sequence[float]) -> list[float]:
-    """The highest thresholds at which these shares of the faces are still found.
+def recall_thresholds(network: nn.Module, scenes: Sequence[Targets], recalls: Sequence[float]) -> list[float]:
+    """Returns the highest logit threshold for each recall.
 
-    A face is found where one of its blocks passes, or where one is in a level that is not screened.
+    A face is found where one of its blocks passes or lies in a level that is not prefiltered.
     """
     best = []
-    for picture in pictures:
-        levels, screened = scores(network, picture), [_is_screened(half) for half in picture.halves]
+    for scene in scenes:
+        levels, prefiltered = block_logits(network, scene), [_is_prefiltered(half) for half in scene.halves]
         best += [
-            max(levels[k][row, column] if screened[k] else np.inf for k, row, column in face) for face in picture.faces
+            max(levels[k][row, column] if prefiltered[k] else np.inf for k, row, column in face) for face in scene.faces
         ]
     ranked = np.sort(best)
     return [float(ranked[int((1.0 - recall) * len(ranked))]) for recall in recalls]
 
 
-def _is_screened(half: UInt8Array) -> bool:
-    return is_screened(2 * half.shape[0], 2 * half.shape[1])
+def _is_prefiltered(half: UInt8Array) -> bool:
+    return should_prefilter(2 * half.shape[0], 2 * half.shape[1])
 
 
-class _Patches:
-    """Random cuts of half levels with a label per block."""
+class _PatchSampler:
+    """Draws random patches of half-size levels with a label per block."""
 
-    def __init__(self, pictures: Sequence[Targets]) -> None:
-        self._pictures = pictures
-        self._halves = [half for picture in pictures for half in picture.halves]
+    def __init__(self, scenes: Sequence[Targets]) -> None:
+        self._scenes = scenes
+        self._halves = [half for scene in scenes for half in scene.halves]
         self._labels = [np.zeros(block_grid(*half.shape[:2]), np.uint8) for half in self._halves]
         self._areas = np.cumsum([label.size for label in self._labels])
         self._faces: list[tuple[int, int, int]] = []
         self._random = np.random.default_rng(1)
 
-    def choose(self, network: nn.Module | None) -> None:
-        """Labels the two blocks of every face that the network finds easiest; without one, all of them."""
+    def label_blocks(self, network: nn.Module | None) -> None:
+        """Labels the two blocks of every face with the highest logits, or all of its blocks without a network."""
         self._faces, first = [], 0
-        for picture in self._pictures:
-            levels = scores(network, picture) if network else None
-            labels = self._labels[first : first + len(picture.halves)]
+        for scene in self._scenes:
+            levels = block_logits(network, scene) if network else None
+            labels = self._labels[first : first + len(scene.halves)]
             for label in labels:
-                label[:] = _NOTHING
-            for face in picture.faces:
+                label[:] = _BACKGROUND
+            for face in scene.faces:
                 for level, row, column in face:
                     labels[level][row, column] = max(labels[level][row, column], _IGNORED)
-            for face in picture.faces:
-                ease = np.array([levels[k][row, column] for k, row, column in face]) if levels else np.zeros(len(face))
-                for level, row, column in face[np.argsort(-ease)[: _CHOSEN if levels else len(face)]]:
+            for face in scene.faces:
+                logits = np.array([levels[k][row, column] if levels else 0.0 for k, row, column in face])
+                for level, row, column in face[np.argsort(-logits)[: _BLOCKS_PER_FACE if levels else len(face)]]:
                     labels[level][row, column] = _FACE
                     self._faces.append((first + int(level), int(row), int(column)))
-            first += len(picture.halves)
+            first += len(scene.halves)
 
     def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Half of the patches have a face, half are from anywhere."""
+        """Draws a batch: half of the patches contain a face, half are random."""
         pixels, labels = [], []
         for number in range(_BATCH):
             if number % 2:
@@ -147,23 +152,23 @@ class _Patches:
             else:
                 which = int(np.searchsorted(self._areas, self._random.random() * self._areas[-1]))
                 row, column = (int(self._random.integers(side)) for side in self._labels[which].shape)
-            patch, label = self._cut(which, row, column)
+            patch, label = self._crop(which, row, column)
             pixels.append(_pixels(patch))
             labels.append(torch.from_numpy(label))
         return torch.stack(pixels), torch.stack(labels)
 
-    def _cut(self, which: int, row: int, column: int) -> tuple[UInt8Array, UInt8Array]:
+    def _crop(self, which: int, row: int, column: int) -> tuple[UInt8Array, UInt8Array]:
         half, labels = self._halves[which], self._labels[which]
         patch = np.full((_PATCH * STRIDE, _PATCH * STRIDE, 3), 127, np.uint8)
         label = np.full((_PATCH, _PATCH), _IGNORED, np.uint8)
         top, left = (
-            int(np.clip(place - self._random.integers(_EDGE, _PATCH - _EDGE), 0, max(0, side - _PATCH)))
-            for place, side in zip((row, column), labels.shape, strict=True)
+            int(np.clip(index - self._random.integers(_EDGE, _PATCH - _EDGE), 0, max(0, side - _PATCH)))
+            for index, side in zip((row, column), labels.shape, strict=True)
         )
-        seen = half[top * STRIDE : (top + _PATCH) * STRIDE, left * STRIDE : (left + _PATCH) * STRIDE]
-        patch[: seen.shape[0], : seen.shape[1]] = seen
-        part = labels[top : top + _PATCH, left : left + _PATCH]
-        label[: part.shape[0], : part.shape[1]] = part
+        visible = half[top * STRIDE : (top + _PATCH) * STRIDE, left * STRIDE : (left + _PATCH) * STRIDE]
+        patch[: visible.shape[0], : visible.shape[1]] = visible
+        visible_labels = labels[top : top + _PATCH, left : left + _PATCH]
+        label[: visible_labels.shape[0], : visible_labels.shape[1]] = visible_labels
         if top > 0:
             label[:_EDGE] = _IGNORED
         if left > 0:
@@ -173,8 +178,8 @@ class _Patches:
         if left + _PATCH < labels.shape[1]:
             label[:, -_EDGE:] = _IGNORED
         if self._random.random() < 0.3:
-            lit = patch * self._random.uniform(0.75, 1.25) + self._random.uniform(-20, 20)
-            patch = np.clip(lit, 0, 255).astype(np.uint8)
+            relit = patch * self._random.uniform(0.75, 1.25) + self._random.uniform(-20, 20)
+            patch = np.clip(relit, 0, 255).astype(np.uint8)
         return patch, label
 
 

@@ -1,9 +1,9 @@
-"""The label vocabulary: classes in the order in which every network emits their probabilities."""
+"""The label vocabulary: attributes and their classes, in the order of every network's probabilities."""
 
 from typing import Final
 
 ATTRIBUTES: Final = ("age", "gender", "ethnicity", "emotion")
-"""Every attribute the product can predict, in the order of the output columns."""
+"""All attributes, in the order of the output columns."""
 
 GENDERS: Final = ("female", "male")
 ETHNICITIES: Final = ("white", "black", "asian", "indian", "others")
@@ -13,10 +13,10 @@ CLASSES: Final[dict[str, tuple[str, ...]]] = {"gender": GENDERS, "ethnicity": ET
 """The categorical attributes and their classes."""
 
 MAX_AGE: Final = 100
-"""Ages are a distribution over the whole years 0 to `MAX_AGE`: `MAX_AGE + 1` bins."""
+"""Ages are predicted as a distribution over the whole years 0 to `MAX_AGE`, which are `MAX_AGE + 1` classes."""
 
-BINS: Final[dict[str, int]] = {"age": MAX_AGE + 1} | {name: len(labels) for name, labels in CLASSES.items()}
-"""Attribute -> how many probabilities describe it, in the order of `ATTRIBUTES`."""
+NUM_CLASSES: Final[dict[str, int]] = {"age": MAX_AGE + 1} | {name: len(labels) for name, labels in CLASSES.items()}
+"""Attribute -> number of its classes; for age, the number of years. In the order of `ATTRIBUTES`."""
 
 AGE_GROUPS: Final = ("0-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
 

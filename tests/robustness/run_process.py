@@ -1,0 +1,97 @@
+"""Runs a job as a user would, but slowed down, monitored, and killed between two commits.
+
+    python tests/robustness/run_process.py enrich|ingest --inferred FILE --steps FILE [--kill-at STEP:N] -- ARGUMENTS
+
+ARGUMENTS are those of `faceattr enrich` or `faceattr ingest`. The tests' fake replaces the analyzer.
+"""
+
+import argparse
+import hashlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import fakes  # noqa: E402
+from pyspark import cloudpickle  # noqa: E402
+
+from faceattr_udf.cli import enrich, ingest  # noqa: E402
+from faceattr_udf.config import Config  # noqa: E402
+from faceattr_udf.results import ImageResult  # noqa: E402
+from faceattr_udf.spark import enrichment, ingestion  # noqa: E402
+from faceattr_udf.spark.runs import Run  # noqa: E402
+from faceattr_udf.spark.udf import Analyzer, AnalyzerProvider  # noqa: E402
+
+cloudpickle.register_pickle_by_value(fakes)  # Spark's workers cannot import the tests' modules
+
+
+@dataclass(frozen=True)
+class MonitoredAnalyzer:
+    """Writes one line per image before it is analyzed, then waits."""
+
+    inner: Analyzer
+    log: str
+    seconds: float
+
+    def analyze(self, contents: Sequence[bytes | None]) -> list[ImageResult]:
+        digests = [hashlib.sha256(content).hexdigest() for content in contents if content is not None]
+        with Path(self.log).open("a", encoding="utf-8") as file:
+            file.writelines(f"{digest} {os.getpid()}\n" for digest in digests)
+        time.sleep(self.seconds)
+        return self.inner.analyze(contents)
+
+
+@dataclass(frozen=True)
+class MonitoredLoader:
+    """Loads a `MonitoredAnalyzer`; a dataclass, so that it can be pickled."""
+
+    load: Callable[[Config, int, str], Analyzer]
+    log: str
+    seconds: float
+
+    def __call__(self, config: Config, threads: int, device: str) -> MonitoredAnalyzer:
+        return MonitoredAnalyzer(self.load(config, threads, device), self.log, self.seconds)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("job", choices=["enrich", "ingest"])
+    parser.add_argument("--inferred", required=True, metavar="FILE", help="gets one line per image that is inferred")
+    parser.add_argument("--steps", required=True, metavar="FILE", help="gets one line per step that is reached")
+    parser.add_argument("--kill-at", metavar="STEP:N", help="kill the process group when a step is reached N times")
+    parser.add_argument("--batch-seconds", type=float, default=0.0, metavar="SECONDS", help="wait before every batch")
+    separator = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    options, arguments = parser.parse_args(sys.argv[1:separator]), sys.argv[separator + 1 :]
+    kill_step, _, nth = (options.kill_at or "").partition(":")
+    reached: list[str] = []
+
+    def on_step(step: str) -> None:
+        reached.append(step)
+        with Path(options.steps).open("a", encoding="utf-8") as file:
+            file.write(f"{step}\n")
+        if step == kill_step and reached.count(step) == int(nth):
+            os.killpg(os.getpgid(0), signal.SIGKILL)
+
+    if options.job == "ingest":
+        ingestion._FILE_BYTES = 2000  # type: ignore[misc]  # several files and commits from a few images
+        return ingest.main(arguments)
+    fake = fakes.provider(Path(os.devnull))
+    loader = MonitoredLoader(fake.load, options.inferred, options.batch_seconds)
+    provider = AnalyzerProvider(loader, fake.model_version)
+
+    def observed_enrich(*arguments: Any, progress: Any = None) -> Run:
+        return enrichment.EnrichmentRun(*arguments, provider=provider, on_step=on_step).execute(progress)
+
+    enrichment.enrich = observed_enrich  # type: ignore[assignment]
+    return enrich.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
