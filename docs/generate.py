@@ -14,6 +14,7 @@ import click
 from pyspark.sql.types import StructType
 
 from faceattr_udf.cli.app import COMMANDS, faceattr
+from faceattr_udf.cli.entry import CONTEXT
 from faceattr_udf.cli.reference import sections, settings
 from faceattr_udf.config import OutputConfig
 from faceattr_udf.results import ImageStatus
@@ -151,7 +152,7 @@ def commands_page() -> str:
 
 
 def _helps() -> Iterator[tuple[str, str]]:
-    group = click.Context(faceattr, info_name="faceattr", terminal_width=100, max_content_width=100)
+    group = click.Context(faceattr, info_name="faceattr", terminal_width=100, **CONTEXT)
     for name in COMMANDS:
         command = faceattr.get_command(group, name)
         assert command is not None  # noqa: S101 - narrows the type; COMMANDS lists modules

@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
-from faceattr_udf.cli.entry import run
+from faceattr_udf.cli.entry import CONTEXT, run
 
 COMMANDS: Final = {
     "demo": "Enrich sample photographs and show the faces.",
@@ -95,7 +95,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     name="faceattr",
     cls=LazyGroup,
     help=_HELP,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings=CONTEXT,
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print it.")
 def faceattr() -> None:

@@ -32,8 +32,15 @@ _EXTRAS: Final = {
 """Package that may be missing -> the extra that installs it."""
 
 
+CONTEXT: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""click's settings of every command, whether it runs below `faceattr` or alone in a job."""
+
+
 class _PlainErrors(click.Command):
     """Prints expected errors as one sentence, "NAME: what is wrong and how to fix it", and sets the exit code."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own signature
+        super().__init__(*args, **{"context_settings": CONTEXT, **kwargs})
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Calls the function."""
