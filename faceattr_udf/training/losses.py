@@ -85,7 +85,7 @@ def triplet_loss(embedding: torch.Tensor, identity: torch.Tensor, margin: float)
     Person Re-Identification", equation 5).
 
     Args:
-        embedding: (n, d), L2-normalised.
+        embedding: (n, d), L2-normalized.
         identity: int64 (n,); -1 where the person is unknown.
         margin: In squared Euclidean distance, which lies between 0 and 4.
 

@@ -15,9 +15,9 @@ from faceattr_udf.training.svm import from_sklearn
 
 def _fitted(classes: int, seed: int, gamma: float = 1.5) -> tuple[SVC, np.ndarray]:
     random = np.random.default_rng(seed)
-    centres = random.normal(size=(classes, 8))
+    centers = random.normal(size=(classes, 8))
     labels = np.arange(30 * classes) % classes
-    points = centres[labels] + random.normal(scale=0.9, size=(len(labels), 8))
+    points = centers[labels] + random.normal(scale=0.9, size=(len(labels), 8))
     points = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
     model = SVC(C=3.0, gamma=gamma, class_weight="balanced", decision_function_shape="ovr").fit(points, labels)
     return model, points

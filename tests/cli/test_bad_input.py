@@ -1,4 +1,4 @@
-"""What is wrong stops a job before it has written anything: one sentence that names it and the fix, exit code 2."""
+"""Wrong input stops a job before it writes anything: one sentence names it and the fix, and the exit code is 2."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ def output(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refused(images: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs jobs.enrich, which must refuse, and returns its sentence."""
+    """Returns a function that runs `enrich`, which must refuse, and returns its error message."""
 
     def run(*arguments: str, images: Path | str = images) -> str:
         assert enrich.main(["--images", str(images), "--output", str(output), *arguments]) == 2
@@ -59,20 +59,20 @@ def write(engine: Engine, location: Path, rows: list[tuple[object, ...]], schema
         ("min_face_size=40", "--set 'min_face_size=40' is not of the form section.key=value"),
     ],
 )
-def test_a_wrong_setting(refused: Callable[..., str], override: str, named: str) -> None:
+def test_wrong_setting_is_refused(refused: Callable[..., str], override: str, named: str) -> None:
     assert named in refused("--set", override)
 
 
-def test_a_configuration_file_that_is_not_there(refused: Callable[..., str]) -> None:
+def test_missing_configuration_file_is_refused(refused: Callable[..., str]) -> None:
     assert "nowhere.toml cannot be read" in refused("--config", "nowhere.toml")
 
 
 @pytest.mark.parametrize("images", ["no/such/table", "/no/such/table"])
-def test_an_images_table_that_is_not_there(refused: Callable[..., str], images: str) -> None:
+def test_missing_images_table_is_refused(refused: Callable[..., str], images: str) -> None:
     assert f"table {images} does not exist; name a Delta table or Parquet folder" in refused(images=images)
 
 
-def test_a_table_that_the_catalogue_does_not_have(refused: Callable[..., str]) -> None:
+def test_missing_catalog_table_is_refused(refused: Callable[..., str]) -> None:
     assert "table shop.nothing does not exist" in refused(images="shop.nothing")
 
 
@@ -86,7 +86,7 @@ def test_a_table_that_the_catalogue_does_not_have(refused: Callable[..., str]) -
         (SCHEMA, ['input.columns.pass_through=["age"]'], "pass_through names age, which the faces table already has"),
     ],
 )
-def test_an_images_table_of_other_columns(
+def test_images_table_with_wrong_columns_is_refused(
     refused: Callable[..., str],
     sail_engine: Engine,
     tmp_path: Path,
@@ -99,12 +99,12 @@ def test_an_images_table_of_other_columns(
     assert named in refused(*arguments, images=other)
 
 
-def test_weights_that_are_not_there(refused: Callable[..., str]) -> None:
+def test_missing_weights_are_refused(refused: Callable[..., str]) -> None:
     sentence = refused("--set", "attributes.weights=/nowhere")
     assert "weights file attributes_default.json is missing from /nowhere; reinstall" in sentence
 
 
-def test_weights_that_were_altered(refused: Callable[..., str], tmp_path: Path) -> None:
+def test_altered_weights_are_refused(refused: Callable[..., str], tmp_path: Path) -> None:
     folder = tmp_path / "weights"
     folder.mkdir()
     for file in PACKAGE_WEIGHTS.glob("attributes_default.*"):
@@ -116,16 +116,16 @@ def test_weights_that_were_altered(refused: Callable[..., str], tmp_path: Path) 
     assert "restore the file that belongs to the record" in sentence
 
 
-def test_embeddings_of_a_model_that_has_none(refused: Callable[..., str]) -> None:
+def test_embeddings_of_a_model_without_them_are_refused(refused: Callable[..., str]) -> None:
     assert "set output.embeddings = false" in refused("--set", "output.embeddings=true")
 
 
-def test_a_model_without_weights(refused: Callable[..., str], tmp_path: Path) -> None:
+def test_model_without_weights_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
     sentence = refused("--set", "attributes.model=embedding_svm", "--set", f"attributes.weights={tmp_path}")
     assert f"weights file attributes_embedding_svm.json is missing from {tmp_path}" in sentence
 
 
-def test_output_tables_of_another_version(
+def test_output_tables_with_other_columns_are_not_changed(
     sail_engine: Engine, images: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(sail_engine, output / "faces", [("a", 1)], "image_id string, years int")
@@ -137,25 +137,25 @@ def test_output_tables_of_another_version(
     assert sail_engine.read(output / "faces").count() == 1
 
 
-def test_an_output_folder_that_the_engine_cannot_write(images: Path, tmp_path: Path) -> None:
+def test_output_folder_that_the_engine_cannot_write_is_refused(images: Path, tmp_path: Path) -> None:
     output = tmp_path / "my tables"
     assert enrich.main(["--images", str(images), "--output", str(output)]) == 2
     assert not output.exists()
 
 
-def test_an_embedded_engine_that_is_not_installed(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_embedded_engine_names_its_extra(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "_embedded", {})
     monkeypatch.setitem(sys.modules, "pysail.spark", None)
     assert "engine sail is not installed; install the extra faceattr_udf[sail]" in refused()
 
 
-def test_a_connect_server_that_is_not_there(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_connect_server_is_named(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "_CONNECT_SECONDS", 0.5)
     arguments = ["--set", "engine.name=connect", "--set", "engine.remote=sc://127.0.0.1:9"]
     assert "the Spark Connect server sc://127.0.0.1:9 cannot be used" in refused(*arguments)
 
 
-def test_spark_without_java(images: Path, output: Path, tmp_path: Path) -> None:
+def test_spark_without_java_is_refused(images: Path, output: Path, tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     for tool in ("bash", "dirname", "env", "ps", "cat", "uname"):  # what Spark's own scripts need, and no java
@@ -178,7 +178,7 @@ def test_spark_without_java(images: Path, output: Path, tmp_path: Path) -> None:
     assert not output.exists()
 
 
-def test_a_folder_to_ingest_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_input_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "images"
     assert ingest.main(["--input", str(tmp_path / "nowhere"), "--images", str(table)]) == 2
     (sentence,) = capsys.readouterr().err.splitlines()

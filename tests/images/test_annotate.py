@@ -32,8 +32,8 @@ def test_box_is_drawn_on_a_copy() -> None:
 
 def test_lines_are_written_below_the_box() -> None:
     bare = annotate(GRAY, [Annotation((200, 100, 300, 200))])
-    labelled = annotate(GRAY, [Annotation((200, 100, 300, 200), ("female 97 %",))])
-    changed = np.argwhere((bare != labelled).any(axis=2))
+    labeled = annotate(GRAY, [Annotation((200, 100, 300, 200), ("female 97 %",))])
+    changed = np.argwhere((bare != labeled).any(axis=2))
     assert changed[:, 0].min() > 200
 
 
