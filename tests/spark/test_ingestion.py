@@ -23,7 +23,7 @@ from jobs import ingest as job
 TableFormat = Literal["delta", "parquet"]
 
 
-class Workspace:
+class IngestionWorkspace:
     """A folder of photos and the images table that they are ingested into."""
 
     def __init__(self, engine: Engine, folder: Path, table_format: TableFormat) -> None:
@@ -49,26 +49,26 @@ class Workspace:
 
 
 @pytest.fixture(params=["delta", "parquet"])
-def workspace(engine: Engine, tmp_path: Path, request: pytest.FixtureRequest) -> Workspace:
+def workspace(engine: Engine, tmp_path: Path, request: pytest.FixtureRequest) -> IngestionWorkspace:
     """On each engine that the test is marked for, in both formats."""
-    return Workspace(engine, tmp_path, request.param)
+    return IngestionWorkspace(engine, tmp_path, request.param)
 
 
 @pytest.fixture
-def sail_workspace(sail_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def sail_workspace(sail_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> IngestionWorkspace:
     """For code that runs before a file reaches an engine."""
     sail_engine.select(monkeypatch)
-    return Workspace(sail_engine, tmp_path, "delta")
+    return IngestionWorkspace(sail_engine, tmp_path, "delta")
 
 
 @pytest.mark.on_spark
-def test_empty_folder_gives_empty_table(workspace: Workspace) -> None:
+def test_empty_folder_gives_empty_table(workspace: IngestionWorkspace) -> None:
     report = workspace.ingest()
     assert (report.new, report.changed, report.unchanged, report.refused) == (0, 0, 0, {})
     assert workspace.rows() == {}
 
 
-def test_images_of_all_subfolders_become_rows(workspace: Workspace) -> None:
+def test_images_of_all_subfolders_become_rows(workspace: IngestionWorkspace) -> None:
     workspace.put("a.jpg", b"one")
     workspace.put("Ünï code/it's/b.PNG", b"two")
     workspace.put("empty.webp", b"")
@@ -87,7 +87,7 @@ def test_images_of_all_subfolders_become_rows(workspace: Workspace) -> None:
 
 
 @pytest.mark.on_spark
-def test_second_run_adds_new_and_replaces_changed_files(workspace: Workspace) -> None:
+def test_second_run_adds_new_and_replaces_changed_files(workspace: IngestionWorkspace) -> None:
     workspace.put("same.jpg", b"same")
     workspace.put("other.jpg", b"before")
     workspace.ingest()
@@ -107,7 +107,7 @@ def test_second_run_adds_new_and_replaces_changed_files(workspace: Workspace) ->
 
 
 @pytest.mark.on_spark
-def test_report_is_the_same_for_any_lookup_size(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_is_the_same_for_any_lookup_size(workspace: IngestionWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are compared with the table in batches, so that its rows need not fit in memory."""
     monkeypatch.setattr(ingestion, "_LOOKUP_FILES", 2)
     for name in ("a.jpg", "b/1.jpg", "b/2.jpg", "b0.jpg", "c.jpg"):
@@ -122,7 +122,9 @@ def test_report_is_the_same_for_any_lookup_size(workspace: Workspace, monkeypatc
     assert len(workspace.rows()) == 6
 
 
-def test_driver_fetches_only_rows_of_the_files_at_hand(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_driver_fetches_only_rows_of_the_files_at_hand(
+    workspace: IngestionWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for index in range(12):
         workspace.put(f"{index:02}.jpg", b"image")
     workspace.ingest()
@@ -150,7 +152,7 @@ def test_files_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
     assert found == sorted(names)
 
 
-def test_unreadable_folder_is_refused(sail_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_folder_is_refused(sail_workspace: IngestionWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
     sail_workspace.put("a.jpg", b"one")
     sail_workspace.put("closed/b.jpg", b"two")
     scandir = os.scandir
@@ -171,7 +173,7 @@ def test_batches_without_content_are_bounded_by_rows(monkeypatch: pytest.MonkeyP
     assert [len(batch) for batch in ingestion._batches(changes)] == [3, 3, 1]
 
 
-def test_links_out_of_the_folder_and_cycles_are_refused(sail_workspace: Workspace, tmp_path: Path) -> None:
+def test_links_out_of_the_folder_and_cycles_are_refused(sail_workspace: IngestionWorkspace, tmp_path: Path) -> None:
     secret = tmp_path / "secret.jpg"
     secret.write_bytes(b"secret")
     inside = sail_workspace.put("a.jpg", b"one")
@@ -183,7 +185,7 @@ def test_links_out_of_the_folder_and_cycles_are_refused(sail_workspace: Workspac
     assert sum(report.refused.values()) == 2
 
 
-def test_missing_folder_is_named(sail_workspace: Workspace) -> None:
+def test_missing_folder_is_named(sail_workspace: IngestionWorkspace) -> None:
     with pytest.raises(TableNotFoundError, match="nowhere does not exist"):
         ingest(
             sail_workspace.engine.session,
@@ -195,7 +197,7 @@ def test_missing_folder_is_named(sail_workspace: Workspace) -> None:
 
 
 @pytest.mark.on_spark
-def test_table_with_other_columns_is_not_changed(workspace: Workspace) -> None:
+def test_table_with_other_columns_is_not_changed(workspace: IngestionWorkspace) -> None:
     workspace.engine.frame([("a", 1)], "image_id string, price int").write.format(workspace.table_format).save(
         str(workspace.images)
     )
@@ -209,7 +211,7 @@ def test_table_with_other_columns_is_not_changed(workspace: Workspace) -> None:
 
 
 def test_existing_table_keeps_its_format(engine: Engine, tmp_path: Path) -> None:
-    workspace = Workspace(engine, tmp_path, "parquet")
+    workspace = IngestionWorkspace(engine, tmp_path, "parquet")
     workspace.put("a.jpg", b"one")
     workspace.ingest()
     workspace.put("b.jpg", b"two")
@@ -218,7 +220,7 @@ def test_existing_table_keeps_its_format(engine: Engine, tmp_path: Path) -> None
     assert set(workspace.rows()) == {"a.jpg", "b.jpg"}
 
 
-def test_leftovers_of_killed_ingestion_are_removed(workspace: Workspace) -> None:
+def test_leftovers_of_killed_ingestion_are_removed(workspace: IngestionWorkspace) -> None:
     workspace.put("a.jpg", b"one")
     workspace.ingest()
     left = workspace.images / ("_ingest" if workspace.table_format == "delta" else "") / "_part-1.parquet"
@@ -229,7 +231,7 @@ def test_leftovers_of_killed_ingestion_are_removed(workspace: Workspace) -> None
     assert set(workspace.rows()) == {"a.jpg"}
 
 
-def test_ingestion_killed_before_it_made_the_table(workspace: Workspace) -> None:
+def test_ingestion_killed_before_it_made_the_table(workspace: IngestionWorkspace) -> None:
     workspace.put("a.jpg", b"one")
     (workspace.images / "_lease").mkdir(parents=True)
     (workspace.images / "_part-1.parquet").write_bytes(b"half a file")
@@ -239,7 +241,7 @@ def test_ingestion_killed_before_it_made_the_table(workspace: Workspace) -> None
     assert set(workspace.rows()) == {"a.jpg"}
 
 
-def test_second_ingestion_is_refused_while_first_writes(sail_workspace: Workspace) -> None:
+def test_second_ingestion_is_refused_while_first_writes(sail_workspace: IngestionWorkspace) -> None:
     sail_workspace.put("a.jpg", b"one")
     with (
         Lease(str(sail_workspace.images), "jobs.ingest", 60),
@@ -253,7 +255,7 @@ HUGE = 2**36
 """64 GiB of a sparse file: reading it would fail."""
 
 
-def test_too_large_file_gets_row_without_content(workspace: Workspace) -> None:
+def test_too_large_file_gets_row_without_content(workspace: IngestionWorkspace) -> None:
     os.truncate(workspace.put("huge.tif", b""), HUGE)
     workspace.put("small.jpg", b"one")
     report = workspace.ingest()
@@ -264,7 +266,7 @@ def test_too_large_file_gets_row_without_content(workspace: Workspace) -> None:
     assert (report.new, report.changed, report.unchanged, report.too_large) == (0, 0, 2, 0)
 
 
-def test_size_limit_is_inclusive_in_both_directions(sail_workspace: Workspace) -> None:
+def test_size_limit_is_inclusive_in_both_directions(sail_workspace: IngestionWorkspace) -> None:
     sail_workspace.put("a.jpg", b"12345")
     assert sail_workspace.ingest("images.max_bytes=5").too_large == 0
     sail_workspace.put("a.jpg", b"123456")
@@ -279,7 +281,7 @@ def test_size_limit_is_inclusive_in_both_directions(sail_workspace: Workspace) -
     assert sail_workspace.rows()["a.jpg"]["content"] == b"1234567"
 
 
-def test_too_large_file_is_too_large_in_the_results(workspace: Workspace, tmp_path: Path) -> None:
+def test_too_large_file_is_too_large_in_the_results(workspace: IngestionWorkspace, tmp_path: Path) -> None:
     os.truncate(workspace.put("huge.tif", b""), HUGE)
     workspace.put("a.jpg", content(1))
     workspace.ingest()
@@ -302,7 +304,7 @@ def test_too_large_file_is_too_large_in_the_results(workspace: Workspace, tmp_pa
 def test_job_prints_too_large_and_refused_files(
     sail_engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    workspace = Workspace(sail_engine, tmp_path, "delta")
+    workspace = IngestionWorkspace(sail_engine, tmp_path, "delta")
     os.truncate(workspace.put("huge.tif", b""), HUGE)
     os.mkfifo(workspace.photos / "pipe.jpg")
     assert job.main(["--input", str(workspace.photos), "--images", str(workspace.images)]) == 0
@@ -313,7 +315,7 @@ def test_job_prints_too_large_and_refused_files(
     assert printed[2] == "1 files refused: not a regular file"
 
 
-def test_pipes_sockets_and_devices_are_refused(sail_workspace: Workspace) -> None:
+def test_pipes_sockets_and_devices_are_refused(sail_workspace: IngestionWorkspace) -> None:
     sail_workspace.put("a.jpg", b"one")
     os.mkfifo(sail_workspace.photos / "pipe.jpg")
     expected = 2
@@ -334,7 +336,9 @@ def test_pipes_sockets_and_devices_are_refused(sail_workspace: Workspace) -> Non
     assert report.refused == {"not a regular file": expected}
 
 
-def test_file_replaced_by_a_pipe_is_refused(sail_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_replaced_by_a_pipe_is_refused(
+    sail_workspace: IngestionWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = sail_workspace.put("a.jpg", b"one")
     opened = os.open
 
@@ -350,7 +354,7 @@ def test_file_replaced_by_a_pipe_is_refused(sail_workspace: Workspace, monkeypat
 
 @pytest.mark.parametrize("becomes", [b"one and more", b"on", b"two"])
 def test_file_that_changes_while_read_is_taken_next_time(
-    sail_workspace: Workspace, monkeypatch: pytest.MonkeyPatch, becomes: bytes
+    sail_workspace: IngestionWorkspace, monkeypatch: pytest.MonkeyPatch, becomes: bytes
 ) -> None:
     path = sail_workspace.put("a.jpg", b"one")
     os.utime(path, (1, 1))
@@ -372,7 +376,9 @@ def test_file_that_changes_while_read_is_taken_next_time(
     assert sail_workspace.rows()["a.jpg"]["content"] == becomes
 
 
-def test_file_deleted_before_it_is_read_is_refused(sail_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_deleted_before_it_is_read_is_refused(
+    sail_workspace: IngestionWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sail_workspace.put("a.jpg", b"one")
     gone = sail_workspace.put("b.jpg", b"two")
 

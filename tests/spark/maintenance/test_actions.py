@@ -32,7 +32,7 @@ AT_ONCE = "maintain.vacuum_hours=0"
 WEEK_AGO = (datetime.now(UTC) - timedelta(days=8)).timestamp()
 
 
-class Workspace:
+class MaintenanceWorkspace:
     """An images table and the output tables on one engine."""
 
     def __init__(self, engine: Engine, folder: Path) -> None:
@@ -70,7 +70,7 @@ def two_runs(sail_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> P
     The second run replaced the rows of a and deleted those of b; the row of c is the first run's. The embedded engine
     wrote the tables, because all engines write equal tables.
     """
-    workspace = Workspace(sail_engine, tmp_path_factory.mktemp("two_runs"))
+    workspace = MaintenanceWorkspace(sail_engine, tmp_path_factory.mktemp("two_runs"))
     with pytest.MonkeyPatch.context() as patch:
         sail_engine.select(patch)
         workspace.write({"a": content(2), "b": content(1), "c": b"garbage"})
@@ -84,24 +84,24 @@ def two_runs(sail_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture
-def workspace(engine: Engine, tmp_path: Path, two_runs: Path) -> Workspace:
+def workspace(engine: Engine, tmp_path: Path, two_runs: Path) -> MaintenanceWorkspace:
     """A copy of the two runs."""
     shutil.copytree(two_runs, tmp_path / "workspace")  # Delta's paths are relative to its table
-    return Workspace(engine, tmp_path / "workspace")
+    return MaintenanceWorkspace(engine, tmp_path / "workspace")
 
 
 @pytest.fixture
-def sail_workspace(sail_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def sail_workspace(sail_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MaintenanceWorkspace:
     """An empty workspace on the embedded engine, which is fast."""
     sail_engine.select(monkeypatch)
-    return Workspace(sail_engine, tmp_path)
+    return MaintenanceWorkspace(sail_engine, tmp_path)
 
 
 def by_name(report: MaintenanceReport) -> dict[str, TableReport]:
     return {table.name: table for table in report.tables}
 
 
-def test_compaction_after_twenty_waves(sail_workspace: Workspace) -> None:
+def test_compaction_after_twenty_waves(sail_workspace: MaintenanceWorkspace) -> None:
     sail_workspace.write({f"{index:02}": content(1 + index % 3, str(index)) for index in range(40)})
     sail_workspace.run("enrich.wave_images=2")
     before = sail_workspace.all_rows()
@@ -120,7 +120,7 @@ def test_compaction_after_twenty_waves(sail_workspace: Workspace) -> None:
 
 
 @pytest.mark.on_spark
-def test_compaction_changes_no_row_and_is_idempotent(workspace: Workspace) -> None:
+def test_compaction_changes_no_row_and_is_idempotent(workspace: MaintenanceWorkspace) -> None:
     before = workspace.all_rows()
     done = by_name(workspace.maintain("compact"))
     assert [table.after.files for table in done.values()] == [1, 1, 1]
@@ -135,7 +135,7 @@ def test_compaction_changes_no_row_and_is_idempotent(workspace: Workspace) -> No
     assert workspace.run().n_images == 0
 
 
-def test_maintenance_during_a_run_changes_no_row(workspace: Workspace) -> None:
+def test_maintenance_during_a_run_changes_no_row(workspace: MaintenanceWorkspace) -> None:
     points: list[str] = []
 
     def maintain_at(point: str) -> None:
@@ -170,7 +170,7 @@ def test_files_are_joined_up_to_the_target_size(engine: Engine, tmp_path: Path) 
 
 
 @pytest.mark.on_spark
-def test_vacuum_keeps_recent_versions_and_open_writes(workspace: Workspace) -> None:
+def test_vacuum_keeps_recent_versions_and_open_writes(workspace: MaintenanceWorkspace) -> None:
     before, files = workspace.all_rows(), workspace.files("faces")
     old, new = workspace.out / "faces" / "part-old.snappy.parquet", workspace.out / "faces" / "part-new.snappy.parquet"
     for path in (old, new):
@@ -184,7 +184,9 @@ def test_vacuum_keeps_recent_versions_and_open_writes(workspace: Workspace) -> N
 
 
 @pytest.mark.on_spark
-def test_job_removes_deleted_images_from_disk(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_job_removes_deleted_images_from_disk(
+    workspace: MaintenanceWorkspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = workspace.all_rows()
     assert any("b" in texts(path) for path in (workspace.out / "faces").glob("*.parquet"))
     arguments = ["--output", str(workspace.out)]
@@ -208,7 +210,7 @@ def texts(path: Path) -> set[str]:
     return set(pq.read_table(path, columns=["image_id"]).column(0).to_pylist())
 
 
-def test_vacuum_removes_staging_of_killed_runs(workspace: Workspace) -> None:
+def test_vacuum_removes_staging_of_killed_runs(workspace: MaintenanceWorkspace) -> None:
     abandoned = workspace.out / "_staging" / "run-1" / "wave_0" / "faces" / "part-0.parquet"
     going_on = workspace.out / "_staging" / "run-2" / "pending" / "part-0.parquet"
     for path in (abandoned, going_on):
@@ -220,7 +222,7 @@ def test_vacuum_removes_staging_of_killed_runs(workspace: Workspace) -> None:
     assert going_on.exists()
 
 
-def test_short_vacuum_is_refused_during_a_run(workspace: Workspace) -> None:
+def test_short_vacuum_is_refused_during_a_run(workspace: MaintenanceWorkspace) -> None:
     files = workspace.files("faces")
     runs = TableRef(str(workspace.out / "runs"), "delta")
     tables = Tables(workspace.engine.session, workspace.engine.name)
@@ -232,7 +234,7 @@ def test_short_vacuum_is_refused_during_a_run(workspace: Workspace) -> None:
     workspace.maintain("vacuum", settings=("maintain.vacuum_hours=24",))
 
 
-def test_runs_are_kept_while_rows_refer_to_them(workspace: Workspace) -> None:
+def test_runs_are_kept_while_rows_refer_to_them(workspace: MaintenanceWorkspace) -> None:
     by_start = sorted(workspace.rows("runs"), key=lambda row: row["started_at"])
     first, second = (row["run_id"] for row in by_start if row["run_id"] != "idle")
     at_once = ("maintain.keep_runs_days=0",)
@@ -246,7 +248,9 @@ def test_runs_are_kept_while_rows_refer_to_them(workspace: Workspace) -> None:
     assert [row["run_id"] for row in workspace.rows("runs")] == [second]
 
 
-def test_compaction_is_retried_after_a_conflict(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compaction_is_retried_after_a_conflict(
+    workspace: MaintenanceWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refs = [TableRef(str(workspace.out / name), "delta") for name in TABLES]
     before = workspace.all_rows()
     operations = delta_ops.delta_operations(workspace.engine.session, workspace.engine.name)
@@ -272,14 +276,14 @@ def test_compaction_is_retried_after_a_conflict(workspace: Workspace, monkeypatc
         operations.compact(refs[1], 2**27)
 
 
-def test_missing_output_folder_is_named_and_not_created(sail_workspace: Workspace) -> None:
+def test_missing_output_folder_is_named_and_not_created(sail_workspace: MaintenanceWorkspace) -> None:
     with pytest.raises(TableNotFoundError, match=r"none of the tables faces, image_results, runs exists in .*out"):
         sail_workspace.maintain("compact")
     assert not sail_workspace.out.exists()
     assert measure_disk_usage("nowhere://bucket/table") is None
 
 
-def test_missing_engine_operation_is_named(sail_workspace: Workspace) -> None:
+def test_missing_engine_operation_is_named(sail_workspace: MaintenanceWorkspace) -> None:
     session = sail_workspace.engine.session
     with pytest.raises(
         EngineError, match=r"DESCRIBE DETAIL of table /x failed .*; use an engine that has Delta Lake's SQL"
@@ -289,7 +293,7 @@ def test_missing_engine_operation_is_named(sail_workspace: Workspace) -> None:
         delta_ops.delta_operations(session, "sail").compact(TableRef("shop.faces", "table"), 2**27)
 
 
-def test_empty_tables(sail_workspace: Workspace) -> None:
+def test_empty_tables(sail_workspace: MaintenanceWorkspace) -> None:
     sail_workspace.write({})
     sail_workspace.run()
     sail_workspace.maintain("compact", "vacuum", "prune-runs", settings=(AT_ONCE,))
@@ -302,19 +306,19 @@ def test_spark_reads_tables_maintained_by_delta_rs(
     sail_engine: Engine, spark_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sail_engine.select(monkeypatch)
-    workspace = Workspace(sail_engine, tmp_path)
+    workspace = MaintenanceWorkspace(sail_engine, tmp_path)
     workspace.write({f"{index}": content(1, str(index)) for index in range(6)})
     workspace.run("enrich.wave_images=2")
     before = workspace.all_rows()
     workspace.maintain("compact", "vacuum", settings=(AT_ONCE,))
     spark_engine.select(monkeypatch)
-    there = Workspace(spark_engine, tmp_path)
+    there = MaintenanceWorkspace(spark_engine, tmp_path)
     assert there.all_rows() == before
     assert there.run().n_images == 0
 
 
 def test_sail_without_delta_rs(
-    sail_workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sail_workspace: MaintenanceWorkspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sail_workspace.write({"a": content(1)})
     sail_workspace.run()

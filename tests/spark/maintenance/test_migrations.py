@@ -28,7 +28,7 @@ from jobs import maintain as maintain_job
 WRITTEN = sorted(path for path in GOLDEN.glob("schema_*/*") if path.is_dir())
 
 
-class Workspace:
+class MigrationWorkspace:
     """A copy of golden tables on one engine."""
 
     def __init__(self, engine: Engine, golden: Path, folder: Path) -> None:
@@ -59,16 +59,16 @@ class Workspace:
 
 
 @pytest.fixture
-def workspace(engine: Engine, tmp_path: Path) -> Workspace:
+def workspace(engine: Engine, tmp_path: Path) -> MigrationWorkspace:
     """Tables of the current schema version."""
-    return Workspace(engine, GOLDEN / f"schema_{SCHEMA_VERSION}" / engine.name, tmp_path)
+    return MigrationWorkspace(engine, GOLDEN / f"schema_{SCHEMA_VERSION}" / engine.name, tmp_path)
 
 
 @pytest.fixture
-def sail_workspace(sail_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def sail_workspace(sail_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MigrationWorkspace:
     """The same on the embedded engine, which is fast, for code that does not depend on the engine."""
     sail_engine.select(monkeypatch)
-    return Workspace(sail_engine, GOLDEN / f"schema_{SCHEMA_VERSION}" / "sail", tmp_path)
+    return MigrationWorkspace(sail_engine, GOLDEN / f"schema_{SCHEMA_VERSION}" / "sail", tmp_path)
 
 
 @pytest.mark.parametrize("writer", ["sail", "spark"])
@@ -81,7 +81,7 @@ def test_current_schema_version_has_golden_tables(writer: str) -> None:
 def test_tables_of_every_version_open(engine: Engine, golden: Path, tmp_path: Path) -> None:
     if engine.name == "spark" and golden.name == "sail":
         pytest.skip("enrichment/test_run.py continues on Spark with tables of the embedded engine")
-    workspace = Workspace(engine, golden, tmp_path)
+    workspace = MigrationWorkspace(engine, golden, tmp_path)
     version = int(golden.parent.name.removeprefix("schema_"))
     assert min(version_of(workspace.tables, name, ref) for name, ref in workspace.refs.items()) == version
     assert bool(workspace.migrate()) is (version < SCHEMA_VERSION)
@@ -123,7 +123,7 @@ THIRD = AddColumn("runs", SCHEMA_VERSION + 3, "images_per_second", FloatType(), 
 STEPS = (FIRST, SECOND, THIRD)
 
 
-def make_older(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
+def make_older(workspace: MigrationWorkspace, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, Any]]]:
     """Makes the tables three versions older than the version that this release then writes."""
     workspace.run()  # the configuration may have changed since the golden tables were written
     before = {name: workspace.rows(name) for name in TABLES}
@@ -134,7 +134,7 @@ def make_older(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> dict[st
 
 
 def test_older_tables_are_refused_until_migrated(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: MigrationWorkspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = make_older(workspace, monkeypatch)
     seen, shape = inferred(workspace.seen), {name: workspace.columns(name) for name in TABLES}
@@ -167,7 +167,7 @@ def test_older_tables_are_refused_until_migrated(
     assert capsys.readouterr().out.splitlines() == [f"the tables already have schema version {SCHEMA_VERSION}"]
 
 
-def test_migration_is_refused_during_a_run(sail_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migration_is_refused_during_a_run(sail_workspace: MigrationWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
     make_older(sail_workspace, monkeypatch)
     shape = {name: sail_workspace.columns(name) for name in TABLES}
     with Lease(str(sail_workspace.folder), "run a", 20), pytest.raises(BusyError, match="is being written by run a"):
@@ -176,7 +176,7 @@ def test_migration_is_refused_during_a_run(sail_workspace: Workspace, monkeypatc
     assert len(sail_workspace.migrate()) == len(TABLES)
 
 
-def test_new_column_takes_values_and_nulls(sail_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_column_takes_values_and_nulls(sail_workspace: MigrationWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
     make_older(sail_workspace, monkeypatch)
     constant = AddColumn("image_results", SCHEMA_VERSION + 2, "error", StringType(), "'none'")
     at_version(monkeypatch, SCHEMA_VERSION + 3, FIRST, constant, THIRD)
@@ -197,7 +197,7 @@ def test_new_column_takes_values_and_nulls(sail_workspace: Workspace, monkeypatc
     }
 
 
-def test_migration_continues_after_a_kill(sail_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migration_continues_after_a_kill(sail_workspace: MigrationWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
     before = make_older(sail_workspace, monkeypatch)
     rewrite: Callable[..., None] = Tables.rewrite
 
@@ -218,7 +218,9 @@ def test_migration_continues_after_a_kill(sail_workspace: Workspace, monkeypatch
     assert sail_workspace.run().n_images == 0
 
 
-def test_tables_of_a_later_version_are_refused(sail_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_of_a_later_version_are_refused(
+    sail_workspace: MigrationWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(runs, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
     sail_workspace.run()
     for action in (sail_workspace.run, sail_workspace.migrate):
