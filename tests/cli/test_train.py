@@ -232,7 +232,7 @@ def test_teachers_use_their_crops_and_fill_missing_labels(trained: Path, data: P
 def test_compare_prints_a_row_per_model(
     trained: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "compare.json"
+    out = tmp_path / "new" / "compare.json"
     arguments = ["--faces", str(data / "faces-test.parquet"), "--json", str(out), "--weights", str(trained)]
     assert compare.main(arguments) == 0
     rows = json.loads(out.read_text())
