@@ -5,7 +5,6 @@ The defaults here are the product's defaults: an empty file is a valid configura
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from faceattr_udf.config_base import TUPLE_FROM_LIST, Section, apply_override, format_validation_error
+from faceattr_udf.config_base import TUPLE_FROM_LIST, Section, apply_override, format_validation_error, read_toml
 from faceattr_udf.errors import ConfigError
 from faceattr_udf.models import ModelName
 from faceattr_udf.sanitize import HIDDEN, is_secret, redacted
@@ -163,16 +162,7 @@ class Config(Section):
         Raises:
             ConfigError: The file is missing or not TOML, or a key or value is invalid.
         """
-        data: dict[str, Any] = {}
-        if path is not None:
-            try:
-                data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-            except OSError as error:
-                msg = f"the configuration file {path} cannot be read ({error.strerror}); name an existing TOML file"
-                raise ConfigError(msg) from error
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-                msg = f"the configuration file {path} is not valid TOML: {error}"
-                raise ConfigError(msg) from error
+        data = {} if path is None else read_toml(Path(path), "configuration file")
         for override in overrides:
             apply_override(data, override)
         return cls.from_mapping(data)

@@ -3,6 +3,7 @@
 import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -26,6 +27,26 @@ def _list_to_tuple(value: object) -> object:
 
 TUPLE_FROM_LIST: Final = BeforeValidator(_list_to_tuple)
 """Accepts a TOML or JSON array for a tuple field, which strict mode would reject: `Annotated[tuple[...], THIS]`."""
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """Reads a TOML file.
+
+    Args:
+        path: The file.
+        what: Names the kind of file in errors, such as "configuration file".
+
+    Raises:
+        ConfigError: The file is missing, not UTF-8 or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"the {what} {path} cannot be read ({error.strerror}); name an existing TOML file"
+        raise ConfigError(msg) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"the {what} {path} is not valid TOML: {error}"
+        raise ConfigError(msg) from error
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:

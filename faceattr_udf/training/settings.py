@@ -1,13 +1,12 @@
 """Settings of a training run: conf/train/NAME.toml, validated."""
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from faceattr_udf.config_base import Section, apply_override, format_validation_error
+from faceattr_udf.config_base import Section, apply_override, format_validation_error, read_toml
 from faceattr_udf.errors import ConfigError
 from faceattr_udf.labels import ATTRIBUTES
 from faceattr_udf.models import ModelName
@@ -241,14 +240,7 @@ class TrainingSettings(Section):
         Raises:
             ConfigError: The file is missing or not TOML, or a key or value is wrong.
         """
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            msg = f"the training configuration {path} cannot be read ({error.strerror}); name an existing TOML file"
-            raise ConfigError(msg) from error
-        except tomllib.TOMLDecodeError as error:
-            msg = f"the training configuration {path} is not valid TOML: {error}"
-            raise ConfigError(msg) from error
+        data = read_toml(path, "training configuration")
         for override in overrides:
             apply_override(data, override)
         unknown = sorted(set(data) - {"train"})
