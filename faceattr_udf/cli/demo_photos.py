@@ -5,7 +5,6 @@ downloads them, so that an index, mirror or certificate configured on the machin
 """
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from faceattr_udf.errors import FaceattrError
+from faceattr_udf.user_cache import user_cache
 
 _CHUNK: Final = 2**20
 
@@ -70,7 +70,7 @@ WHEELS: Final = (
 
 def cache_folder() -> Path:
     """Returns the folder of this user in which downloaded wheels stay."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faceattr_udf" / "wheels"
+    return user_cache("wheels")
 
 
 def fetch(wheels: Iterable[Wheel], output: Path, cache: Path) -> list[Path]:

@@ -24,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 from faceattr_udf.errors import EngineError, FaceattrError
 from faceattr_udf.sanitize import redacted
+from faceattr_udf.user_cache import user_cache
 
 _PACKAGES: Final = "spark.jars.packages"
 # Settings that decide which jars are resolved; they are the cache key.
@@ -132,7 +133,7 @@ def _has_bundled_delta() -> bool:
 
 
 def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "faceattr_udf" / "jars"
+    return user_cache("jars")
 
 
 def _publish(resolver: Mapping[str, str], published: Path) -> None:
