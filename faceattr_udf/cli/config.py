@@ -1,6 +1,5 @@
 """`faceattr config`: prints the effective configuration and explains keys."""
 
-import difflib
 import json
 import textwrap
 
@@ -28,13 +27,8 @@ def command(ctx: click.Context, config_file: str | None, overrides: tuple[str, .
       faceattr config explain detector.min_face_size
       faceattr config explain enrich
     """
-    if ctx.invoked_subcommand is None:
-        ctx.invoke(_show, config_file=config_file, overrides=overrides)
-
-
-@click.command("show", cls=Command)
-@config_options
-def _show(config_file: str | None, overrides: tuple[str, ...]) -> None:
+    if ctx.invoked_subcommand is not None:
+        return
     from faceattr_udf.config import Config
 
     config = Config.load(config_file, overrides)
@@ -52,14 +46,14 @@ def explain(key: str) -> None:
       faceattr config explain detector.min_face_size
       faceattr config explain enrich
     """
+    from faceattr_udf.config import Config
+    from faceattr_udf.config_base import nearest_key
     from faceattr_udf.errors import ConfigError
 
-    known = settings()
-    chosen = [setting for name, setting in known.items() if name == key or name.startswith(f"{key}.")]
+    chosen = [setting for name, setting in settings().items() if name == key or name.startswith(f"{key}.")]
     if not chosen:
-        names = list(known)
-        near = difflib.get_close_matches(key, names, n=1) or [n for n in names if n.endswith(f".{key}")]
-        hint = f"did you mean {near[0]}?" if near else "faceattr config lists all keys"
+        nearest = nearest_key(key, Config)
+        hint = f"did you mean {nearest}?" if nearest else "faceattr config lists all keys"
         msg = f"there is no key {key}; {hint}"
         raise ConfigError(msg)
     for number, setting in enumerate(chosen):

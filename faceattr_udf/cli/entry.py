@@ -7,7 +7,6 @@ from typing import Any, Final, Protocol
 import click
 
 DONE: Final = 0
-BUG: Final = 1
 USER_ERROR: Final = 2
 ALARM: Final = 3
 BUSY: Final = 4

@@ -52,14 +52,17 @@ def settings() -> dict[str, Setting]:
     Returns:
         Key -> setting, in the order of the file.
     """
-    return parse((resources.files("faceattr_udf") / "conf" / "default.toml").read_text(encoding="utf-8"))
+    return parse(_default_toml())
+
+
+def _default_toml() -> str:
+    return (resources.files("faceattr_udf") / "conf" / "default.toml").read_text(encoding="utf-8")
 
 
 def sections() -> dict[str, str]:
     """Returns the comment below each section's title, which explains the section as a whole; "" where there is none."""
-    text = (resources.files("faceattr_udf") / "conf" / "default.toml").read_text(encoding="utf-8")
     found: dict[str, str] = {}
-    lines = text.splitlines()
+    lines = _default_toml().splitlines()
     for number, line in enumerate(lines):
         title = _SECTION.match(line)
         if title:
