@@ -48,7 +48,8 @@ FACES_COLUMNS: Final = {
     "gender": "Perceived gender: female or male; null where the model abstains.",
     "gender_confidence": "Probability of the most likely label, 0 to 1.",
     "gender_probs": "Label -> probability; they sum to 1.",
-    "ethnicity": "Perceived ethnicity: white, black, asian, indian or others; null where the model abstains.",
+    "ethnicity": "Perceived ethnicity: white, black, asian, indian, middle_eastern or latino_hispanic; null where the model "
+    "abstains.",
     "ethnicity_confidence": "Probability of the most likely label, 0 to 1.",
     "ethnicity_probs": "Label -> probability; they sum to 1.",
     "emotion": "Perceived facial expression: neutral, happiness, sadness, anger, fear, surprise or disgust; null where the "
@@ -186,6 +187,9 @@ def tables_page() -> str:
         "One row per face.\n",
         *_columns(faces_table(everything), FACES_COLUMNS),
         "\nPass-through columns of the images table follow.\n",
+        "Rows that releases up to 0.2 wrote have the ethnicity `others` in place of middle_eastern and latino_hispanic. The "
+        "next run replaces them, except for rows of images that are no longer in the images table: delete those with "
+        "`enrich.delete_missing = true`, or tell them apart by `config_id`.\n",
         "## image_results\n",
         "One row per image. No image is dropped, and none fails the job.\n",
         *_columns(IMAGE_RESULTS, RESULTS_COLUMNS),

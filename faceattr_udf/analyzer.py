@@ -220,7 +220,12 @@ class FaceAnalyzer:
         options = self.config.attributes
         large_enough = quality.face_px >= options.min_face_px
         classes = {
-            name: decide_class(outputs[name], labels, min_confidence=options.min_confidence, large_enough=large_enough)
+            name: decide_class(
+                outputs[name],
+                labels,
+                min_confidence=getattr(options.min_confidence, name),
+                large_enough=large_enough,
+            )
             for name, labels in CLASSES.items()
             if name in options.predict and name in outputs
         }

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from faceattr_udf.config_base import TUPLE_FROM_LIST, Section, apply_override, format_validation_error, read_toml
 from faceattr_udf.errors import ConfigError
+from faceattr_udf.labels import CLASSES, VOCABULARY_VERSION
 from faceattr_udf.models import ModelName
 from faceattr_udf.sanitize import HIDDEN, is_secret, redacted
 
@@ -78,15 +79,38 @@ class DetectorConfig(Section):
         return value
 
 
+class MinConfidence(Section):
+    """The confidence below which the model abstains, per attribute; one number in place of the section sets all."""
+
+    gender: float = Field(default=0.0, ge=0.0, le=1.0)
+    ethnicity: float = Field(default=0.0, ge=0.0, le=1.0)
+    emotion: float = Field(default=0.0, ge=0.0, le=1.0)
+
+
 class AttributesConfig(Section):
     """The attributes to predict, the model that predicts them, and when it abstains."""
 
     model: ModelName = "default"
     weights: str | None = None
     predict: Annotated[tuple[Attribute, ...], TUPLE_FROM_LIST] = ("age", "gender", "ethnicity", "emotion")
-    min_confidence: float = Field(default=0.0, ge=0.0, le=1.0)
+    min_confidence: MinConfidence = MinConfidence()
     min_face_px: int = Field(default=0, ge=0)
     batch_size: int = Field(default=64, ge=1)
+
+    @field_validator("min_confidence", mode="before")
+    @classmethod
+    def _one_number_for_all(cls, value: object) -> object:
+        expanded = _for_all_attributes(value)
+        if not isinstance(expanded, Mapping | MinConfidence):
+            msg = f"it should be one number between 0 and 1, or a section with one for each of {', '.join(CLASSES)}"
+            raise ValueError(msg)
+        return expanded
+
+
+def _for_all_attributes(value: object) -> object:
+    """Expands one valid `min_confidence` into one per attribute; returns any other value as it is."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and 0.0 <= value <= 1.0
+    return dict.fromkeys(CLASSES, value) if number else value
 
 
 class OutputConfig(Section):
@@ -164,6 +188,10 @@ class Config(Section):
         """
         data = {} if path is None else read_toml(Path(path), "configuration file")
         for override in overrides:
+            attributes = data.get("attributes")
+            if isinstance(attributes, dict) and "min_confidence" in attributes:
+                # So that one number for all attributes may be followed by one for a single attribute.
+                attributes["min_confidence"] = _for_all_attributes(attributes["min_confidence"])
             apply_override(data, override)
         return cls.from_mapping(data)
 
@@ -194,24 +222,21 @@ class Config(Section):
         return json.dumps(data, separators=(",", ":"))
 
     def result_settings(self) -> dict[str, Any]:
-        """Returns the settings that decide what is computed for an image, as plain data.
+        """Returns the settings that decide what is computed for an image, and the version of the labels, as plain data.
 
         Engines, table names, wave sizes and threads change how fast a row is computed, not its values. The device is
         not included either: which tasks get a GPU is known only while they run, and one run may use both. Nor is
         `input.require_consent`, because every run compares each image's consent anyway.
         """
         data = self.model_dump(mode="json")
-        detector = data["detector"]
-        # The name of this key in earlier configurations: another name would change every config_id, and with it every
-        # image would be inferred again.
-        detector["screen"] = detector.pop("prefilter")
         attributes = {k: v for k, v in data["attributes"].items() if k not in {"batch_size", "weights"}}
         output = {k: data["output"][k] for k in ("landmarks", "crops", "embeddings")}
         return {
             "images": data["images"],
-            "detector": detector,
+            "detector": data["detector"],
             "attributes": attributes,
             "output": output,
+            "vocabulary": VOCABULARY_VERSION,
         }
 
     def config_id(self) -> str:

@@ -2,15 +2,40 @@
 
 from typing import Final
 
+VOCABULARY_VERSION: Final = 2
+"""Changes whenever `CLASSES` changes; part of `config_id`, so that a run replaces rows with earlier classes. Version 1
+had the ethnicities white, black, asian, indian and others."""
+
 ATTRIBUTES: Final = ("age", "gender", "ethnicity", "emotion")
 """All attributes, in the order of the output columns."""
 
 GENDERS: Final = ("female", "male")
-ETHNICITIES: Final = ("white", "black", "asian", "indian", "others")
+ETHNICITIES: Final = ("white", "black", "asian", "indian", "middle_eastern", "latino_hispanic")
 EMOTIONS: Final = ("neutral", "happiness", "sadness", "anger", "fear", "surprise", "disgust")
 
 CLASSES: Final[dict[str, tuple[str, ...]]] = {"gender": GENDERS, "ethnicity": ETHNICITIES, "emotion": EMOTIONS}
 """The categorical attributes and their classes."""
+
+OTHERS: Final = "others"
+
+COARSE_LABELS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "gender": {},
+    "ethnicity": {OTHERS: ("middle_eastern", "latino_hispanic")},
+    "emotion": {},
+}
+"""Attribute -> labels that some data sets have in place of several classes -> those classes."""
+
+LABELS: Final[dict[str, tuple[str, ...]]] = {name: (*CLASSES[name], *COARSE_LABELS[name]) for name in CLASSES}
+"""Attribute -> all labels that a face may have: the classes, then the coarse labels."""
+
+LABEL_CLASSES: Final[dict[str, tuple[tuple[int, ...], ...]]] = {
+    name: tuple(
+        tuple(CLASSES[name].index(member) for member in COARSE_LABELS[name].get(label, (label,)))
+        for label in LABELS[name]
+    )
+    for name in CLASSES
+}
+"""Attribute -> for every label of `LABELS`, the indices of the classes that it stands for."""
 
 MAX_AGE: Final = 100
 """Ages are predicted as a distribution over the whole years 0 to `MAX_AGE`, which are `MAX_AGE + 1` classes."""

@@ -18,6 +18,7 @@ def labeled_faces(
     count = len(sources)
     unlabeled = [UNLABELED] * count
     return LabeledFaces(
+        image_id=np.array([str(k) for k in range(count)], dtype=np.str_),
         crops=np.zeros((count, 8, 8, 3), np.uint8) if crops is None else crops,
         detected=np.ones(count, bool),
         source=np.array(sources, dtype=np.str_),

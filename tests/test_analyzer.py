@@ -128,7 +128,7 @@ def test_no_images_give_no_results() -> None:
 
 
 def test_single_face_has_all_fields() -> None:
-    (result,) = analyzer().analyze([picture(1)])
+    (result,) = analyzer(config(attributes={"min_confidence": 0})).analyze([picture(1)])
     assert (result.status, result.error, result.width, result.height) == ("ok", None, 64, 40)
     (face,) = result.faces
     assert face.face_index == 0
@@ -242,8 +242,20 @@ def test_abstains_below_min_confidence() -> None:
     assert repr(unsure.age) == repr(plain.age)
 
 
+@pytest.mark.parametrize("attribute", CLASSES)
+def test_attribute_has_its_own_min_confidence(attribute: str) -> None:
+    limits = dict.fromkeys(CLASSES, 0.0) | {attribute: 0.7}
+    (result,) = analyzer(config(attributes={"min_confidence": limits})).analyze([picture(1, shade=150)])
+    labels = dict(zip(CLASSES, _labels(result.faces[0]), strict=True))
+    assert [name for name, label in labels.items() if label is None] == [attribute]
+    prediction = getattr(result.faces[0], attribute)
+    assert prediction.confidence == max(prediction.probs.values())
+    assert prediction.confidence < 0.7
+
+
 def test_abstains_below_min_face_px() -> None:
-    large, small = analyzer(config(attributes={"min_face_px": 24})).analyze([picture(2)])[0].faces
+    settings = config(attributes={"min_face_px": 24, "min_confidence": 0})
+    large, small = analyzer(settings).analyze([picture(2)])[0].faces
     plain = analyzer().analyze([picture(2)])[0].faces[1]
     assert None not in _labels(large)
     assert _labels(small) == [None] * 3

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from faceattr_udf.config import RENAMED_KEYS, Config
+from faceattr_udf.config import RENAMED_KEYS, Config, MinConfidence
 from faceattr_udf.errors import ConfigError
+from faceattr_udf.labels import CLASSES, VOCABULARY_VERSION
 
 
 def test_empty_mapping_is_the_default() -> None:
@@ -40,7 +41,15 @@ def test_configuration_is_frozen() -> None:
         ("detector.scale_factor=nan", "detector.scale_factor = nan"),
         ("attributes.predict=['agee']", "'agee'"),
         ("attributes.predict=age", "attributes.predict"),
-        ("attributes.min_confidence=1.01", "attributes.min_confidence = 1.01"),
+        ("attributes.min_confidence=1.01", "attributes.min_confidence = 1.01 is wrong: it should be one number"),
+        ("attributes.min_confidence=-0.1", "attributes.min_confidence = -0.1"),
+        ("attributes.min_confidence=nan", "attributes.min_confidence = nan"),
+        ("attributes.min_confidence=true", "attributes.min_confidence = True"),
+        ("attributes.min_confidence=high", "a section with one for each of gender, ethnicity, emotion"),
+        ("attributes.min_confidence=[0.5]", "attributes.min_confidence = [0.5]"),
+        ("attributes.min_confidence.gender=1.01", "attributes.min_confidence.gender = 1.01"),
+        ("attributes.min_confidence.emotion=high", "attributes.min_confidence.emotion = 'high'"),
+        ("attributes.min_confidence.age=0.5", "unknown key attributes.min_confidence.age"),
         ("attributes.model=best", "attributes.model = 'best'"),
         ("attributes.batch_size=0", "attributes.batch_size = 0"),
         ("engine.name=flink", "engine.name = 'flink'"),
@@ -70,6 +79,7 @@ def test_invalid_key_or_value_is_named(override: str, named: str) -> None:
         ("detectr.min_face_size", "did you mean detector?"),
         ("input.columns.contents", "did you mean input.columns.content?"),
         ("attributes.crops", "did you mean output.crops?"),
+        ("attributes.min_confidence.gendr", "did you mean attributes.min_confidence.gender?"),
         ("output.nothing", "remove it"),
         ("detector.screen", "it was renamed to detector.prefilter"),
     ],
@@ -105,6 +115,35 @@ def test_malformed_override_is_an_error(override: str) -> None:
 def test_override_below_a_value_is_an_error() -> None:
     with pytest.raises(ConfigError, match="is a value, not a section"):
         Config.load(None, ["engine.name=sail", "engine.name.first=1"])
+
+
+def test_one_min_confidence_means_all_attributes(tmp_path: Path) -> None:
+    path = tmp_path / "one.toml"
+    path.write_text("[attributes]\nmin_confidence = 0.625\n")
+    expected = MinConfidence(gender=0.625, ethnicity=0.625, emotion=0.625)
+    assert Config.load(path).attributes.min_confidence == expected
+    assert Config.load(None, ["attributes.min_confidence=0.625"]) == Config.load(path)
+    whole = Config.load(None, ["attributes.min_confidence=1"])
+    assert whole.attributes.min_confidence == MinConfidence(gender=1.0, ethnicity=1.0, emotion=1.0)
+    assert whole.config_id() == Config.load(None, ["attributes.min_confidence=1.0"]).config_id()
+
+
+def test_min_confidence_of_one_attribute_keeps_the_others(tmp_path: Path) -> None:
+    default = Config().attributes.min_confidence
+    one = Config.load(None, ["attributes.min_confidence.gender=0.625"]).attributes.min_confidence
+    assert one == default.model_copy(update={"gender": 0.625})
+    overrides = ["attributes.min_confidence=0.25", "attributes.min_confidence.emotion=0.625"]
+    expected = MinConfidence(gender=0.25, ethnicity=0.25, emotion=0.625)
+    assert Config.load(None, overrides).attributes.min_confidence == expected
+    path = tmp_path / "one.toml"
+    path.write_text("[attributes]\nmin_confidence = 0.25\n")
+    assert Config.load(path, overrides[1:]).attributes.min_confidence == expected
+    last = Config.load(None, overrides[::-1]).attributes.min_confidence
+    assert last == MinConfidence(gender=0.25, ethnicity=0.25, emotion=0.25)
+
+
+def test_every_class_attribute_has_a_min_confidence() -> None:
+    assert tuple(MinConfidence.model_fields) == tuple(CLASSES)
 
 
 def test_overrides_take_precedence_over_the_file(tmp_path: Path) -> None:
@@ -155,7 +194,10 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "attributes.model": ("separate_grey", True),
     "attributes.weights": ("elsewhere", False),  # other weights have another model_version
     "attributes.predict": (["age"], True),
-    "attributes.min_confidence": (0.5, True),
+    "attributes.min_confidence": (0.9875, True),
+    "attributes.min_confidence.gender": (0.9875, True),
+    "attributes.min_confidence.ethnicity": (0.9875, True),
+    "attributes.min_confidence.emotion": (0.9875, True),
     "attributes.min_face_px": (30, True),
     "attributes.batch_size": (7, False),
     "output.faces": ("others", False),
@@ -211,14 +253,20 @@ def test_all_keys_are_covered_by_changes() -> None:
 @pytest.mark.parametrize(
     ("overrides", "config_id"),
     [
-        ([], "770fdb0c64e8309a"),
-        (["detector.prefilter=false"], "e0697b96bb460192"),
-        (["detector.border=zero", "attributes.model=separate_grey"], "1935e20142d229d3"),
+        ([], "aad319c5a54ad325"),
+        (["attributes.min_confidence=0.0", "detector.prefilter=false"], "f0f76d44c2b8f207"),
+        (["attributes.min_confidence=0.5", "attributes.model=separate_grey"], "afe62a412ce1e5d7"),
     ],
 )
 def test_config_id_is_stable_across_releases(overrides: list[str], config_id: str) -> None:
     # A new value makes the next run infer every image again: change a value here only together with the results.
     assert Config.load(None, overrides).config_id() == config_id
+
+
+def test_config_id_changes_with_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Config().config_id()
+    monkeypatch.setattr("faceattr_udf.config.VOCABULARY_VERSION", VOCABULARY_VERSION + 1)
+    assert Config().config_id() != before
 
 
 def test_config_id_is_16_hex_digits_and_survives_json() -> None:
@@ -228,14 +276,14 @@ def test_config_id_is_16_hex_digits_and_survives_json() -> None:
     assert Config.from_mapping(Config().model_dump(mode="json")).config_id() == text
 
 
+KEYS = ("min_face_size", "name", "thresholds", "predict", "min_confidence", "gender")
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
         lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.sampled_from([*Config.model_fields, "min_face_size", "name", "thresholds", "predict", "x"]), inner
-            )
+            st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*Config.model_fields, *KEYS, "x"]), inner)
         ),
         max_leaves=6,
     )

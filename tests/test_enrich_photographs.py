@@ -43,7 +43,7 @@ class Output:
         options = [word for setting in self.engine.settings for word in ("--set", setting)]
         images = str(self.folder / "images")
         assert ingest.main(["--input", str(self.photos), "--images", images, *options]) == 0
-        options += ["--set", "enrich.wave_images=5"]
+        options += ["--set", "enrich.wave_images=5", "--set", "attributes.min_confidence=0"]  # every face has labels
         assert enrich.main(["--images", images, "--output", str(self.folder), *options]) == 0
 
     def table(self, name: str) -> list[dict[str, Any]]:

@@ -10,11 +10,12 @@ from safetensors.numpy import load
 from faceattr_udf.arrays import Float32Array, UInt8Array
 from faceattr_udf.attributes.preprocess import preprocess
 from faceattr_udf.attributes.svm import RbfSvm
+from faceattr_udf.attributes.vocabulary import ClassConverter
 from faceattr_udf.config import AttributesConfig
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.inference.base import CPU
 from faceattr_udf.inference.loading import load_network
-from faceattr_udf.labels import AGE_GROUPS, ATTRIBUTES
+from faceattr_udf.labels import AGE_GROUPS
 from faceattr_udf.models import MODELS
 from faceattr_udf.weights import WeightsRecord, is_shipped, load_file, load_record
 
@@ -59,14 +60,17 @@ class NetworkPredictor:
             device: "cpu" or "cuda:0".
 
         Raises:
-            WeightsError: A file is missing or altered, or the weights are not those of an attribute network.
+            WeightsError: A file is missing or altered, the weights are not those of an attribute network, or the
+                network's classes cannot be converted to the product's.
             EngineError: The device cannot be used.
         """
         self._network = load_network(name, folder, threads, device)
         self.record = self._network.record
-        _check_classes(self.record)
+        self._convert = ClassConverter(self.record)
         self._outputs = (*self.record.classes, *([EMBEDDING] if self.record.embedding else []))
-        if len(self._network.output_shapes) != len(self._outputs):
+        sizes = [(len(labels),) for labels in self.record.classes.values()]
+        shapes = self._network.output_shapes
+        if len(shapes) != len(self._outputs) or shapes[: len(sizes)] != sizes:
             msg = (
                 f"the outputs of {name}.xml do not match {name}.json; run python -m faceattr_udf.training.export {name}"
             )
@@ -75,9 +79,10 @@ class NetworkPredictor:
     def predict(self, crops: UInt8Array) -> Outputs:
         """See `AttributePredictor.predict`."""
         if len(crops) == 0:
-            shapes = zip(self._outputs, self._network.output_shapes, strict=True)
-            return {name: np.zeros((0, *shape), dtype=np.float32) for name, shape in shapes}
-        return dict(zip(self._outputs, self._network(*preprocess(self.record, crops)), strict=True))
+            outputs = [np.zeros((0, *shape), dtype=np.float32) for shape in self._network.output_shapes]
+        else:
+            outputs = self._network(*preprocess(self.record, crops))
+        return self._convert(dict(zip(self._outputs, outputs, strict=True)))
 
 
 class SvmPredictor:
@@ -101,11 +106,12 @@ class SvmPredictor:
             embedding: Folder of the network's files; None means `folder` if it has them, else the package.
 
         Raises:
-            WeightsError: A file is missing or altered, or the SVMs were trained on the embedding of another network.
+            WeightsError: A file is missing or altered, the SVMs were trained on the embedding of another network, or
+                their classes cannot be converted to the product's.
             EngineError: The device cannot be used.
         """
         self.record = load_record(name, folder)
-        _check_classes(self.record)
+        self._convert = ClassConverter(self.record)
         if self.record.backbone is None:
             msg = f"the weights record {name}.json names no backbone; train the SVMs again with jobs.train"
             raise WeightsError(msg)
@@ -136,7 +142,7 @@ class SvmPredictor:
             powers = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
             outputs[attribute] = powers / powers.sum(axis=1, keepdims=True)
         outputs["age"] = outputs["age"] @ self._years
-        return {**outputs, EMBEDDING: embedding}
+        return self._convert({**outputs, EMBEDDING: embedding})
 
 
 _PREDICTORS: Final[dict[str, type[NetworkPredictor] | type[SvmPredictor]]] = {
@@ -184,13 +190,6 @@ def _file_stem(config: AttributesConfig) -> str:
 def _embedding_folder(name: str, folder: str | Path | None) -> str | Path | None:
     """Returns the folder if it has the network; None otherwise: user-trained SVMs may use the shipped embedding."""
     return folder if folder is not None and (Path(folder) / f"{name}.json").exists() else None
-
-
-def _check_classes(record: WeightsRecord) -> None:
-    if not record.classes or tuple(record.classes) != tuple(a for a in ATTRIBUTES if a in record.classes):
-        predicted = ", ".join(record.classes) or "nothing"
-        msg = f"weights {record.name} predict {predicted}, expected some of {', '.join(ATTRIBUTES)}, in this order"
-        raise WeightsError(msg)
 
 
 def years_within_groups(ages: Float32Array, years: int) -> Float32Array:

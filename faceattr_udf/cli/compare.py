@@ -13,23 +13,41 @@ from faceattr_udf.cli.options import PATH, config_options
 
 if TYPE_CHECKING:
     from faceattr_udf.attributes.predictor import AttributePredictor
+    from faceattr_udf.weights import WeightsRecord
 
 BATCH: Final = 64
 ROUNDS: Final = 9
 NOTE: Final = """
 The pipeline that the reference systems follow reports 58 % on 120 photographs. That result cannot be compared with the
-rows above: only the labels of those photographs are public, and they use other classes (age in five groups, Hispanic
-and Arab apart). The rows can be compared with each other: they use the same faces and the same path to the prediction.
+rows above: only the labels of those photographs are public. Their classes are ours, except that ages are five groups
+and emotions four. The rows can be compared with each other: they use the same faces and the same path to the
+prediction.
+"""
+COARSE_NOTE: Final = """
+{models} cannot tell middle_eastern from latino_hispanic: the weights have one class others for both, whose probability
+is shared equally between the two.
 """
 
 
 @click.command("compare", cls=Command)
-@click.option("--faces", "faces_file", required=True, type=PATH, metavar="LABELED.parquet", help="The labeled faces.")
+@click.option(
+    "--faces",
+    "faces_files",
+    required=True,
+    multiple=True,
+    type=PATH,
+    metavar="LABELED.parquet",
+    help="The labeled faces; may be repeated.",
+)
 @click.option("--json", "json_file", required=True, type=PATH, metavar="OUT.json", help="Where the metrics go.")
 @click.option("--weights", type=PATH, metavar="FOLDER", help="Weights to use instead of those in the package.")
 @config_options
 def command(
-    faces_file: Path, json_file: Path, weights: Path | None, config_file: str | None, overrides: tuple[str, ...]
+    faces_files: tuple[Path, ...],
+    json_file: Path,
+    weights: Path | None,
+    config_file: str | None,
+    overrides: tuple[str, ...],
 ) -> None:
     """Compare the attribute models on the same labeled faces.
 
@@ -41,12 +59,12 @@ def command(
       faceattr compare --faces faces-test.parquet --json compare.json
     """
     from faceattr_udf.config import Config
-    from faceattr_udf.datasets.labeled_faces import load_faces, read_table
+    from faceattr_udf.datasets.labeled_faces import load_faces, read_tables
     from faceattr_udf.evaluation.predict import predict_in_batches
     from faceattr_udf.evaluation.report import report
 
     detector = Config.load(config_file, overrides).detector
-    table = read_table(faces_file)
+    table = read_tables(faces_files)
     predictors = _load(weights)
     milliseconds = _times(predictors)
     rows: dict[str, dict[str, Any]] = {}
@@ -65,6 +83,15 @@ def command(
     json_file.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     click.echo(markdown_table(rows))
     click.echo(NOTE)
+    coarse = [model for model, predictor in predictors.items() if _has_coarse_class(predictor.record)]
+    if coarse:
+        click.echo(COARSE_NOTE.lstrip().format(models=", ".join(coarse)))
+
+
+def _has_coarse_class(record: "WeightsRecord") -> bool:
+    from faceattr_udf.labels import OTHERS
+
+    return OTHERS in record.classes.get("ethnicity", [])
 
 
 def _load(folder: Path | None) -> dict[str, "AttributePredictor"]:

@@ -20,10 +20,19 @@ from faceattr_udf.cli.reference import shipped_config
     help="A TOML file with the section [train], or the name of one in conf/train.",
 )
 @click.option("--set", "overrides", multiple=True, metavar="train.key=value", help="Override one key; may be repeated.")
-@click.option("--data", required=True, type=PATH, metavar="FOLDER", help="faces-train, -val and -test.parquet.")
+@click.option(
+    "--data",
+    required=True,
+    multiple=True,
+    type=PATH,
+    metavar="FOLDER",
+    help="Files *-train.parquet, *-val.parquet and *-test.parquet; may be repeated.",
+)
 @click.option("--output", required=True, type=PATH, metavar="FOLDER", help="Where the weights and train.jsonl go.")
 @click.option("--cache", type=PATH, metavar="FOLDER", help="Keeps face crops between trainings.")
-def command(config_file: str, overrides: tuple[str, ...], data: Path, output: Path, cache: Path | None) -> None:
+def command(
+    config_file: str, overrides: tuple[str, ...], data: tuple[Path, ...], output: Path, cache: Path | None
+) -> None:
     """Train an attribute model on labeled faces.
 
     The test split is used once, at the end. The output folder is what attributes.weights names in the configuration.

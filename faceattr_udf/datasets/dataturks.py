@@ -6,7 +6,8 @@ An export is JSON Lines with one photograph per line and a list of labels per bo
 |---|---|
 | `G_Male`, `G_ Female` | gender male, female |
 | `E_White`, `E_Black`, `E_Asian`, `E_Indian` | ethnicity white, black, asian, indian |
-| `E_Hispanic`, `E_Arab`, `others` | ethnicity others, which includes these people in UTKFace |
+| `E_Hispanic`, `E_Arab` | ethnicity latino_hispanic, middle_eastern |
+| `others` | ethnicity others, which stands for either of these two classes, see `labels.COARSE_LABELS` |
 | `Emotion_Happy`, `_Sad`, `_Angry`, `_Neutral` | emotion happiness, sadness, anger, neutral |
 | `Age_below20`, `Age_20_30`, `Age_30_40` | age_min and age_max 0-19, 20-29, 30-39 |
 | `Age_40_50`, `Age_above_50` | 40-49, 50-100 |
@@ -30,7 +31,7 @@ from faceattr_udf.arrays import UInt8Array
 from faceattr_udf.config import ImagesConfig
 from faceattr_udf.errors import ImageError, TableNotFoundError
 from faceattr_udf.images.decode import decode_image
-from faceattr_udf.labels import ATTRIBUTES
+from faceattr_udf.labels import ATTRIBUTES, OTHERS
 from faceattr_udf.results import BOX_SIDES
 
 LABELS: Final[dict[str, tuple[str, Any]]] = {
@@ -40,9 +41,9 @@ LABELS: Final[dict[str, tuple[str, Any]]] = {
     "E_Black": ("ethnicity", "black"),
     "E_Asian": ("ethnicity", "asian"),
     "E_Indian": ("ethnicity", "indian"),
-    "E_Hispanic": ("ethnicity", "others"),
-    "E_Arab": ("ethnicity", "others"),
-    "others": ("ethnicity", "others"),
+    "E_Hispanic": ("ethnicity", "latino_hispanic"),
+    "E_Arab": ("ethnicity", "middle_eastern"),
+    "others": ("ethnicity", OTHERS),
     "Emotion_Happy": ("emotion", "happiness"),
     "Emotion_Sad": ("emotion", "sadness"),
     "Emotion_Angry": ("emotion", "anger"),

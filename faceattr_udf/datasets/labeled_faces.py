@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -18,13 +19,16 @@ from faceattr_udf.detection.mtcnn import Detector
 from faceattr_udf.errors import ImageError, SchemaError, TableNotFoundError
 from faceattr_udf.images.crop import crop_face
 from faceattr_udf.images.decode import decode_image, to_grayscale
-from faceattr_udf.labels import CLASSES
+from faceattr_udf.labels import CLASSES, LABEL_CLASSES, LABELS, OTHERS
 
 COLUMNS = ("image_id", "image", "source", "age", "age_min", "age_max", "gender", "ethnicity", "emotion")
-OPTIONAL_COLUMN = "identity"
+OPTIONAL_COLUMNS = ("identity", "race7")
 UNLABELED = -1
 FOUND, NOT_FOUND, UNREADABLE = 1, 0, -1
 """State of an image: the cascade found a face, it found none, or the image cannot be decoded."""
+
+_RACE7_CLASSES = {"Middle Eastern": "middle_eastern", "Latino_Hispanic": "latino_hispanic"}
+"""FairFace's races that other data sets join as `others` -> our classes."""
 
 _IMAGES_PER_TASK = 64
 
@@ -34,17 +38,19 @@ class LabeledFaces:
     """Faces and labels as parallel arrays; `UNLABELED` (-1) marks labels that a source does not have.
 
     Attributes:
+        image_id: str (n,).
         crops: uint8 (n, size, size, 3) RGB, memory-mapped if they are cached.
         detected: bool (n,), whether the cascade found a face; otherwise the crop is the whole image.
         source: str (n,).
         age_range: float32 (n, 2), lowest and highest true age in years; equal where the age is exact; -1 unlabeled.
-        labels: Attribute -> int64 (n,), index into `CLASSES`.
+        labels: Attribute -> int64 (n,), index into `labels.LABELS`: a class, or a coarse label for several classes.
         identity: int64 (n,), equal for faces of one person of one source; -1 where the person is not known.
-        unknown: Attribute -> bool (n,), whether the model has no class for the label.
+        unknown: Attribute -> bool (n,), whether the label is none of `labels.LABELS`.
         unknown_labels: Attribute -> such labels with their counts.
         unreadable: image_id of the rows whose image cannot be decoded; they are not among the faces.
     """
 
+    image_id: npt.NDArray[np.str_]
     crops: UInt8Array
     detected: BoolArray
     source: npt.NDArray[np.str_]
@@ -73,6 +79,7 @@ class LabeledFaces:
         """Returns the faces at these indices, in this order."""
         return replace(
             self,
+            image_id=self.image_id[index],
             crops=np.asarray(self.crops[index]),
             detected=self.detected[index],
             source=self.source[index],
@@ -81,6 +88,14 @@ class LabeledFaces:
             identity=self.identity[index],
             unknown={name: values[index] for name, values in self.unknown.items()},
         )
+
+
+def label_matrix(attribute: str) -> BoolArray:
+    """Returns which classes each label stands for, bool (labels, classes), in the order of `labels.LABELS`."""
+    matrix = np.zeros((len(LABELS[attribute]), len(CLASSES[attribute])), dtype=bool)
+    for label, classes in enumerate(LABEL_CLASSES[attribute]):
+        matrix[label, list(classes)] = True
+    return matrix
 
 
 def read_table(path: Path) -> pa.Table:
@@ -98,13 +113,36 @@ def read_table(path: Path) -> pa.Table:
     if missing:
         msg = f"labeled faces {path} lack the columns {', '.join(missing)}; all of {', '.join(COLUMNS)} are required"
         raise SchemaError(msg)
-    return pq.read_table(path, columns=[*COLUMNS, *({OPTIONAL_COLUMN} & set(schema.names))])
+    return pq.read_table(path, columns=[*COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in schema.names)])
+
+
+def read_tables(paths: Sequence[Path]) -> pa.Table:
+    """Reads Parquet files of labeled faces, one below the other.
+
+    Raises:
+        TableNotFoundError: A file does not exist.
+        SchemaError: A column is missing, or has a type in one file that does not fit that of another.
+    """
+    tables = [read_table(path) for path in paths]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowTypeError as error:
+        msg = f"labeled faces {', '.join(map(str, paths))} cannot be joined: {error}; write equal types"
+        raise SchemaError(msg) from error
 
 
 class FaceCropper:
     """Crops the largest face of an image exactly as the analyzer does: the cascade's box plus a margin."""
 
-    def __init__(self, size: int, margin: float, detector: DetectorConfig, *, grayscale: bool = False) -> None:
+    def __init__(
+        self,
+        size: int,
+        margin: float,
+        detector: DetectorConfig,
+        *,
+        grayscale: bool = False,
+        face_px: int | None = None,
+    ) -> None:
         """Loads the cascade.
 
         Args:
@@ -112,9 +150,10 @@ class FaceCropper:
             margin: See `crop_face`.
             detector: Settings of the cascade; `largest_only` is always on.
             grayscale: Whether to convert images to grayscale first.
+            face_px: Width to which faces are shrunk with their images before all else, pixels; None shrinks none.
         """
         self._detector = Detector(detector.model_copy(update={"largest_only": True}))
-        self._size, self._margin, self._grayscale = size, margin, grayscale
+        self._size, self._margin, self._grayscale, self._face_px = size, margin, grayscale, face_px
 
     def crop(self, contents: Sequence[bytes | None]) -> tuple[UInt8Array, npt.NDArray[np.int8]]:
         """Crops one face per image.
@@ -135,6 +174,8 @@ class FaceCropper:
             except ImageError:
                 continue
             images[index] = to_grayscale(image) if self._grayscale else image
+        if self._face_px is not None:
+            images = dict(zip(images, self._shrink(list(images.values()), self._face_px), strict=True))
         for (index, image), faces in zip(images.items(), self._detector.detect(list(images.values())), strict=True):
             states[index] = FOUND if len(faces) else NOT_FOUND
             height, width = image.shape[:2]
@@ -142,13 +183,31 @@ class FaceCropper:
             crops[index] = crop_face(image, faces.boxes[0] if len(faces) else whole, self._size, self._margin)
         return crops, states
 
+    def _shrink(self, images: list[UInt8Array], face_px: int) -> list[UInt8Array]:
+        """Shrinks images until their largest face is `face_px` wide; those with smaller faces stay as they are.
+
+        Where no face is found, the image counts as a crop with the margin around a face.
+        """
+        shrunk = []
+        for image, faces in zip(images, self._detector.detect(images), strict=True):
+            height, width, channels = image.shape
+            face = faces.boxes[0, 2] - faces.boxes[0, 0] if len(faces) else max(height, width) / (1.0 + self._margin)
+            scale = face_px / max(1.0, float(face))
+            if scale < 1.0:
+                width, height = max(1, round(width * scale)), max(1, round(height * scale))
+                resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+                shrunk.append(np.asarray(resized, dtype=np.uint8).reshape(height, width, channels))
+            else:
+                shrunk.append(image)
+        return shrunk
+
 
 _cropper: FaceCropper | None = None
 
 
-def _start_worker(size: int, margin: float, detector: DetectorConfig, grayscale: bool) -> None:
+def _start_worker(size: int, margin: float, detector: DetectorConfig, grayscale: bool, face_px: int | None) -> None:
     global _cropper  # noqa: PLW0603 - a pool's worker has no other place for what it loads once
-    _cropper = FaceCropper(size, margin, detector, grayscale=grayscale)
+    _cropper = FaceCropper(size, margin, detector, grayscale=grayscale, face_px=face_px)
 
 
 def _crop_in_worker(contents: list[bytes | None]) -> tuple[UInt8Array, npt.NDArray[np.int8]]:
@@ -167,6 +226,7 @@ def load_faces(
     cache: Path | None = None,
     detector: DetectorConfig | None = None,
     workers: int = 2,
+    face_px: int | None = None,
 ) -> LabeledFaces:
     """Crops every face of a table in worker processes and encodes its labels.
 
@@ -178,11 +238,12 @@ def load_faces(
         cache: File stem of the cached crops; reused if the files exist.
         detector: Settings of the cascade; None means the defaults.
         workers: Number of processes.
+        face_px: See `FaceCropper`; the cache does not tell sizes of faces apart.
 
     Returns:
         The faces in the table's order, without the rows whose image cannot be decoded (see `unreadable`).
     """
-    worker_settings = (size, margin, detector or DetectorConfig(), grayscale)
+    worker_settings = (size, margin, detector or DetectorConfig(), grayscale, face_px)
     states_file = cache.with_name(f"{cache.name}.states.npy") if cache else None
     crops_file = cache.with_name(f"{cache.name}.npy") if cache else None
     if crops_file and states_file and states_file.exists():
@@ -230,13 +291,17 @@ def _encode(table: pa.Table, crops: UInt8Array, detected: BoolArray, unreadable:
         else:
             ages.append((age, age) if age is not None else (UNLABELED, UNLABELED))
     labels, unknown, unknown_labels = {}, {}, {}
-    for attribute, classes in CLASSES.items():
-        index = {label: i for i, label in enumerate(classes)}
+    for attribute in CLASSES:
+        index = {label: i for i, label in enumerate(LABELS[attribute])}
         values = _column(table, attribute)
+        if attribute == "ethnicity" and "race7" in table.column_names:
+            races = _column(table, "race7")
+            values = [_RACE7_CLASSES.get(r, v) if v == OTHERS else v for v, r in zip(values, races, strict=True)]
         labels[attribute] = np.array([index.get(value, UNLABELED) for value in values], dtype=np.int64)
         unknown[attribute] = np.array([value is not None and value not in index for value in values], dtype=bool)
         unknown_labels[attribute] = dict(Counter(value for value in values if value is not None and value not in index))
     return LabeledFaces(
+        image_id=np.asarray(_column(table, "image_id"), dtype=np.str_),
         crops=crops,
         detected=detected,
         source=np.asarray(_column(table, "source"), dtype=np.str_),
@@ -250,10 +315,10 @@ def _encode(table: pa.Table, crops: UInt8Array, detected: BoolArray, unreadable:
 
 
 def _identities(table: pa.Table) -> Int64Array:
-    if OPTIONAL_COLUMN not in table.column_names:
+    if "identity" not in table.column_names:
         return np.full(len(table), UNLABELED, dtype=np.int64)
     people: dict[tuple[str, str], int] = {}
-    pairs = zip(_column(table, "source"), _column(table, OPTIONAL_COLUMN), strict=True)
+    pairs = zip(_column(table, "source"), _column(table, "identity"), strict=True)
     return np.array(
         [UNLABELED if name is None else people.setdefault((source, name), len(people)) for source, name in pairs],
         dtype=np.int64,

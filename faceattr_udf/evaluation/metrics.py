@@ -5,17 +5,52 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import f1_score, recall_score
+from sklearn.metrics import f1_score
 
-from faceattr_udf.arrays import Float32Array, Float64Array
+from faceattr_udf.arrays import Float32Array, Float64Array, Int64Array
 from faceattr_udf.attributes.decisions import decide_age
 from faceattr_udf.datasets.labeled_faces import UNLABELED, LabeledFaces
-from faceattr_udf.labels import AGE_GROUPS, CLASSES, MAX_AGE
+from faceattr_udf.evaluation.intervals import mean_interval, share_interval
+from faceattr_udf.labels import AGE_GROUPS, CLASSES, COARSE_LABELS, LABEL_CLASSES, LABELS, MAX_AGE
 
 Probabilities = Mapping[str, Float32Array]
 Mask = npt.NDArray[np.bool_]
 
 _BINS = 15
+_AGE_METRICS = ("age_mae", "age_in_range", "age_coverage", "age_ece")
+_AGE_INTERVALS = ("age_mae_interval", "age_in_range_interval", "age_coverage_interval")
+_CLASS_METRICS = ("accuracy", "accuracy_interval", "macro_f1", "ece", "recall", "mean_recall")
+_COARSE_METRIC = "coarse_mean_recall"
+
+_RIGHT: dict[str, Mask] = {
+    name: np.array([[k in members for k in range(len(CLASSES[name]))] for members in (*LABEL_CLASSES[name], ())])
+    for name in CLASSES
+}
+"""Attribute -> whether a class (column) is right for a label (row). For the last row, a label that is none of `LABELS`,
+no class is."""
+
+_FOLDED: dict[str, Int64Array] = {
+    name: np.array(
+        [
+            next((LABELS[name].index(coarse) for coarse, members in COARSE_LABELS[name].items() if label in members), k)
+            for k, label in enumerate(LABELS[name])
+        ]
+        + [UNLABELED],
+        dtype=np.int64,
+    )
+    for name in CLASSES
+}
+"""Attribute -> index of each label, or of the coarse label that stands for it; the last entry is for -1."""
+
+
+def is_right(attribute: str, predicted: Int64Array, labels: Int64Array) -> Mask:
+    """Returns whether each predicted class (n,) is among the classes that the label (n,) stands for.
+
+    >>> is_right("ethnicity", np.array([4, 5, 0]), np.array([6, 5, 6])).tolist()  # 6 is `others`
+    [True, True, False]
+    """
+    # The label -1 (none of `LABELS`) takes the last row.
+    return np.asarray(_RIGHT[attribute][labels, predicted])
 
 
 def expected_age(probabilities: Float32Array) -> Float32Array:
@@ -29,10 +64,15 @@ def age_intervals(probabilities: Float32Array) -> Float64Array:
     return np.array([(decision.low, decision.high) for decision in decisions]).reshape(-1, 2)
 
 
+def age_covered(probabilities: Float32Array, ages: Float32Array) -> Mask:
+    """Returns which ages (n,) are inside the intervals of distributions (n, 101)."""
+    low, high = age_intervals(probabilities).T
+    return np.asarray((ages >= low) & (ages <= high))
+
+
 def age_coverage(probabilities: Float32Array, ages: Float32Array) -> float | None:
     """Returns the share of ages (n,) inside the intervals of distributions (n, 101); None if n is 0."""
-    low, high = age_intervals(probabilities).T
-    return mean((ages >= low) & (ages <= high))
+    return mean(age_covered(probabilities, ages))
 
 
 def age_group_probabilities(probabilities: Float32Array) -> Float32Array:
@@ -73,8 +113,14 @@ def measure(probabilities: Probabilities, faces: LabeledFaces, select: Mask) -> 
         n; detected (share of images in which the cascade found a face) and no_face (number of the others);
         age_mae (years, over exact ages), age_in_range (share with age_min <= round(age) <= age_max), age_coverage
         (share of exact ages between age_low and age_high), age_ece (over ten-year groups);
-        and for each class attribute NAME_accuracy, NAME_macro_f1, NAME_ece, NAME_recall (by class) and
-        NAME_mean_recall. Values are None where nothing is labeled or the model does not predict the attribute.
+        and for each class attribute NAME_accuracy and NAME_ece, where a prediction is right if its class is among those
+        that the label stands for; NAME_recall (by label), NAME_mean_recall and NAME_macro_f1 (of the classes, over
+        faces whose label is no coarse label).
+        Where the attribute has coarse labels, NAME_coarse_mean_recall is the mean recall after every class that a
+        coarse label stands for, true or predicted, is replaced by that label: it compares faces with coarse labels to
+        faces without.
+        METRIC_interval is the 95 % interval of an accuracy, of age_mae, age_in_range and age_coverage: n (faces),
+        value, low, high. Values are None where nothing is labeled or the model does not predict the attribute.
     """
     scores: dict[str, Any] = {
         "n": int(select.sum()),
@@ -87,44 +133,66 @@ def measure(probabilities: Probabilities, faces: LabeledFaces, select: Mask) -> 
     return scores
 
 
-def _measure_age(probabilities: Float32Array | None, faces: LabeledFaces, select: Mask) -> dict[str, float | None]:
+def _measure_age(probabilities: Float32Array | None, faces: LabeledFaces, select: Mask) -> dict[str, Any]:
     if probabilities is None:
-        return dict.fromkeys(("age_mae", "age_in_range", "age_coverage", "age_ece"))
+        return dict.fromkeys((*_AGE_METRICS, *_AGE_INTERVALS))
     low, high = faces.age_range[:, 0], faces.age_range[:, 1]
     exact = select & faces.has_exact_age()
     ranged = select & faces.labeled("age")
     age = expected_age(probabilities)
     rounded = np.round(age)
     truth = low[exact]
+    errors = np.abs(age - low)[exact]
+    in_range = ((rounded >= low) & (rounded <= high))[ranged]
+    covered = age_covered(probabilities[exact], truth)
     groups = age_group_probabilities(probabilities[exact])
     hits = groups.argmax(axis=1) == np.minimum(truth // 10, len(AGE_GROUPS) - 1)
     return {
-        "age_mae": mean(np.abs(age - low)[exact]),
-        "age_in_range": mean(((rounded >= low) & (rounded <= high))[ranged]),
-        "age_coverage": age_coverage(probabilities[exact], truth),
+        "age_mae": mean(errors),
+        "age_in_range": mean(in_range),
+        "age_coverage": mean(covered),
         "age_ece": calibration_error(groups.max(axis=1), hits) if exact.any() else None,
+        "age_mae_interval": mean_interval(errors) if exact.any() else None,
+        "age_in_range_interval": share_interval(in_range) if ranged.any() else None,
+        "age_coverage_interval": share_interval(covered) if exact.any() else None,
     }
 
 
 def _measure_class(
     attribute: str, probabilities: Float32Array | None, faces: LabeledFaces, select: Mask
 ) -> dict[str, Any]:
-    names = [f"{attribute}_{metric}" for metric in ("accuracy", "macro_f1", "ece", "recall", "mean_recall")]
+    coarse = [_COARSE_METRIC] if COARSE_LABELS[attribute] else []
+    scores: dict[str, Any] = dict.fromkeys(f"{attribute}_{metric}" for metric in (*_CLASS_METRICS, *coarse))
     # A label that the model has no class for counts as an error.
     labeled = select & (faces.labeled(attribute) | faces.unknown[attribute])
     if probabilities is None or not labeled.any():
-        return dict.fromkeys(names)
+        return scores
     truth, confidence = faces.labels[attribute][labeled], probabilities[labeled].max(axis=1)
     predicted = probabilities[labeled].argmax(axis=1)
-    hits = predicted == truth
-    metrics: list[Any] = [mean(hits), None, calibration_error(confidence, hits), None, None]
+    hits = is_right(attribute, predicted, truth)
+    scores[f"{attribute}_accuracy"] = mean(hits)
+    scores[f"{attribute}_accuracy_interval"] = share_interval(hits)
+    scores[f"{attribute}_ece"] = calibration_error(confidence, hits)
     present = np.unique(truth[truth != UNLABELED])
-    if len(present):
-        recall = recall_score(truth, predicted, labels=present, average=None)
-        metrics[1] = _rounded(f1_score(truth, predicted, labels=present, average="macro", zero_division=0.0))
-        metrics[3] = {CLASSES[attribute][k]: _rounded(value) for k, value in zip(present, recall, strict=True)}
-        metrics[4] = mean(recall)
-    return dict(zip(names, metrics, strict=True))
+    recall = {LABELS[attribute][k]: mean(hits[truth == k]) for k in present}
+    scores[f"{attribute}_recall"] = recall or None
+    classes = present[present < len(CLASSES[attribute])]
+    if len(classes):
+        fine = truth < len(CLASSES[attribute])
+        scores[f"{attribute}_mean_recall"] = _mean_recall(truth, predicted, classes)
+        scores[f"{attribute}_macro_f1"] = _rounded(
+            f1_score(truth[fine], predicted[fine], labels=classes, average="macro", zero_division=0.0)
+        )
+    if coarse and len(present):
+        folded = _FOLDED[attribute]
+        scores[f"{attribute}_{_COARSE_METRIC}"] = _mean_recall(
+            folded[truth], folded[predicted], np.unique(folded[present])
+        )
+    return scores
+
+
+def _mean_recall(truth: Int64Array, predicted: Int64Array, labels: Int64Array) -> float:
+    return _rounded(np.mean([(predicted[truth == k] == k).mean() for k in labels]))
 
 
 def age_group_index(faces: LabeledFaces) -> npt.NDArray[np.int64]:

@@ -1,29 +1,15 @@
-"""Writes the model card from the record of the weights and the metrics that jobs.evaluate measured.
+"""Writes the model card from the record of the weights and the metrics that `faceattr evaluate` measured.
 
 Mitchell et al. 2019, "Model Cards for Model Reporting".
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from faceattr_udf.labels import CLASSES
+from faceattr_udf.evaluation.card_tables import LIKE_TRAINING, UNSEEN, markdown_table, percent, quantitative_analyses
+from faceattr_udf.evaluation.sources import SOURCES, Source, source_name
+from faceattr_udf.labels import OTHERS
 from faceattr_udf.weights import WeightsRecord
-
-SOURCES = {
-    "utkface": ("UTKFace", "research use only", "portraits from the web, all ages, tight crops"),
-    "aaf": ("All-Age-Faces", "research use only", "mostly East Asian faces, all ages, wide crops"),
-    "fer2013": ("FER2013", "research use only", "48 px grayscale faces, tight crops; tested on the private test split"),
-    "iog": ("Images of Groups", "research use only", "faces from photographs of groups; ages are ranges"),
-    "muxspace": (
-        "muxspace/facial_expressions",
-        "Apache-2.0",
-        "mostly grayscale press photographs; unverified labels",
-    ),
-}
-"""Source -> name, terms and description."""
-
-_TASKS = ("age", *CLASSES)
-_COMMAND = "faceattr evaluate --faces faces-test.parquet --json scores.json --card MODEL_CARD.md"
 
 
 def model_card(record: WeightsRecord, scores: Mapping[str, Any]) -> str:
@@ -31,7 +17,7 @@ def model_card(record: WeightsRecord, scores: Mapping[str, Any]) -> str:
 
     Args:
         record: The record of the weights.
-        scores: The JSON of jobs.evaluate for these weights.
+        scores: The JSON of `faceattr evaluate` for these weights.
 
     Returns:
         Markdown.
@@ -41,31 +27,36 @@ def model_card(record: WeightsRecord, scores: Mapping[str, Any]) -> str:
         _model_details(record),
         _INTENDED_USE,
         _training_data(record, scores),
-        _evaluation_data(scores),
+        _evaluation_data(record, scores),
         _METRICS,
-        _quantitative_analyses(scores),
-        _LIMITATIONS,
+        quantitative_analyses(scores),
+        _limitations(record),
         _ETHICAL_CONSIDERATIONS,
     )
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
 
 def _head(record: WeightsRecord, scores: Mapping[str, Any]) -> str:
+    faces = scores["overall"]["n"] + (scores["unseen"]["overall"]["n"] if scores.get("unseen") else 0)
+    files = scores.get("files", {"faces": ["faces-test.parquet"]})
+    options = [f"--{option} {name}" for option, names in files.items() for name in names]
     return f"""
 # Model card: {record.name}, version {record.version}
 
 This card follows Mitchell et al. 2019, "Model Cards for Model Reporting". This command, which also writes all
-metrics as JSON and draws the plots, generates it from the weights' record and {scores["overall"]["n"]:,} test faces in
+metrics as JSON and draws the plots, generates it from the weights' record and {faces:,} test faces in
 the whole pipeline (decoding, detection, cropping, network):
 
-    {_COMMAND}
+    faceattr evaluate {" ".join(options)} --json scores.json --card MODEL_CARD.md
 """
 
 
 def _model_details(record: WeightsRecord) -> str:
     mirror = " and its mirror image" if record.mirrored else ""
     percent = 100 * record.margin / 2
-    outputs = [f"{name} ({', '.join(CLASSES.get(name, ['years']))})" for name in record.classes]
+    outputs = [
+        f"{name} ({'years' if name == 'age' else ', '.join(classes)})" for name, classes in record.classes.items()
+    ]
     temperatures = ", ".join(f"{name} {value:.2f}" for name, value in record.temperatures.items())
     return f"""
 ## Model details
@@ -101,13 +92,7 @@ def _training_data(record: WeightsRecord, scores: Mapping[str, Any]) -> str:
         "",
         "Training, validation and test faces are disjoint, also by person where the source identifies people.",
         "",
-        "| source | content | terms |",
-        "|---|---|---|",
-    ]
-    for source in scores["by_source"]:
-        name, terms, content = SOURCES.get(source, (source, "unknown", "unknown"))
-        lines.append(f"| {name} | {content} | {terms} |")
-    lines += [
+        _source_table(_training_sources(record, scores)),
         "",
         f"`{training['command']}` trained the network on {training['faces']:,} faces in these stages:",
         "",
@@ -117,6 +102,21 @@ def _training_data(record: WeightsRecord, scores: Mapping[str, Any]) -> str:
         "[conf/train/](conf/train/) explains the settings.",
     ]
     return "\n".join(lines)
+
+
+def _training_sources(record: WeightsRecord, scores: Mapping[str, Any]) -> list[str]:
+    """Lists the known sources that the record names, and test sources that are not known."""
+    unknown = [source for source in scores["by_source"] if source not in SOURCES]
+    return sorted([source for source in SOURCES if _trained_on(record, source)] + unknown)
+
+
+def _trained_on(record: WeightsRecord, source: str) -> bool:
+    return any(text.startswith(SOURCES[source].name) for text in record.training_data)
+
+
+def _source_table(sources: Iterable[str]) -> str:
+    described = [SOURCES.get(source, Source(source, "unknown", "unknown")) for source in sources]
+    return markdown_table(("source", "content", "terms"), [(d.name, d.content, d.terms) for d in described])
 
 
 def _stages(training: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -148,16 +148,37 @@ def _stage(stage: Mapping[str, Any]) -> str:
     return ", ".join(parts) + "."
 
 
-def _evaluation_data(scores: Mapping[str, Any]) -> str:
-    lines = ["## Evaluation data", "", "| source | test faces | face detected in |", "|---|---|---|"]
-    lines += [
-        f"| {_source_name(source)} | {row['n']:,} | {_percent(row['detected'])} |"
-        for source, row in scores["by_source"].items()
+def _evaluation_data(record: WeightsRecord, scores: Mapping[str, Any]) -> str:
+    worlds = {LIKE_TRAINING: scores}
+    if scores.get("unseen"):
+        worlds[UNSEEN] = scores["unseen"]
+    rows = [
+        (source_name(source), title, f"{row['n']:,}", percent(row["detected"]))
+        for title, world in worlds.items()
+        for source, row in world["by_source"].items()
     ]
-    lines += ["", "Where no face is detected, the whole image is used as the crop."]
-    for attribute, labels in scores["unknown_labels"].items():
-        listed = ", ".join(f"{label} ({count})" for label, count in labels.items())
-        lines += ["", f"Counted as errors, because the model has no such {attribute}: {listed}."]
+    lines = [
+        "## Evaluation data",
+        "",
+        markdown_table(("source", "one of the", "test faces", "face detected in"), rows),
+        "",
+        "Where no face is detected, the whole image is used as the crop.",
+    ]
+    if UNSEEN in worlds:
+        lines += [
+            "",
+            "The unseen sources served no training, choice or calibration:",
+            "",
+            _source_table(worlds[UNSEEN]["by_source"]),
+        ]
+    others = [source for source in scores["by_source"] if source in SOURCES and not _trained_on(record, source)]
+    if others:
+        listed = ", ".join(source_name(source) for source in others)
+        lines += ["", f"The record of the weights does not name these sources as training data: {listed}."]
+    for world in worlds.values():
+        for attribute, labels in world["unknown_labels"].items():
+            listed = ", ".join(f"{label} ({count})" for label, count in labels.items())
+            lines += ["", f"Counted as errors, because the model has no such {attribute}: {listed}."]
     return "\n".join(lines)
 
 
@@ -166,86 +187,36 @@ _METRICS = """
 
 - Age: mean absolute error on exact ages; share of faces inside the labeled range where a source only has ranges; share
   of exact ages inside the predicted 80 % interval.
-- Gender, ethnicity and emotion: accuracy, mean recall of the classes (balanced accuracy) and macro-F1.
+- Gender, ethnicity and emotion: accuracy, mean recall of the classes that a source labels (balanced accuracy) and
+  macro-F1. Where a source labels an ethnicity only as `others`, both `middle_eastern` and `latino_hispanic` count as
+  right; mean recall and macro-F1 of the classes leave such faces out. "Five classes" joins the two to `others` in
+  labels and predictions, so that sources with and without them can be compared.
 - Calibration: expected calibration error (ECE; Naeini et al. 2015) in 15 bins of the confidence; for age over ten-year
   groups.
-- Groups: mean age error and accuracy with 95 % confidence intervals (normal and Wilson's score interval).
+- In parentheses: 95 % confidence intervals, normal for the age error and Wilson's score interval for shares.
 """
 
 
-def _quantitative_analyses(scores: Mapping[str, Any]) -> str:
-    parts = ("## Quantitative analyses", _by_source(scores), _by_class(scores["overall"]), _by_group(scores))
-    return "\n\n".join(parts)
+def _limitations(record: WeightsRecord) -> str:
+    earlier = OTHERS in record.classes.get("ethnicity", ())
+    return _LIMITATIONS.format(others=_ONE_CLASS_OTHERS if earlier else _LABEL_OTHERS)
 
 
-def _by_source(scores: Mapping[str, Any]) -> str:
-    lines = [
-        "### By source",
-        "",
-        "| source | age: mean error | in the labeled range | in the 80 % interval | gender | ethnicity (mean recall) "
-        "| emotion (mean recall) |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for source, row in {**scores["by_source"], "overall": scores["overall"]}.items():
-        cells = [
-            "" if row["age_mae"] is None else f"{row['age_mae']:.2f} years",
-            _percent(row["age_in_range"]) if row["age_mae"] is None else "",
-            _percent(row["age_coverage"]),
-            _percent(row["gender_accuracy"]),
-            _with_mean_recall(row, "ethnicity"),
-            _with_mean_recall(row, "emotion"),
-        ]
-        lines.append(f"| {_source_name(source)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+_LABEL_OTHERS = """\
+Many training faces are labeled only `others`, which is Middle Eastern or Latino and Hispanic: what tells these two
+  apart comes from fewer faces. Where a test source says only `others`, either of the two counts as right."""
 
-
-def _by_class(overall: Mapping[str, Any]) -> str:
-    lines = ["### By class", "", "| recall | |", "|---|---|"]
-    for attribute in CLASSES:
-        recall = overall[f"{attribute}_recall"] or {}
-        lines.append(f"| {attribute} | {', '.join(f'{name} {_percent(value)}' for name, value in recall.items())} |")
-    lines += ["", "| over all sources | " + " | ".join(_TASKS) + " |", "|---|" + "---|" * len(_TASKS)]
-    for title, metric in (("ECE", "ece"), ("macro-F1", "macro_f1")):
-        values = [overall.get(f"{task}_{metric}") for task in _TASKS]
-        lines.append(f"| {title} | " + " | ".join("" if v is None else f"{v:.3f}" for v in values) + " |")
-    return "\n".join(lines)
-
-
-def _by_group(scores: Mapping[str, Any]) -> str:
-    lines = ["### By group: for whom the model fails", ""]
-    for task, groupings in scores["worst_group"].items():
-        widest = max(groupings.values(), key=lambda row: row["gap"])
-        low, high = (_value(task, widest[key]) for key in ("value", "best_value"))
-        metric = "mean error" if task == "age" else "accuracy"
-        lines.append(
-            f"- **{task.capitalize()}** is worst for the group {widest['worst']}: {metric} {low}, "
-            f"against {high} for {widest['best']}."
-        )
-    missing = [task for task in _TASKS if task not in scores["worst_group"]]
-    if missing:
-        lines.append(f"- Not compared between groups, because too few faces have both labels: {', '.join(missing)}.")
-    lines += [
-        "",
-        "Groups of 30 or more faces by their labels; `by_group` in the JSON lists every group with its 95 % interval.",
-        "",
-        "| task | grouped by | worst group (faces) | its metric | best group | its metric | gap |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for task, groupings in scores["worst_group"].items():
-        for grouping, row in groupings.items():
-            low, high, gap = (_value(task, row[key]) for key in ("value", "best_value", "gap"))
-            lines.append(
-                f"| {task} | {grouping.replace('_', ' ')} | {row['worst']} ({row['n']}) | {low} "
-                f"| {row['best']} | {high} | {gap} |"
-            )
-    return "\n".join(lines)
-
+_ONE_CLASS_OTHERS = """\
+These weights have one class `others` in place of `middle_eastern` and `latino_hispanic` and cannot tell them apart:
+  its probability is shared equally. Where a test source says only `others`, either of the two counts as right."""
 
 _LIMITATIONS = """
 ## Limitations
 
-- Gender has two classes and ethnicity five because the labels do. People outside these classes have no class, and
-  `others` combines people with little in common.
+- Gender has two classes and ethnicity six because the labels do. People outside these classes have no class.
+- {others}
+- Photographs unlike those of the training sources get more errors than the test faces of these sources, and confidences
+  that are too high: compare the two tables by source.
 - Emotion is a facial expression, not a feeling, and annotators often disagree on it.
 - Masks, hands and sunglasses hide the face; the model answers anyway.
 - Small, blurred, dark or turned faces are missed or guessed. The column `quality` tells how well a face is visible;
@@ -261,21 +232,3 @@ _ETHICAL_CONSIDERATIONS = """
 - The labels are the judgments of strangers and carry their prejudices.
 - Most training sources allow research only. Have the terms above checked by a qualified person before commercial use.
 """
-
-
-def _source_name(source: str) -> str:
-    return SOURCES.get(source, (source,))[0]
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f} %"
-
-
-def _with_mean_recall(row: Mapping[str, Any], attribute: str) -> str:
-    if row[f"{attribute}_accuracy"] is None:
-        return ""
-    return f"{_percent(row[f'{attribute}_accuracy'])} ({_percent(row[f'{attribute}_mean_recall'])})"
-
-
-def _value(task: str, value: float) -> str:
-    return f"{value:.1f} years" if task == "age" else _percent(value)

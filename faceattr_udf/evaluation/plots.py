@@ -1,6 +1,7 @@
 """Plots of an evaluation report: confusion, calibration, accuracy against coverage, age error and group metrics."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,19 @@ from matplotlib.figure import Figure
 from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
+from faceattr_udf.arrays import Int64Array
 from faceattr_udf.datasets.labeled_faces import UNLABELED, LabeledFaces
-from faceattr_udf.evaluation.metrics import Probabilities, age_group_index, age_group_probabilities, expected_age
-from faceattr_udf.evaluation.report import DIMENSIONS, MIN_GROUP_SIZE, dimensions_of, label_of
-from faceattr_udf.labels import AGE_GROUPS, CLASSES
+from faceattr_udf.evaluation.metrics import (
+    Mask,
+    Probabilities,
+    age_group_index,
+    age_group_probabilities,
+    expected_age,
+    is_right,
+)
+from faceattr_udf.evaluation.report import MIN_GROUP_SIZE, dimensions_of, grouping_of, label_of
+from faceattr_udf.evaluation.sources import source_name
+from faceattr_udf.labels import AGE_GROUPS, CLASSES, LABELS
 
 _BINS = 10
 _BLUE, _LIGHT_BLUE, _GRAY, _RED = "#30638e", "#8fb0cc", "#9a9a9a", "#b23a48"
@@ -53,33 +63,50 @@ def draw_all(probabilities: Probabilities, faces: LabeledFaces, report: dict[str
     return written
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Task:
-    """The labeled faces of one attribute: true and predicted classes (n,); age by its ten-year groups."""
+    """The labeled faces of one attribute; age by its ten-year groups.
 
-    def __init__(self, name: str, labels: list[str], truth: npt.NDArray[np.int64], probabilities: Any) -> None:  # noqa: ANN401
-        self.name, self.labels, self.truth = name, labels, truth
-        self.predicted = probabilities.argmax(axis=1)
-        self.confidence = probabilities.max(axis=1)
-        self.hits = self.predicted == truth
+    Attributes:
+        name: For titles.
+        labels: Names of all labels; the first ones are the classes.
+        truth: int64 (n,), index into `labels`.
+        predicted: int64 (n,), the most probable class.
+        hits: bool (n,), whether it is right.
+        confidence: (n,), its probability.
+        source: str (n,).
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    truth: Int64Array
+    predicted: Int64Array
+    hits: Mask
+    confidence: npt.NDArray[np.floating]
+    source: npt.NDArray[np.str_]
 
 
 def _tasks(probabilities: Probabilities, faces: LabeledFaces) -> list[_Task]:
     tasks = []
+    labels: tuple[str, ...]
     for name, values in probabilities.items():
         if name == "age":
             title, truth, labels, classes = (
                 "age group",
                 age_group_index(faces),
-                list(AGE_GROUPS),
+                AGE_GROUPS,
                 age_group_probabilities(values),
             )
         elif name in CLASSES:
-            title, truth, labels, classes = name, faces.labels[name], list(CLASSES[name]), values
+            title, truth, labels, classes = name, faces.labels[name], LABELS[name], values
         else:
             continue
         known = truth != UNLABELED
         if known.any():
-            tasks.append(_Task(title, labels, truth[known], classes[known]))
+            truth, predicted = truth[known], classes[known].argmax(axis=1)
+            hits = predicted == truth if name == "age" else is_right(name, predicted, truth)
+            confidence = classes[known].max(axis=1)
+            tasks.append(_Task(title, labels, truth, predicted, hits, confidence, faces.source[known]))
     return tasks
 
 
@@ -135,18 +162,22 @@ def _reliability(tasks: list[_Task]) -> Figure | None:
 def _abstention(tasks: list[_Task]) -> Figure | None:
     if not tasks:
         return None
-    figure, (ax,) = _panels(1, 4.6)
-    for task in tasks:
-        order = np.argsort(-task.confidence, kind="stable")
-        covered = np.arange(1, len(order) + 1)
-        accuracy = np.cumsum(task.hits[order]) / covered
-        shown = covered >= min(_MIN_COVERED, len(order))
-        ax.plot(100 * covered[shown] / len(order), 100 * accuracy[shown], label=task.name)
-    ax.set(xlabel="coverage: most confident faces, %", ylabel="accuracy on these faces, %")
-    ax.set(xlim=(0, 100), ylim=(None, 101))
-    ax.set_title("Accuracy when the model may abstain")
-    ax.legend(frameon=False)
-    ax.grid(alpha=0.3)
+    figure, axes = _panels(len(tasks))
+    sources = np.unique(np.concatenate([task.source for task in tasks])).tolist()
+    for task, ax in zip(tasks, axes, strict=True):
+        for source in np.unique(task.source).tolist():
+            own = task.source == source
+            order = np.argsort(-task.confidence[own], kind="stable")
+            covered = np.arange(1, len(order) + 1)
+            accuracy = np.cumsum(task.hits[own][order]) / covered
+            shown = covered >= min(_MIN_COVERED, len(order))
+            name = f"{source_name(source)} ({len(order):,})"
+            ax.plot(100 * covered[shown] / len(order), 100 * accuracy[shown], f"C{sources.index(source)}", label=name)
+        ax.set(title=task.name, xlabel="coverage: most confident faces, %", xlim=(0, 100), ylim=(None, 101))
+        ax.legend(frameon=False, fontsize=8)
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("accuracy on these faces, %")
+    figure.suptitle("Accuracy when the model may abstain, by source (faces)")
     return figure
 
 
@@ -181,7 +212,7 @@ def _groups(rows: list[dict[str, Any]]) -> Figure | None:
     ]
     large = [row for row in rows if row["n"] >= MIN_GROUP_SIZE]
     single = [row for row in large if len(dimensions_of(row)) == 1]
-    shown = single + [row for row in large if len(dimensions_of(row)) == len(DIMENSIONS)]
+    shown = single + [row for row in large if grouping_of(row) == "combined"]
     if not shown:
         return None
     figure, axes = _panels(len(metrics), 0.17 * len(shown) + 1.5)

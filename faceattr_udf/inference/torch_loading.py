@@ -34,11 +34,13 @@ def load_torch_network(record: WeightsRecord, weights: bytes) -> nn.Module:
         msg = f"the record {record.name}.json names {record.architecture}, which is not in {_NETWORKS}; correct it"
         raise WeightsError(msg)
     try:
+        # Earlier networks have fewer classes. Detectors have none, and their architectures take no argument.
+        sizes = {"num_classes": {k: len(v) for k, v in record.classes.items()}} if record.classes else {}
         # Imported by name, because one architecture needs facenet-pytorch and the others do not.
-        network = getattr(importlib.import_module(module), name)()
+        network = getattr(importlib.import_module(module), name)(**sizes)
         assert isinstance(network, nn.Module)  # noqa: S101 - narrows the type
         network.load_state_dict(load(weights))
-    except (ImportError, AttributeError, TypeError) as error:
+    except (ImportError, AttributeError, KeyError, TypeError) as error:
         msg = (
             f"the network {record.architecture} of {record.name}.json cannot be created ({error}); "
             "correct the record or install the missing package"

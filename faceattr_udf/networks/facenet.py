@@ -9,7 +9,7 @@ SVMs on this embedding. It combines
   Recognition" (arXiv 1702.04710).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import torch
@@ -37,7 +37,7 @@ class MultitaskFacenet(nn.Module):
         shares: Embedding -> one logit per task.
     """
 
-    def __init__(self, dropout: float = 0.4) -> None:
+    def __init__(self, dropout: float = 0.4, num_classes: Mapping[str, int] = NUM_CLASSES) -> None:
         super().__init__()
         self.backbone = InceptionResnetV1(pretrained=None, classify=False, dropout_prob=dropout)
         self.backbone.last_linear = nn.Linear(_FEATURES, EMBEDDING_SIZE, bias=False)
@@ -47,10 +47,10 @@ class MultitaskFacenet(nn.Module):
                 attribute: nn.Sequential(
                     nn.Linear(EMBEDDING_SIZE, _BRANCH), nn.ReLU(), nn.Dropout(dropout), nn.Linear(_BRANCH, size)
                 )
-                for attribute, size in NUM_CLASSES.items()
+                for attribute, size in num_classes.items()
             }
         )
-        self.shares = nn.Linear(EMBEDDING_SIZE, len(NUM_CLASSES))
+        self.shares = nn.Linear(EMBEDDING_SIZE, len(num_classes))
         self._frozen: list[nn.Module] = []
 
     def freeze(self, layers: Sequence[str]) -> None:

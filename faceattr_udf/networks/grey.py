@@ -3,6 +3,8 @@
 They are one of the three reference systems that the default model is compared with; see `networks.facenet`.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -33,9 +35,9 @@ class GrayNet(nn.Sequential):
 class SeparateGrey(nn.Module):
     """Face pixels -> logits per attribute, each from a separate network that shares no layer with the others."""
 
-    def __init__(self, dropout: float = 0.3) -> None:
+    def __init__(self, dropout: float = 0.3, num_classes: Mapping[str, int] = HEADS) -> None:
         super().__init__()
-        self.networks = nn.ModuleDict({attribute: GrayNet(size, dropout) for attribute, size in HEADS.items()})
+        self.networks = nn.ModuleDict({name: GrayNet(size, dropout) for name, size in num_classes.items()})
         self.register_buffer("luma", torch.tensor(_LUMA).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:

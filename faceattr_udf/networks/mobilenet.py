@@ -3,7 +3,7 @@
 Howard et al. 2017, "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications".
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -46,7 +46,13 @@ class MobileNetV1(nn.Module):
 
     mean_pixel: torch.Tensor
 
-    def __init__(self, dropout: float = 0.2, heads: Iterable[str] = tuple(NUM_CLASSES)) -> None:
+    def __init__(self, dropout: float = 0.2, num_classes: Mapping[str, int] = NUM_CLASSES) -> None:
+        """Builds the network with random weights.
+
+        Args:
+            dropout: Probability of dropping a pooled feature.
+            num_classes: Attribute -> number of its logits; one head per attribute.
+        """
         super().__init__()
         channels = 32
         units = [_conv_unit(SamePadConv(3, channels, 3, stride=2, bias=False))]
@@ -56,7 +62,7 @@ class MobileNetV1(nn.Module):
             channels = out_channels
         self.features = nn.Sequential(*units)
         self.dropout = nn.Dropout(dropout)
-        self.heads = nn.ModuleDict({attribute: nn.Linear(channels, NUM_CLASSES[attribute]) for attribute in heads})
+        self.heads = nn.ModuleDict({name: nn.Linear(channels, size) for name, size in num_classes.items()})
         self.register_buffer("mean_pixel", torch.tensor(MEAN_PIXEL).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,12 +1,13 @@
 """The default attribute network: a MobileNet v1 for all attributes, and a second, lower-resolution one for emotion."""
 
 import copy
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, Self
 
 import torch
 from torch import nn
 
-from faceattr_udf.labels import ATTRIBUTES
+from faceattr_udf.labels import ATTRIBUTES, NUM_CLASSES
 from faceattr_udf.networks.mobilenet import MobileNetV1
 from faceattr_udf.weights.inputs import EMOTION_SIZE, PADDING, PADDING_VALUE
 
@@ -34,29 +35,42 @@ class TwoTowers(nn.Module):
         emotion: Sees the same face at `EMOTION_SIZE` and predicts emotion.
         emotion_share: Weight of the emotion branch in emotion; 0 until that branch is trained.
         trained_branch: The branch that is trained; the other one is frozen.
+        frozen_units: How many of its first convolution units are frozen, too.
     """
 
     emotion_share: torch.Tensor
 
-    def __init__(self, dropout: float = 0.2) -> None:
+    def __init__(self, dropout: float = 0.2, num_classes: Mapping[str, int] = NUM_CLASSES) -> None:
         super().__init__()
-        self.general = MobileNetV1(dropout)
-        self.emotion = MobileNetV1(dropout, heads=("emotion",))
+        self.general = MobileNetV1(dropout, num_classes)
+        self.emotion = MobileNetV1(dropout, {"emotion": num_classes["emotion"]})
         self.register_buffer("emotion_share", torch.tensor(0.0))
         self.trained_branch: Branch = "general"
+        self.frozen_units = 0
 
-    def select_branch(self, branch: Branch) -> None:
+    def select_branch(self, branch: Branch, frozen_units: int = 0) -> None:
         """Selects the branch to train and freezes the other one.
 
         An untrained emotion branch is initialized with the weights of the general one.
+
+        Args:
+            branch: The branch to train.
+            frozen_units: How many of its first convolution units keep their weights and batch statistics.
         """
-        self.trained_branch = branch
+        self.trained_branch, self.frozen_units = branch, frozen_units
         if branch == "emotion" and float(self.emotion_share) == 0.0:
             self.emotion.features = copy.deepcopy(self.general.features)
             self.emotion.heads["emotion"] = copy.deepcopy(self.general.heads["emotion"])
             self.emotion_share.fill_(EMOTION_SHARE)
         for name in ("general", "emotion"):
             getattr(self, name).requires_grad_(name == branch)
+        getattr(self, branch).features[:frozen_units].requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switches to training or evaluation mode; frozen units always stay in evaluation mode."""
+        super().train(mode)
+        getattr(self, self.trained_branch).features[: self.frozen_units].eval()
+        return self
 
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         """RGB (n, 3, height, width), values 0-255 -> attribute -> logits (n, classes).

@@ -5,13 +5,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from scipy.special import log_softmax, logsumexp, softmax
 
-from faceattr_udf.arrays import Float32Array
-from faceattr_udf.datasets.labeled_faces import UNLABELED, LabeledFaces
-from faceattr_udf.evaluation.metrics import age_coverage
+from faceattr_udf.arrays import BoolArray, Float32Array, Float64Array
+from faceattr_udf.datasets.labeled_faces import LabeledFaces, label_matrix
+from faceattr_udf.evaluation.metrics import age_intervals
 from faceattr_udf.labels import ATTRIBUTES
-from faceattr_udf.training.losses import class_loss
 
 COVERAGE = 0.8
 """The share of true ages that the interval from `age_low` to `age_high` should cover."""
@@ -24,6 +23,9 @@ _CLASS_TEMPERATURES = np.exp(np.linspace(np.log(0.1), np.log(2.5), 96))
 def fit_temperatures(logits: Mapping[str, Float32Array], faces: LabeledFaces) -> dict[str, float]:
     """Fits the temperature of every attribute: of classes by likelihood, of age by the coverage of its interval.
 
+    Every source counts equally, however many faces it has: a large source that the network knows well would otherwise
+    make it too confident on all others.
+
     Args:
         logits: Attribute -> float32 (n, classes); other outputs are ignored.
         faces: The n validation faces with their labels.
@@ -31,36 +33,65 @@ def fit_temperatures(logits: Mapping[str, Float32Array], faces: LabeledFaces) ->
     Returns:
         Attribute -> temperature; 1 where no face is labeled.
     """
-    return {
-        name: fit_age_temperature(logits[name], faces.age_range)
-        if name == "age"
-        else fit_class_temperature(logits[name], faces.labels[name])
-        for name in ATTRIBUTES
-        if name in logits
-    }
+    temperatures = {}
+    for name in ATTRIBUTES:
+        if name in logits:
+            labeled = faces.has_exact_age() if name == "age" else faces.labeled(name)
+            weights = source_weights(faces.source[labeled])
+            if name == "age":
+                temperature = fit_age_temperature(logits[name][labeled], faces.age_range[labeled, 0], weights)
+            else:
+                members = label_matrix(name)[faces.labels[name][labeled]]
+                temperature = fit_class_temperature(logits[name][labeled], members, weights)
+            temperatures[name] = temperature
+    return temperatures
 
 
-def fit_class_temperature(logits: Float32Array, labels: npt.NDArray[np.int64]) -> float:
-    """Returns the temperature of logits (n, classes) with the highest likelihood of labels (n,); -1 is unlabeled."""
-    if not (labels != UNLABELED).any():
+def source_weights(sources: npt.NDArray[np.str_]) -> Float64Array:
+    """Returns weights (n,) that sum to 1, with an equal sum for each of the sources (n,).
+
+    >>> source_weights(np.array(["a", "b", "b"])).tolist()
+    [0.5, 0.25, 0.25]
+    """
+    names, index, counts = np.unique(sources, return_inverse=True, return_counts=True)
+    return np.asarray(1.0 / (counts[index] * max(1, len(names))), dtype=np.float64)
+
+
+def fit_class_temperature(logits: Float32Array, members: BoolArray, weights: Float64Array) -> float:
+    """Returns the temperature with the highest weighted likelihood of the labels; 1 without faces.
+
+    Args:
+        logits: (n, classes).
+        members: (n, classes), which classes the label of each face stands for.
+        weights: (n,).
+    """
+    if len(logits) == 0:
         return 1.0
-    tensor, truth = torch.from_numpy(logits), torch.from_numpy(labels)
-    losses = [float(class_loss(tensor / t, truth, smoothing=0.0)) for t in _CLASS_TEMPERATURES]
-    return round(float(_CLASS_TEMPERATURES[int(np.argmin(losses))]), 4)
+    inside = np.where(members, 0.0, -np.inf)
+
+    def loss(temperature: float) -> float:
+        log_probability = log_softmax(logits.astype(np.float64) / temperature, axis=1)
+        return -float(weights @ logsumexp(log_probability + inside, axis=1))
+
+    return round(float(min(_CLASS_TEMPERATURES, key=loss)), 4)
 
 
-def fit_age_temperature(logits: Float32Array, age_range: Float32Array) -> float:
-    """Returns the temperature of logits (n, 101) at which the 80 % interval covers 80 % of the exact ages (n, 2).
+def fit_age_temperature(logits: Float32Array, ages: Float32Array, weights: Float64Array) -> float:
+    """Returns the temperature at which the 80 % interval covers a weighted 80 % of the exact ages; 1 without faces.
 
     Users read the interval; the temperature of the highest likelihood makes it too wide.
+
+    Args:
+        logits: (n, 101).
+        ages: (n,), years.
+        weights: (n,), with a sum of 1.
     """
-    exact = (age_range[:, 0] == age_range[:, 1]) & (age_range[:, 0] != UNLABELED)
-    if not exact.any():
+    if len(ages) == 0:
         return 1.0
-    tensor, ages = torch.from_numpy(logits[exact]), age_range[exact, 0]
     low, high = _AGE_TEMPERATURES
     for _ in range(_BISECTIONS):  # coverage grows with the temperature
         middle = math.sqrt(low * high)
-        covered = age_coverage(torch.softmax(tensor / middle, dim=1).numpy(), ages)
-        low, high = (middle, high) if covered is not None and covered < COVERAGE else (low, middle)
+        bounds = age_intervals(softmax(logits / np.float32(middle), axis=1))
+        covered = float(weights @ ((ages >= bounds[:, 0]) & (ages <= bounds[:, 1])))
+        low, high = (middle, high) if covered < COVERAGE else (low, middle)
     return round(math.sqrt(low * high), 4)

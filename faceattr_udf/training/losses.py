@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from faceattr_udf.datasets.labeled_faces import UNLABELED
+from faceattr_udf.datasets.labeled_faces import UNLABELED, label_matrix
 from faceattr_udf.labels import CLASSES, MAX_AGE
 from faceattr_udf.training.settings import LossSettings
 
@@ -39,10 +39,38 @@ def age_loss(logits: torch.Tensor, age_range: torch.Tensor, sigma: float, regres
     return _masked_mean(torch.where(exact, exact_loss, range_loss), labeled)
 
 
-def class_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """Returns the mean cross-entropy of the labeled faces with label smoothing; 0 where no face is labeled."""
+def class_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    attribute: str,
+    smoothing: float,
+    *,
+    votes: torch.Tensor | None = None,
+    votes_weight: float = 0.0,
+) -> torch.Tensor:
+    """Returns the mean cross-entropy of the labeled faces with label smoothing; 0 where no face is labeled.
+
+    A coarse label's probability is the sum of those of its classes.
+
+    Args:
+        logits: (n, classes).
+        labels: int64 (n,), index into `labels.LABELS`; -1 unlabeled.
+        attribute: Name of the attribute.
+        smoothing: Share of the target that is spread evenly over all classes.
+        votes: (n, classes), the shares of people's votes; a row of zeros where a face has none. None: no votes.
+        votes_weight: Share of the votes in the target of a face that has a label and votes.
+    """
+    log_probability = torch.log_softmax(logits, dim=1)
+    members = torch.from_numpy(label_matrix(attribute)).to(logits.device)
     labeled = labels != UNLABELED
-    losses = nn.functional.cross_entropy(logits, labels.clamp(min=0), reduction="none", label_smoothing=smoothing)
+    outside = ~members[labels.clamp(min=0)]
+    losses = -torch.logsumexp(log_probability.masked_fill(outside, -torch.inf), dim=1)
+    if votes is not None:
+        voted = votes.sum(dim=1) > 0
+        by_votes = -(votes * log_probability).sum(dim=1)
+        losses = torch.where(voted, torch.where(labeled, torch.lerp(losses, by_votes, votes_weight), by_votes), losses)
+        labeled = labeled | voted
+    losses = (1.0 - smoothing) * losses - smoothing * log_probability.mean(dim=1)
     return _masked_mean(losses, labeled)
 
 
@@ -51,6 +79,7 @@ def task_losses(
     age_range: torch.Tensor,
     labels: Mapping[str, torch.Tensor],
     settings: LossSettings,
+    votes: Mapping[str, torch.Tensor] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Returns the loss of every attribute that the network predicts; 0, without gradient, where no face is labeled.
 
@@ -58,17 +87,23 @@ def task_losses(
         outputs: Attribute -> logits (n, classes).
         age_range: (n, 2), years; -1 unlabeled.
         labels: Attribute -> int64 (n,); -1 unlabeled.
-        settings: Label smoothing and the shape of the age loss.
+        settings: Label smoothing, weight of the votes and the shape of the age loss.
+        votes: Attribute -> shares of people's votes, (n, classes); see `class_loss`.
 
     Returns:
         Attribute -> scalar.
     """
+    votes = votes or {}
     losses = {}
     if "age" in outputs:
         losses["age"] = age_loss(outputs["age"].float(), age_range, settings.age_sigma, settings.age_regression)
-    for attribute in CLASSES:
-        if attribute in outputs:
-            losses[attribute] = class_loss(outputs[attribute].float(), labels[attribute], settings.label_smoothing)
+    for name in CLASSES:
+        if name in outputs:
+            logits, smoothing = outputs[name].float(), settings.label_smoothing
+            given = votes.get(name)
+            losses[name] = class_loss(
+                logits, labels[name], name, smoothing, votes=given, votes_weight=settings.votes_weight
+            )
     return losses
 
 

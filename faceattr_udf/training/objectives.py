@@ -20,8 +20,9 @@ class Batch:
     Attributes:
         views: float32 (n, 3, size, size) RGB, 0-255; or uint8, as augmentation returns them.
         age_range: float32 (n, 2), years.
-        labels: Attribute -> int64 (n,).
+        labels: Attribute -> int64 (n,), index into `labels.LABELS`.
         identity: int64 (n,).
+        votes: Attribute -> float32 (n, classes), shares of people's votes, 0 where a face has none.
         soft_labels: Attribute -> float32 (n, classes), probabilities of the teachers; empty without teachers.
         mixup_share: Share of these faces in the views; the rest comes from the partners.
         partners: The faces that are mixed into the views, in the same order; None without mixup.
@@ -31,6 +32,7 @@ class Batch:
     age_range: torch.Tensor
     labels: Mapping[str, torch.Tensor]
     identity: torch.Tensor
+    votes: Mapping[str, torch.Tensor] = field(default_factory=dict)
     soft_labels: Mapping[str, torch.Tensor] = field(default_factory=dict)
     mixup_share: float = 1.0
     partners: "Batch | None" = None
@@ -43,6 +45,7 @@ class Batch:
             age_range=self.age_range.to(device),
             labels={name: values.to(device) for name, values in self.labels.items()},
             identity=self.identity.to(device),
+            votes={name: values.to(device) for name, values in self.votes.items()},
             soft_labels={name: values.to(device) for name, values in self.soft_labels.items()},
         )
 
@@ -58,6 +61,7 @@ class Batch:
             age_range=self.age_range[partners],
             labels={name: values[partners] for name, values in self.labels.items()},
             identity=self.identity[partners],
+            votes={name: values[partners] for name, values in self.votes.items()},
             soft_labels={name: values[partners] for name, values in self.soft_labels.items()},
         )
         views = torch.lerp(others.views, self.views, share)
@@ -66,6 +70,7 @@ class Batch:
     def labeled_tasks(self) -> set[str]:
         """Returns the attributes that at least one face has a label for."""
         tasks = {name for name, values in self.labels.items() if bool((values != UNLABELED).any())}
+        tasks |= {name for name, values in self.votes.items() if bool((values > 0).any())}
         return tasks | ({"age"} if bool((self.age_range[:, 0] != UNLABELED).any()) else set())
 
 
@@ -90,7 +95,7 @@ class WeightedSum:
 
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         """See `Objective`."""
-        losses = task_losses(outputs, batch.age_range, batch.labels, self._settings.loss)
+        losses = task_losses(outputs, batch.age_range, batch.labels, self._settings.loss, batch.votes)
         metrics = {name: float(loss.detach()) for name, loss in losses.items()}
         losses = _with_distillation(losses, outputs, batch, self._settings.distillation.weight)
         weights = self._settings.loss.task_weights
@@ -127,7 +132,7 @@ class DynamicWeights:
     def __call__(self, outputs: Outputs, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         """See `Objective`; `outputs` has "shares", logits (n, tasks) in the order of the attributes among them."""
         settings = self._settings.facenet
-        losses = task_losses(outputs, batch.age_range, batch.labels, self._settings.loss)
+        losses = task_losses(outputs, batch.age_range, batch.labels, self._settings.loss, batch.votes)
         metrics = {name: float(loss.detach()) for name, loss in losses.items()}
         losses = _with_distillation(losses, outputs, batch, self._settings.distillation.weight)
         labeled = set(batch.soft_labels) | batch.labeled_tasks()

@@ -132,7 +132,7 @@ def initialize_network(settings: TrainingSettings, faces: LabeledFaces) -> nn.Mo
     if isinstance(network, towers.TwoTowers):
         if settings.emotion_from:
             load_pretrained(network, Path(settings.emotion_from), prefixes=("emotion",))
-        network.select_branch(settings.branch)
+        network.select_branch(settings.branch, settings.frozen_units)
     return network
 
 

@@ -1,17 +1,19 @@
 """A training run, from labeled faces to weights: crop, train, export, calibrate, measure."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from faceattr_udf.arrays import UInt8Array
 from faceattr_udf.attributes.predictor import AttributePredictor, NetworkPredictor, SvmPredictor
-from faceattr_udf.datasets.labeled_faces import LabeledFaces, load_faces, read_table
+from faceattr_udf.datasets.labeled_faces import LabeledFaces, load_faces, read_tables
+from faceattr_udf.errors import TableNotFoundError
 from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.evaluation.report import report
 from faceattr_udf.labels import CLASSES
@@ -20,14 +22,15 @@ from faceattr_udf.networks.towers import MIN_PROBABILITY
 from faceattr_udf.training.calibrate import fit_temperatures
 from faceattr_udf.training.data.augment import TRAINING_CROP_SCALE, center_crop, training_margin
 from faceattr_udf.training.data.loader import TrainingData
+from faceattr_udf.training.data.votes import read_votes
 from faceattr_udf.training.distillation import SoftLabels, merge_soft_labels, predict_soft_labels
-from faceattr_udf.training.export.record import write_record
+from faceattr_udf.training.export.record import training_data, write_record
 from faceattr_udf.training.export.save import calibrate, save_weights
 from faceattr_udf.training.log import Log, json_lines_log, summarize_log
 from faceattr_udf.training.loop import train, validate
 from faceattr_udf.training.registry import TRAINING_SPECS, initialize_network
 from faceattr_udf.training.search import coordinate_search
-from faceattr_udf.training.settings import TrainingSettings
+from faceattr_udf.training.settings import DataSettings, TrainingSettings
 from faceattr_udf.weights import WeightsRecord, load_record
 
 SPLITS = ("train", "val", "test")
@@ -63,13 +66,17 @@ class _Trained:
 
 
 def run(
-    settings: TrainingSettings, data: Path, output: Path, show: Callable[[str], None], cache: Path | None = None
+    settings: TrainingSettings,
+    data: Sequence[Path],
+    output: Path,
+    show: Callable[[str], None],
+    cache: Path | None = None,
 ) -> WeightsRecord:
     """Trains the configured model, or resumes an interrupted run from its checkpoint.
 
     Args:
         settings: Settings of the run.
-        data: Folder of faces-train, faces-val and faces-test.parquet.
+        data: Folders of files *-train.parquet, *-val.parquet and *-test.parquet.
         output: Folder of the weights and the log, NAME.train.jsonl.
         show: Receives the lines of the log.
         cache: Folder that keeps face crops between runs.
@@ -80,9 +87,7 @@ def run(
     Raises:
         FaceattrError: Settings, data or initial weights are wrong.
     """
-    tables = {split: read_table(data / f"faces-{split}.parquet") for split in SPLITS}
-    if settings.data.max_samples:
-        tables = {split: table.slice(0, settings.data.max_samples) for split, table in tables.items()}
+    tables = {split: _read_split(split, data, settings.data) for split in SPLITS}
     output.mkdir(parents=True, exist_ok=True)
     log_file = output / f"{settings.name}.train.jsonl"
     train_model = _train_svm if MODELS[settings.model].kind == "svm" else _train_network
@@ -96,12 +101,49 @@ def run(
     training = {
         **trained.record.training,
         "command": "python -m jobs.train",
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.for_record(),
         "faces": len(trained.faces["train"]),
         "log": summarize_log(log_file),
     }
-    record = trained.record.model_copy(update={"training": training, "measured": measured})
+    record = trained.record.model_copy(
+        update={
+            "training": training,
+            "training_data": _training_data(settings, trained.faces["train"]),
+            "measured": measured,
+        }
+    )
     return write_record(output, record, [name.rpartition(".")[2] for name in record.sha256])
+
+
+def _training_data(settings: TrainingSettings, faces: LabeledFaces) -> list[str]:
+    """Returns the data sets of this run and of the runs that its initial weights come from."""
+    seen = training_data(name for name in np.unique(faces.source).tolist() if settings.data.sources.get(name, 1.0) > 0)
+    for file in (settings.initial, settings.emotion_from):
+        if file and (record := _record_of(Path(file))):
+            seen += [name for name in record.training_data if name not in seen]
+    return seen
+
+
+def _record_of(weights: Path) -> WeightsRecord | None:
+    """Returns the record beside a safetensors file; None where there is none."""
+    known = weights.suffix == ".safetensors" and weights.with_suffix(".json").exists()
+    return load_record(weights.stem, weights.parent) if known else None
+
+
+def _read_split(split: str, folders: Sequence[Path], settings: DataSettings) -> pa.Table:
+    files = [file for folder in folders for file in sorted(folder.glob(f"*-{split}.parquet"))]
+    if not files:
+        msg = f"no *-{split}.parquet in {', '.join(map(str, folders))}; training needs the splits {', '.join(SPLITS)}"
+        raise TableNotFoundError(msg)
+    table = read_tables(files)
+    if settings.excluded:
+        path = Path(settings.excluded)
+        if not path.exists():
+            msg = f"train.data.excluded = {path} not found; name a text file with one image_id per line"
+            raise TableNotFoundError(msg)
+        excluded = pa.array(path.read_text(encoding="utf-8").split(), type=table.schema.field("image_id").type)
+        table = table.filter(pc.invert(pc.is_in(table["image_id"], value_set=excluded)))
+    return table.slice(0, settings.max_samples) if settings.max_samples else table
 
 
 def validation_score(metrics: Mapping[str, Any]) -> float:
@@ -134,11 +176,12 @@ def _train_network(settings: TrainingSettings, splits: _Splits, log: Log, output
     faces |= {split: splits.crop(split, size, margin, grayscale=grayscale) for split in ("val", "test")}
     settings = _search_task_weights(settings, faces, log, output / f"{settings.name}.totals.json")
     initial = initialize_network(settings, faces["train"])
+    votes = read_votes(Path(settings.data.votes), faces["train"]) if settings.data.votes else {}
     soft_labels = _soft_labels(settings, faces["train"], crops_for_teacher, output / f"{settings.name}.teachers.npz")
     network = train(
         initial,
         spec.objective(settings),
-        TrainingData(faces["train"], soft_labels, faces["val"]),
+        TrainingData(faces["train"], votes, soft_labels, faces["val"]),
         settings,
         size=size,
         log=log,
@@ -230,15 +273,11 @@ def _provenance(settings: TrainingSettings) -> dict[str, Any]:
     """Returns how the initial weights of a run and its teachers were trained, from the records beside them."""
     provenance: dict[str, Any] = {}
     for name, file in (("initial", settings.initial), ("emotion", settings.emotion_from)):
-        if file and file.endswith(".safetensors") and Path(file).with_suffix(".json").exists():
-            provenance[name] = _training_of(Path(file))
+        if file and (record := _record_of(Path(file))):
+            provenance[name] = {"model_version": record.model_version, **record.training}
     teachers = settings.distillation
     for name, files in (("teachers", teachers.teachers), ("unlabelled_teachers", teachers.unlabeled_teachers)):
         if files:
-            provenance[name] = [_training_of(Path(file)) for file in files]
+            records = [load_record(Path(file).stem, Path(file).parent) for file in files]
+            provenance[name] = [{"model_version": record.model_version, **record.training} for record in records]
     return provenance
-
-
-def _training_of(weights: Path) -> dict[str, Any]:
-    record = load_record(weights.stem, weights.parent)
-    return {"model_version": record.model_version, **record.training}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -39,6 +39,9 @@ class DataSettings(Section):
         margin: How much larger than the detector's box the crops are (0.2: 10 % on each side).
         max_samples: At most this many faces of each split; 0 means all.
         sources: Source -> how often its faces are seen, relative to other sources; 1 where a source is not named.
+        votes: A Parquet file of people's votes for the emotion of faces: image_id and one column of counts per class;
+            None uses labels only.
+        excluded: A text file of image_ids, one per line, that no split uses; None excludes none.
         balance_exponent: How much more often rare faces are seen; see `sampling.face_weights`.
         resolution_schedule: Pairs of (share of the steps after which, side in pixels): small faces at first make
             training faster. The last side should be the network's own; empty means that one throughout.
@@ -51,6 +54,8 @@ class DataSettings(Section):
     margin: float = Field(default=0.2, ge=0.0)
     max_samples: int = Field(default=0, ge=0)
     sources: dict[str, float] = Field(default_factory=dict)
+    votes: str | None = None
+    excluded: str | None = None
     balance_exponent: float = Field(default=0.0, ge=0.0, le=1.0)
     resolution_schedule: list[tuple[float, int]] = Field(default_factory=list)
     augmentation: float = Field(default=1.0, ge=0.0, le=1.0)
@@ -91,6 +96,7 @@ class LossSettings(Section):
     Attributes:
         task_weights: Attribute -> weight of its loss, for every attribute that the model predicts.
         label_smoothing: Label smoothing of the class losses.
+        votes_weight: Share of people's votes in the target of a face that has a label, too; see `data.votes`.
         age_sigma: Standard deviation of the age label distribution, years.
         age_regression: Weight of the absolute error of the expected age.
     """
@@ -99,6 +105,7 @@ class LossSettings(Section):
         default_factory=lambda: {"age": 0.5, "gender": 1.0, "ethnicity": 1.0, "emotion": 1.0}
     )
     label_smoothing: float = Field(default=0.05, ge=0.0, lt=1.0)
+    votes_weight: float = Field(default=0.6, ge=0.0, le=1.0)
     age_sigma: float = Field(default=2.0, gt=0.0)
     age_regression: float = Field(default=0.1, ge=0.0)
 
@@ -186,6 +193,8 @@ class TrainingSettings(Section):
         name: File stem of the weights.
         model: The model to train, a value of `attributes.model`.
         branch: The branch of `default` that is trained; the other one is frozen.
+        frozen_units: How many of the first convolution units of `default`'s branch keep their initial weights: a CPU
+            trains half as long without the large maps of the first seven.
         initial: Initial weights: FaceRes-deep's TensorFlow.js manifest (`default` only), or a safetensors file of an
             earlier run; None starts from random weights.
         emotion_from: Only for `default`: safetensors of an earlier run whose emotion branch replaces that of `initial`.
@@ -207,6 +216,7 @@ class TrainingSettings(Section):
     name: str = "attributes_default"
     model: ModelName = "default"
     branch: Literal["general", "emotion"] = "general"
+    frozen_units: int = Field(default=0, ge=0)
     initial: str | None = None
     emotion_from: str | None = None
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
@@ -225,6 +235,9 @@ class TrainingSettings(Section):
     @model_validator(mode="after")
     def _branches(self) -> Self:
         if self.model != "default":
+            if self.frozen_units:
+                msg = f"train.frozen_units needs train.model = 'default'; {self.model} has no such units"
+                raise ValueError(msg)
             if self.branch == "emotion":
                 msg = f"train.branch = 'emotion' needs train.model = 'default'; {self.model} has no branches"
                 raise ValueError(msg)
@@ -232,6 +245,18 @@ class TrainingSettings(Section):
                 msg = f"train.emotion_from needs train.model = 'default'; {self.model} has no emotion branch"
                 raise ValueError(msg)
         return self
+
+    def for_record(self) -> dict[str, Any]:
+        """Returns the settings as plain data, with names of files in place of their paths on this machine."""
+        data = self.model_dump(mode="json")
+        for section, name in (
+            (data, "initial"),
+            (data, "emotion_from"),
+            (data["data"], "votes"),
+            (data["data"], "excluded"),
+        ):
+            section[name] = section[name] and Path(section[name]).name
+        return data
 
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> "TrainingSettings":

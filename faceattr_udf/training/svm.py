@@ -17,8 +17,8 @@ from faceattr_udf.evaluation.metrics import age_group_index
 from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.labels import AGE_GROUPS, ATTRIBUTES, CLASSES, MAX_AGE
 from faceattr_udf.models import MODELS
-from faceattr_udf.training.calibrate import fit_class_temperature
-from faceattr_udf.training.export.record import CLASS_LABELS, LICENSE, TRAINING_DATA, write_record
+from faceattr_udf.training.calibrate import fit_class_temperature, source_weights
+from faceattr_udf.training.export.record import CLASS_LABELS, LICENSE, write_record
 from faceattr_udf.training.log import Log
 from faceattr_udf.training.settings import SvmSettings, TrainingSettings
 from faceattr_udf.weights import WeightsRecord
@@ -124,7 +124,12 @@ def train_svm(
         svm, chosen[attribute] = grid_search(
             own_points, labels[attribute][taken[attribute]], (held_out, held_out_labels), classes, settings.svm
         )
-        temperatures[attribute] = fit_class_temperature(svm.decision_function(held_out), held_out_labels)
+        known = held_out_labels != UNLABELED
+        temperatures[attribute] = fit_class_temperature(
+            svm.decision_function(held_out[known]),
+            np.eye(classes, dtype=bool)[held_out_labels[known]],
+            source_weights(validation.source[known]),
+        )
         arrays |= svm.to_arrays(attribute)
         log({"attribute": attribute, **chosen[attribute]})
     arrays["age.years"] = years_within_groups(faces.age_range[faces.has_exact_age(), 0], MAX_AGE + 1)
@@ -145,7 +150,6 @@ def train_svm(
         backbone=backbone,
         temperatures=temperatures,
         licence=LICENSE,
-        training_data=TRAINING_DATA,
         training={
             "chosen": chosen,
             "parameters": embedder.record.training["parameters"] + sum(array.size for array in arrays.values()),
@@ -155,4 +159,8 @@ def train_svm(
 
 
 def _class_indices(faces: LabeledFaces, attribute: str) -> Int64Array:
-    return age_group_index(faces) if attribute == "age" else faces.labels[attribute]
+    """Returns the class of each face, (n,): -1 where it has no label or a coarse one."""
+    if attribute == "age":
+        return age_group_index(faces)
+    labels = faces.labels[attribute]
+    return np.where(labels < len(CLASSES[attribute]), labels, UNLABELED)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faceattr_udf.attributes.decisions import decide_age, decide_class
-from faceattr_udf.labels import AGE_GROUPS, ATTRIBUTES, CLASSES, MAX_AGE, age_group
+from faceattr_udf.labels import AGE_GROUPS, ATTRIBUTES, CLASSES, LABEL_CLASSES, LABELS, MAX_AGE, age_group
 
 GENDERS = ("female", "male")
 weights = st.lists(st.floats(0, 1, width=32), min_size=101, max_size=101).filter(lambda values: sum(values) > 1e-3)
@@ -106,6 +106,14 @@ def test_vocabulary_matches_the_tables() -> None:
     assert ("age", *CLASSES) == ATTRIBUTES
     assert CLASSES == {
         "gender": ("female", "male"),
-        "ethnicity": ("white", "black", "asian", "indian", "others"),
+        "ethnicity": ("white", "black", "asian", "indian", "middle_eastern", "latino_hispanic"),
         "emotion": ("neutral", "happiness", "sadness", "anger", "fear", "surprise", "disgust"),
     }
+
+
+def test_coarse_labels_stand_for_several_classes() -> None:
+    assert LABELS["ethnicity"] == (*CLASSES["ethnicity"], "others")
+    assert LABEL_CLASSES["ethnicity"] == ((0,), (1,), (2,), (3,), (4,), (5,), (4, 5))
+    for name in ("gender", "emotion"):
+        assert LABELS[name] == CLASSES[name]
+        assert LABEL_CLASSES[name] == tuple((index,) for index in range(len(CLASSES[name])))

@@ -12,9 +12,11 @@ from PIL import Image
 from shared_data import SHARED, needs_shared
 
 from faceattr_udf.cli import dataturks
+from faceattr_udf.datasets.dataturks import LABELS as DATATURKS_LABELS
 from faceattr_udf.datasets.dataturks import SCHEMA, read_export
 from faceattr_udf.datasets.labeled_faces import load_faces, read_table
 from faceattr_udf.errors import TableNotFoundError
+from faceattr_udf.labels import LABELS
 
 CORNERS = [(0.25, 0.5), (0.5, 1.0)]
 
@@ -47,7 +49,7 @@ def test_labels_are_mapped_in_any_order_and_spelling(tmp_path: Path) -> None:
     )
     (row,) = table.to_pylist()
     assert row["image_id"] == "a.jpg#0"
-    assert (row["gender"], row["ethnicity"], row["emotion"]) == ("female", "others", "sadness")
+    assert (row["gender"], row["ethnicity"], row["emotion"]) == ("female", "latino_hispanic", "sadness")
     assert (row["age"], row["age_min"], row["age_max"]) == (None, 50.0, 100.0)
     assert row["box"] == {"x_min": 50.0, "y_min": 50.0, "x_max": 100.0, "y_max": 100.0}
     assert row["image"] is None
@@ -57,14 +59,14 @@ def test_labels_are_mapped_in_any_order_and_spelling(tmp_path: Path) -> None:
 def test_missing_duplicate_and_conflicting_labels_are_noted(tmp_path: Path) -> None:
     boxes = [
         _box(["Emotion_Happy"]),
-        _box(["G_Male", "G_Male", "E_Arab", "E_Hispanic", "Age_20_30", "Emotion_Happy"]),
+        _box(["G_Male", "G_Male", "E_Arab", "Age_20_30", "Emotion_Happy"]),
         _box(["G_Male", "G_ Female", "E_Asian", "Age_20_30", "Emotion_Bored"]),
     ]
     table, report = read_export(_export(tmp_path, _photo(*boxes)))
     happy, duplicate, conflicting = table.to_pylist()
     assert (happy["gender"], happy["age_min"], happy["emotion"]) == (None, None, "happiness")
     assert report.noted["a.jpg#0"] == ["age missing", "gender missing", "ethnicity missing"]
-    assert (duplicate["gender"], duplicate["ethnicity"]) == ("male", "others")
+    assert (duplicate["gender"], duplicate["ethnicity"]) == ("male", "middle_eastern")
     assert report.noted["a.jpg#1"] == ["duplicate label"]
     assert conflicting["gender"] is conflicting["emotion"] is None
     assert report.noted["a.jpg#2"] == [
@@ -72,6 +74,29 @@ def test_missing_duplicate_and_conflicting_labels_are_noted(tmp_path: Path) -> N
         "conflicting labels: gender left out",
         "emotion missing",
     ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "ethnicity", "noted"),
+    [
+        (["E_Arab"], "middle_eastern", []),
+        (["E_Hispanic"], "latino_hispanic", []),
+        (["others"], "others", []),
+        (["others", "others"], "others", ["duplicate label"]),
+        (["E_Arab", "E_Hispanic"], None, ["conflicting labels: ethnicity left out"]),
+    ],
+)
+def test_ethnicities_keep_their_class(
+    labels: list[str], ethnicity: str | None, noted: list[str], tmp_path: Path
+) -> None:
+    table, report = read_export(_export(tmp_path, _photo(_box(["Face", *labels]))))
+    assert table["ethnicity"].to_pylist() == [ethnicity]
+    assert report.noted.get("a.jpg#0", []) == noted
+
+
+def test_every_label_is_one_that_faces_may_have() -> None:
+    assert {value for name, value in DATATURKS_LABELS.values() if name == "ethnicity"} == set(LABELS["ethnicity"])
+    assert all(value in LABELS[name] for name, value in DATATURKS_LABELS.values() if name != "age")
 
 
 def test_swapped_corners_are_reordered(tmp_path: Path) -> None:
@@ -133,7 +158,10 @@ def test_published_exports_are_read(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert summary["rejected"] == {"labeled Not_Face": 138, "no label": 1, "no boxes": 1}
     table = pq.read_table(faces)
     assert table["gender"].to_pylist().count("female") == 107  # one of 108 is also labeled Not_Face
-    assert table["ethnicity"].to_pylist().count("others") == 9
+    ethnicities = table["ethnicity"].to_pylist()
+    # Of nine such faces one is labeled both E_Arab and E_Hispanic, which conflict.
+    counts = {name: ethnicities.count(name) for name in ("middle_eastern", "latino_hispanic", "others")}
+    assert counts == {"middle_eastern": 1, "latino_hispanic": 6, "others": 1}
     # Evaluation can read the table, but without photographs it has no images.
     assert len(load_faces(read_table(faces), 64, 0.2).unreadable) == 212
     second, report = read_export(SHARED / "dataturks" / "face_detection.json")

@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,11 +13,13 @@ from PIL import Image
 from shared_data import SHARED, needs_shared
 
 from faceattr_udf.analyzer import FaceAnalyzer
-from faceattr_udf.config import Config
-from faceattr_udf.datasets.labeled_faces import UNLABELED, load_faces, read_table
-from faceattr_udf.detection.mtcnn import Detector
+from faceattr_udf.config import Config, DetectorConfig
+from faceattr_udf.datasets import labeled_faces
+from faceattr_udf.datasets.labeled_faces import UNLABELED, UNREADABLE, FaceCropper, load_faces, read_table
+from faceattr_udf.detection.mtcnn import Detections, Detector
 from faceattr_udf.errors import SchemaError, TableNotFoundError
-from faceattr_udf.labels import NUM_CLASSES
+from faceattr_udf.images.crop import crop_face
+from faceattr_udf.labels import LABELS, NUM_CLASSES
 from faceattr_udf.training.data.augment import TRAINING_CROP_SCALE, center_crop, training_margin
 from faceattr_udf.weights import WeightsRecord, load_record
 
@@ -81,7 +84,7 @@ def test_missing_labels_are_masked_and_unknown_ones_counted() -> None:
     )
     assert faces.age_range.tolist() == [[30, 30], [20, 36], [7, 7], [UNLABELED, UNLABELED]]
     assert faces.labels["gender"].tolist() == [1, UNLABELED, UNLABELED, UNLABELED]
-    assert faces.labels["ethnicity"].tolist() == [4, UNLABELED, UNLABELED, UNLABELED]
+    assert faces.labels["ethnicity"].tolist() == [LABELS["ethnicity"].index("others"), UNLABELED, UNLABELED, UNLABELED]
     assert faces.labels["emotion"].tolist() == [UNLABELED, UNLABELED, 6, UNLABELED]
     assert faces.unknown["emotion"].tolist() == [False, True, False, False]
     assert faces.unknown_labels == {"gender": {}, "ethnicity": {}, "emotion": {"contempt": 1}}
@@ -116,6 +119,64 @@ def test_grayscale_model_gets_grayscale_photographs() -> None:
     faces = load_faces(_table([{"image_id": "a", "image": buffer.getvalue(), "source": "x"}]), 40, 0.0, grayscale=True)
     (level,) = np.unique(faces.crops)
     assert level == pytest.approx(0.299 * 200 + 0.587 * 100, abs=1)
+
+
+def _noise(height: int, width: int) -> tuple[np.ndarray, bytes]:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return pixels, buffer.getvalue()
+
+
+class OneFace:
+    """A detector that finds a face over a part of the image's width, and keeps the sizes of the images."""
+
+    def __init__(self, width: float | None) -> None:
+        self.width = width
+        self.sizes: list[tuple[int, ...]] = []
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        self.sizes += [image.shape[:2] for image in images]
+        return [self._detections(image.shape[1]) for image in images]
+
+    def _detections(self, image_width: int) -> Detections:
+        side = 0.0 if self.width is None else self.width * image_width
+        boxes = np.array([] if self.width is None else [[0.0, 0.0, side, side]], np.float32).reshape(-1, 4)
+        return Detections(boxes, np.ones(len(boxes), np.float32), np.zeros((len(boxes), 5, 2), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("face", "face_px", "sizes"),
+    [
+        (0.5, None, [(60, 80)]),
+        (0.5, 20, [(60, 80), (30, 40)]),  # the face is 40 pixels wide
+        (0.5, 50, [(60, 80), (60, 80)]),  # never enlarged
+        (None, 20, [(60, 80), (18, 24)]),  # no face: the image is a crop with a margin of 20 %
+    ],
+)
+def test_images_shrink_until_the_face_has_the_width(
+    face: float | None, face_px: int | None, sizes: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = OneFace(face)
+    monkeypatch.setattr(labeled_faces, "Detector", lambda _: detector)
+    pixels, content = _noise(60, 80)
+    cropper = FaceCropper(16, 0.2, DetectorConfig(), face_px=face_px)
+    assert cropper.crop([])[0].shape == (0, 16, 16, 3)
+    crops, states = cropper.crop([content, None])
+    assert detector.sizes == sizes
+    assert states.tolist() == [face is not None, UNREADABLE]
+    height, width = sizes[-1]
+    image = pixels if width == 80 else cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    box = [0, 0, width, height] if face is None else [0, 0, face * width, face * width]
+    assert (crops[0] == crop_face(image, box, 16, 0.2)).all()
+
+
+def test_workers_shrink_images() -> None:
+    pixels, content = _noise(40, 40)
+    table = _table([{"image_id": "a", "image": content, "source": "x"}])
+    crop = load_faces(table, 20, 0.0, face_px=10).crops[0]
+    small = cv2.resize(pixels, (10, 10), interpolation=cv2.INTER_AREA)
+    assert (crop == crop_face(small, [0, 0, 10, 10], 20, 0.0)).all()
 
 
 def test_cached_crops_are_reused(tmp_path: Path) -> None:

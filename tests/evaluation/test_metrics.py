@@ -16,6 +16,7 @@ from faceattr_udf.evaluation.metrics import (
     expected_age,
     measure,
 )
+from faceattr_udf.labels import LABELS
 
 
 def _all(probabilities: Probabilities, faces: LabeledFaces) -> dict[str, object]:
@@ -65,6 +66,48 @@ def test_mean_recall_weights_classes_equally() -> None:
     assert scores["gender_macro_f1"] == pytest.approx((2 * 3 / 7 + 0.0) / 2, abs=1e-5)
 
 
+OTHERS = LABELS["ethnicity"].index("others")
+
+
+def test_coarse_label_is_right_for_each_of_its_classes() -> None:
+    faces = labeled_faces(["a"] * 4, [NO_AGE] * 4, ethnicity=[OTHERS] * 4)
+    scores = _all(certain([0] * 4, ethnicity=[4, 5, 0, 3]), faces)
+    assert scores["ethnicity_accuracy"] == 0.5
+    assert scores["ethnicity_recall"] == {"others": 0.5}
+    assert scores["ethnicity_ece"] == 0.5
+    assert scores["ethnicity_coarse_mean_recall"] == 0.5
+    assert scores["ethnicity_mean_recall"] is scores["ethnicity_macro_f1"] is None
+
+
+def test_mean_recall_and_f1_of_classes_leave_coarse_labels_out() -> None:
+    faces = labeled_faces(["a"] * 3, [NO_AGE] * 3, ethnicity=[0, 1, OTHERS])
+    scores = _all(certain([0] * 3, ethnicity=[0, 0, 0]), faces)
+    assert scores["ethnicity_recall"] == {"white": 1.0, "black": 0.0, "others": 0.0}
+    assert scores["ethnicity_mean_recall"] == 0.5
+    # White has precision 1/2 and recall 1: the face labeled others is left out.
+    assert scores["ethnicity_macro_f1"] == pytest.approx(2 / 3 / 2, abs=1e-5)
+    assert scores["ethnicity_accuracy"] == pytest.approx(1 / 3, abs=1e-5)
+
+
+def test_coarse_mean_recall_joins_classes_in_truth_and_prediction() -> None:
+    # White; middle_eastern twice, once as latino_hispanic; latino_hispanic as white; others as middle_eastern.
+    faces = labeled_faces(["a"] * 5, [NO_AGE] * 5, ethnicity=[0, 4, 4, 5, OTHERS])
+    scores = _all(certain([0] * 5, ethnicity=[0, 4, 5, 0, 4]), faces)
+    assert scores["ethnicity_mean_recall"] == pytest.approx((1.0 + 0.5 + 0.0) / 3, abs=1e-5)
+    assert scores["ethnicity_coarse_mean_recall"] == pytest.approx((1.0 + 3 / 4) / 2, abs=1e-5)
+    assert "gender_coarse_mean_recall" not in scores
+
+
+def test_metrics_have_intervals() -> None:
+    faces = labeled_faces(["a"] * 2, [(30, 30), (40, 49)], gender=[0, 1])
+    scores = _all(certain([33, 50], gender=[0, 1]), faces)
+    assert scores["gender_accuracy_interval"] == {"n": 2, "value": 1.0, "low": 0.34238, "high": 1.0}
+    assert scores["age_mae_interval"] == {"n": 1, "value": 3.0, "low": 3.0, "high": 3.0}
+    assert scores["age_in_range_interval"]["n"] == 2
+    assert scores["age_coverage_interval"]["value"] == scores["age_coverage"] == 0.0
+    assert scores["emotion_accuracy_interval"] is None
+
+
 def test_label_without_a_class_counts_as_an_error() -> None:
     truth = labeled_faces(["a"] * 2, [NO_AGE] * 2, emotion=[0, -1])
     truth.unknown["emotion"][1] = True
@@ -94,6 +137,12 @@ def test_expected_age_is_the_mean_of_the_distribution() -> None:
     distribution[0, [20, 40]] = 0.25, 0.75
     assert expected_age(distribution) == pytest.approx([35.0])
     assert age_group_probabilities(distribution)[0].tolist() == [0, 0, 0.25, 0, 0.75, 0, 0, 0]
+
+
+def test_age_ranges_of_fairface_are_in_ten_year_groups() -> None:
+    ranges = [(0, 2), (3, 9), (10, 19), (20, 29), (60, 69), (70, 100)]
+    groups = ["0-9", "0-9", "10-19", "20-29", "60-69", "70+"]
+    assert age_group_of(labeled_faces(["fairface"] * len(ranges), ranges)).tolist() == groups
 
 
 def test_age_group_needs_a_range_within_one_group() -> None:

@@ -1,4 +1,4 @@
-"""The report, and the model card and plots made from it."""
+"""The report and the plots made from it."""
 
 import json
 from pathlib import Path
@@ -8,24 +8,10 @@ import pytest
 from face_sets import NO_AGE, certain, labeled_faces
 from PIL import Image
 
-from faceattr_udf.evaluation.model_card import model_card
 from faceattr_udf.evaluation.plots import draw_all
-from faceattr_udf.evaluation.report import report
-from faceattr_udf.training.settings import TrainingSettings
-from faceattr_udf.weights import load_record
+from faceattr_udf.evaluation.report import by_group, grouping_of, label_of, report
 
 WOMEN, MEN = 40, 60
-# Of Mitchell et al. 2019, "Model Cards for Model Reporting".
-SECTIONS = (
-    "Model details",
-    "Intended use",
-    "Training data",
-    "Evaluation data",
-    "Metrics",
-    "Quantitative analyses",
-    "Limitations",
-    "Ethical considerations",
-)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +39,7 @@ def test_no_faces_have_no_groups() -> None:
     assert scores["by_source"] == {}
     assert scores["by_group"] == []
     assert scores["worst_group"] == {}
+    assert scores["balanced_sources"] == {}
 
 
 def test_each_source_is_scored_separately(scored: tuple) -> None:
@@ -87,6 +74,36 @@ def test_worst_and_best_group_are_found(scored: tuple) -> None:
     assert "emotion" not in worst
 
 
+def test_gender_and_ethnicity_are_compared_from_ten_years_on() -> None:
+    ages = [(10.0, 19.0), (20.0, 36.0), (3.0, 9.0), NO_AGE]
+    faces = labeled_faces(["fairface"] * 4, ages, gender=[0] * 4, ethnicity=[6, 6, 6, 6])
+    rows = by_group(certain([0] * 4, gender=[0, 1, 0, 0], ethnicity=[4, 5, 0, 0]), faces)
+    (adults,) = [row for row in rows if grouping_of(row) == "from_ten_on"]
+    assert label_of(adults) == "10+, female, others"
+    assert adults["n"] == 2
+    assert adults["gender_accuracy"]["value"] == 0.5
+    assert adults["ethnicity_accuracy"]["value"] == 1.0
+    combined = [label_of(row) for row in rows if grouping_of(row) == "combined"]
+    assert combined == ["0-9, female, others", "10-19, female, others"]  # ages 20 to 36 have no ten-year group
+
+
+def test_balanced_source_has_groups_of_its_own() -> None:
+    count = 30
+    faces = labeled_faces(
+        ["fairface"] * (2 * count) + ["utkface"] * count,
+        [(20, 29)] * (3 * count),
+        gender=[0] * count + [1] * (2 * count),
+        ethnicity=[0] * (3 * count),
+    )
+    predicted = certain([25] * (3 * count), gender=[1] * (2 * count) + [0] * count)
+    scores = report(predicted, faces)
+    assert list(scores["balanced_sources"]) == ["fairface"]
+    worst = scores["balanced_sources"]["fairface"]["worst_group"]["gender"]["from_ten_on"]
+    assert (worst["worst"], worst["value"]) == ("10+, female, white", 0.0)
+    assert (worst["best"], worst["best_value"]) == ("10+, male, white", 1.0)
+    assert _row(scores, "all", "male", "all")["gender_accuracy"]["value"] == 0.5  # with the other source
+
+
 def test_unreadable_images_and_unknown_labels_are_listed() -> None:
     faces = labeled_faces(["a"], [NO_AGE], unreadable=("broken.png",), emotion=[-1])
     faces.unknown["emotion"][0] = True
@@ -114,25 +131,3 @@ def test_plots_are_drawn(scored: tuple, tmp_path: Path) -> None:
 def test_nothing_is_drawn_without_labels(tmp_path: Path) -> None:
     faces = labeled_faces(["a"], [NO_AGE])
     assert draw_all(certain([0]), faces, report(certain([0]), faces), tmp_path) == []
-
-
-def test_card_has_version_command_metrics_and_worst_groups(scored: tuple) -> None:
-    card = model_card(load_record("attributes_default"), scored[2])
-    assert f"version {load_record('attributes_default').version}" in card
-    assert "faceattr evaluate" in card
-    assert "| gender | combined | 30-39, female, black (40) | 50.0 % | 30-39, male, black | 100.0 % | 50.0 % |" in card
-    assert "- **Gender** is worst for the group 30-39, female, black: accuracy 50.0 %" in card
-    assert "research use" in card
-    for title in SECTIONS:
-        assert f"\n## {title}\n" in card
-    assert all(len(line) < 400 for line in card.splitlines())
-
-
-def test_card_describes_runs_of_current_settings(scored: tuple) -> None:
-    record = load_record("attributes_default")
-    settings = {"branch": "emotion", "optim": {"epochs": 1.0}, "distillation": {"teachers": ["a"], "weight": 0.25}}
-    dumped = TrainingSettings.model_validate(settings).model_dump(mode="json")
-    training = {**record.training, "settings": dumped, "initial": record.training}
-    card = model_card(record.model_copy(update={"training": training}), scored[2])
-    assert "4. 2 epochs from attributes_default.safetensors, learning rate 0.0005, seed 2, 50 % of each loss" in card
-    assert "1 epoch of the emotion branch from random weights, learning rate 0.001, seed 0, 25 % of each loss" in card

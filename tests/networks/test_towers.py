@@ -1,11 +1,13 @@
 """Tests of the two branches of the default network: their outputs, and which one is trained."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 from faceattr_udf.attributes.preprocess import preprocess
-from faceattr_udf.networks.towers import EMOTION_SHARE, INPUT_SIZE, TwoTowers
+from faceattr_udf.networks.towers import EMOTION_SHARE, INPUT_SIZE, Branch, TwoTowers
 from faceattr_udf.weights import load_record
 from faceattr_udf.weights.inputs import EMOTION_SIZE, MEAN_PIXEL, PADDING_VALUE
 
@@ -73,7 +75,7 @@ def test_forward_uint8_equals_forward(network: TwoTowers, pixels: torch.Tensor) 
     from_uint8, from_float = network.forward_uint8(pairs, small), network(pixels)
     for name in TASKS:
         # The resized uint8 faces are rounded.
-        rounding = {"rtol": 0.0, "atol": 0.01} if name == "emotion" else ROUNDING
+        rounding = {"rtol": 0.0, "atol": 0.03} if name == "emotion" else ROUNDING
         torch.testing.assert_close(from_uint8[name].exp(), from_float[name].exp(), **rounding)
 
 
@@ -84,7 +86,7 @@ def test_padding_is_close_to_the_mean_pixel() -> None:
 @torch.no_grad()
 def test_no_faces_give_no_logits(network: TwoTowers, pixels: torch.Tensor) -> None:
     assert {name: tuple(values.shape) for name, values in network(pixels[:0]).items()} == {
-        "age": (0, 101), "gender": (0, 2), "ethnicity": (0, 5), "emotion": (0, 7),
+        "age": (0, 101), "gender": (0, 2), "ethnicity": (0, 6), "emotion": (0, 7),
     }  # fmt: skip
 
 
@@ -97,6 +99,23 @@ def test_only_the_selected_branch_has_gradients(network: TwoTowers, pixels: torc
         torch.stack([values.sum() for values in outputs.values()]).sum().backward()  # type: ignore[no-untyped-call]
         trained = {name.partition(".")[0] for name, values in network.named_parameters() if values.grad is not None}
         assert trained == {branch}
+
+
+@pytest.mark.parametrize("branch", ["general", "emotion"])
+def test_frozen_units_keep_weights_and_statistics(branch: Branch, pixels: torch.Tensor) -> None:
+    network = TwoTowers()
+    network.select_branch(branch, frozen_units=3)
+    before = copy.deepcopy(getattr(network, branch).features.state_dict())
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1)
+    outputs = network.train()(pixels[:, :, :64, :64])
+    torch.stack([values.square().mean() for values in outputs.values()]).sum().backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    moved = {
+        name.partition(".")[0]
+        for name, values in getattr(network, branch).features.state_dict().items()
+        if not torch.equal(values, before[name])
+    }
+    assert moved == {str(unit) for unit in range(3, 27)}
 
 
 def test_emotion_branch_is_initialized_once(network: TwoTowers) -> None:

@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from faceattr_udf.datasets.labeled_faces import UNLABELED
-from faceattr_udf.labels import CLASSES, MAX_AGE
+from faceattr_udf.labels import CLASSES, LABELS, MAX_AGE, OTHERS
 from faceattr_udf.training.losses import age_loss, class_loss, soft_loss, task_losses, triplet_loss
 from faceattr_udf.training.settings import LossSettings
 
@@ -26,7 +27,7 @@ def test_unlabeled_faces_have_no_loss_and_no_gradient() -> None:
     loss.backward()
     assert logits.grad is not None
     assert (logits.grad == 0).all()
-    assert class_loss(torch.randn(3, 7), torch.full((3,), UNLABELED), smoothing=0.1) == 0
+    assert class_loss(torch.randn(3, 7), torch.full((3,), UNLABELED), "emotion", 0.1) == 0
 
 
 def test_head_of_unlabeled_attribute_gets_no_gradient() -> None:
@@ -42,8 +43,37 @@ def test_head_of_unlabeled_attribute_gets_no_gradient() -> None:
 
 
 def test_unlabeled_faces_do_not_dilute_the_loss() -> None:
-    logits, labels = torch.randn(2, 5), torch.tensor([3, UNLABELED])
-    assert class_loss(logits, labels, 0.0) == pytest.approx(float(class_loss(logits[:1], labels[:1], 0.0)))
+    logits, labels = torch.randn(2, 6), torch.tensor([3, UNLABELED])
+    alone = class_loss(logits[:1], labels[:1], "ethnicity", 0.0)
+    assert class_loss(logits, labels, "ethnicity", 0.0) == pytest.approx(float(alone))
+
+
+@given(smoothing=st.floats(0.0, 0.5))
+def test_loss_of_classes_equals_cross_entropy(smoothing: float) -> None:
+    logits, labels = torch.randn(5, 6), torch.arange(5)
+    expected = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    assert float(class_loss(logits, labels, "ethnicity", smoothing)) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_loss_of_others_is_that_of_both_classes_together() -> None:
+    logits = torch.randn(1, 6, requires_grad=True)
+    loss = class_loss(logits, torch.tensor([LABELS["ethnicity"].index(OTHERS)]), "ethnicity", 0.0)
+    probabilities = torch.softmax(logits.detach(), dim=1)[0]
+    assert float(loss.detach()) == pytest.approx(-math.log(float(probabilities[4] + probabilities[5])), rel=1e-4)
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    assert ((logits.grad < 0)[0] == torch.tensor([False] * 4 + [True] * 2)).all()
+
+
+def test_votes_are_mixed_with_the_label() -> None:
+    logits, votes = torch.randn(3, 7), torch.zeros(3, 7)
+    votes[1:, 2] = 1.0
+    labels = torch.tensor([0, 0, UNLABELED])
+    logs = torch.log_softmax(logits, dim=1)
+    expected = [logs[0, 0], 0.25 * logs[1, 0] + 0.75 * logs[1, 2], logs[2, 2]]
+    loss = class_loss(logits, labels, "emotion", 0.0, votes=votes, votes_weight=0.75)
+    assert float(loss) == pytest.approx(-float(torch.stack(expected).mean()), rel=1e-4)
 
 
 def test_range_loss_is_log_likelihood_of_the_range() -> None:

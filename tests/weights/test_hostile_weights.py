@@ -17,7 +17,7 @@ from faceattr_udf.attributes.predictor import NetworkPredictor, SvmPredictor
 from faceattr_udf.attributes.svm import RbfSvm
 from faceattr_udf.errors import WeightsError
 from faceattr_udf.inference.openvino_backend import OpenVinoModel
-from faceattr_udf.labels import ATTRIBUTES, CLASSES
+from faceattr_udf.labels import ATTRIBUTES, NUM_CLASSES
 from faceattr_udf.networks.mtcnn import PNet
 from faceattr_udf.training.export.record import PACKAGE_WEIGHTS
 from faceattr_udf.training.pretrained import load_pretrained
@@ -222,7 +222,7 @@ def test_graph_with_wrong_outputs_is_refused(tmp_path: Path) -> None:
     assert "do not match attributes_default.json" in error_of(lambda: NetworkPredictor("attributes_default", tmp_path))
 
 
-SIZES = {"age": 8} | {name: len(labels) for name, labels in CLASSES.items()}
+SIZES = {name: len(labels) for name, labels in load_record("attributes_default").classes.items()} | {"age": 8}
 
 
 class Embedder:
@@ -235,14 +235,16 @@ class Embedder:
         return {"embedding": np.ones((len(crops), 4), dtype=np.float32)}
 
 
+def svm_of(classes: int) -> RbfSvm:
+    pairs = classes * (classes - 1) // 2
+    parts = (np.ones((3, 4), np.float32), np.ones((3, pairs), np.float32), np.ones(pairs, np.float32))
+    return RbfSvm(*parts, 1.0, classes)
+
+
 def svm_arrays(**changes: np.ndarray | None) -> dict[str, np.ndarray]:
     arrays: dict[str, Any] = {"age.years": np.full((8, 101), 1 / 101, dtype=np.float32)}
     for name in ATTRIBUTES:
-        pairs = SIZES[name] * (SIZES[name] - 1) // 2
-        classifier = RbfSvm(
-            np.ones((3, 4), np.float32), np.ones((3, pairs), np.float32), np.ones(pairs, np.float32), 1.0, SIZES[name]
-        )
-        arrays |= classifier.to_arrays(name)
+        arrays |= svm_of(SIZES[name]).to_arrays(name)
     return {name: value for name, value in (arrays | changes).items() if value is not None}
 
 
@@ -269,7 +271,7 @@ def svm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], Sv
 
 def test_valid_svms_are_loaded(svm: Callable[[bytes], SvmPredictor]) -> None:
     outputs = svm(save(svm_arrays())).predict(np.zeros((2, 8, 8, 3), dtype=np.uint8))
-    assert outputs["age"].shape == (2, 101)
+    assert {name: outputs[name].shape for name in NUM_CLASSES} == {n: (2, size) for n, size in NUM_CLASSES.items()}
 
 
 def header(text: bytes) -> bytes:
@@ -297,6 +299,7 @@ def header(text: bytes) -> bytes:
         save(svm_arrays(**{"age.coefficients": np.ones((3, 2), np.float32)})),
         save(svm_arrays(**{"age.years": np.ones((2, 101), np.float32)})),
         save(svm_arrays(**{"age.years": None})),
+        save(svm_arrays(**svm_of(6).to_arrays("ethnicity"))),  # the record has five ethnicities
     ],
     ids=lambda content: f"{len(content)} bytes",
 )

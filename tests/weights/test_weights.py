@@ -16,6 +16,7 @@ from shared_data import SHARED, needs_shared
 from faceattr_udf.attributes import predictor
 from faceattr_udf.attributes.predictor import load_predictor, model_record
 from faceattr_udf.attributes.preprocess import preprocess
+from faceattr_udf.attributes.vocabulary import ClassConverter
 from faceattr_udf.config import AttributesConfig
 from faceattr_udf.datasets.labeled_faces import load_faces, read_table
 from faceattr_udf.detection.mtcnn import STAGES
@@ -116,14 +117,15 @@ def test_prefilter_graph_agrees_with_its_torch_network() -> None:
 
 
 def _in_torch(record: WeightsRecord, *inputs: np.ndarray) -> dict[str, np.ndarray]:
-    """Runs the network in float32, calibrated like the graph: on the logarithms of its probabilities."""
+    """Runs the network in float32, calibrated like the graph, and returns probabilities of the product's classes."""
     module = wrap_for_inference(
         load_torch_network(record, load_file(record, "safetensors")), record.model_copy(update={"temperatures": {}})
     )
     with torch.inference_mode():
         outputs = module(*map(torch.from_numpy, inputs))
     scaled = (output.log() / record.temperatures[name] for name, output in zip(record.classes, outputs, strict=True))
-    return {name: torch.softmax(v, dim=1).numpy() for name, v in zip(record.classes, scaled, strict=True)}
+    outputs = (torch.softmax(values, dim=1).numpy() for values in scaled)
+    return ClassConverter(record)(dict(zip(record.classes, outputs, strict=True)))
 
 
 @pytest.mark.skipif(
@@ -196,7 +198,7 @@ def test_no_faces_give_empty_probabilities() -> None:
     assert {name: value.shape for name, value in predicted.items()} == {
         "age": (0, 101),
         "gender": (0, 2),
-        "ethnicity": (0, 5),
+        "ethnicity": (0, 6),
         "emotion": (0, 7),
     }
 
@@ -223,8 +225,10 @@ def test_mirrored_face_gets_equal_probabilities() -> None:
     plain, mirrored = model.predict(pixels), model.predict(flipped)
     # The face alone and its mirror image alone: the same image twice.
     graph, (pairs, small) = OpenVinoModel("attributes_default"), preprocess(model.record, pixels)
+    convert = ClassConverter(model.record)
     one, other = (
-        dict(zip(plain, graph(np.repeat(pairs[offset::2], 2, axis=0), small), strict=True)) for offset in (0, 1)
+        convert(dict(zip(plain, graph(np.repeat(pairs[offset::2], 2, axis=0), small), strict=True)))
+        for offset in (0, 1)
     )
     for name in plain:
         assert np.abs(one[name] - other[name]).max() > 1e-4

@@ -1,4 +1,4 @@
-"""Augmentation of face crops: geometry, light, grayscale, blur, low resolution, JPEG compression, occlusion."""
+"""Augmentation of face crops: pose, light, colors, equalization, blur, low resolution, JPEG compression, occlusion."""
 
 import math
 
@@ -11,6 +11,7 @@ from faceattr_udf.training.data.image_ops import as_uint8, gaussian_blur, jpeg_c
 TRAINING_CROP_SCALE = 8 / 7
 """Side of a training crop relative to a production crop: room for augmentation to shift, rotate and zoom."""
 
+_MIN_SIDE = 16
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -55,40 +56,56 @@ def augment(crops: UInt8Array, size: int, random: np.random.Generator, strength:
 
 
 def _augment_one(crop: UInt8Array, size: int, random: np.random.Generator, strength: float) -> UInt8Array:
-    view = _random_affine(crop, size, random, strength)
-    if random.random() < 0.25 * strength:  # a small face in a large photograph
-        view = _resize(_resize(view, int(random.integers(16, 72))), size)
+    view = _random_perspective(crop, size, random, strength)
     if random.random() < 0.1 * strength:
         view = gaussian_blur(view, float(random.uniform(0.5, 2.5)))
+    if random.random() < 0.15 * strength:  # FER2013's photographs are equalized, others' are not
+        view = _equalize(view)
     view = _random_light(view, random, strength)
-    if random.random() < 0.15 * strength:
-        view = jpeg_compress(view, int(random.integers(20, 85)))
+    # A small face in a large photograph, in any size, so that no source is told by its resolution.
+    side = round(math.exp(random.uniform(math.log(_MIN_SIDE), math.log(size))))
+    small = _resize(view, side) if random.random() < 0.4 * strength else view
+    if random.random() < 0.2 * strength:
+        small = jpeg_compress(small, int(random.integers(20, 90)))
+    view = _resize(small, size)
     if random.random() < 0.25 * strength:
         view = _random_erase(view, random)
     return view
 
 
-def _random_affine(crop: UInt8Array, size: int, random: np.random.Generator, strength: float) -> UInt8Array:
+def _random_perspective(crop: UInt8Array, size: int, random: np.random.Generator, strength: float) -> UInt8Array:
+    """Mirrors, rotates, zooms, shears, shifts and tilts the crop: all in one projection of homogeneous coordinates."""
     side = crop.shape[0]
-    angle = strength * random.uniform(-0.26, 0.26)  # radians; 15 degrees
-    zoom = side / TRAINING_CROP_SCALE / size * (1.0 + strength * random.uniform(-0.13, 0.15))
+    angle = strength * random.uniform(-0.3, 0.3)  # radians; 17 degrees
+    zoom = side / TRAINING_CROP_SCALE / size * (1.0 + strength * random.uniform(-0.15, 0.15))
     stretch, shear = 1.0 + strength * random.uniform(-0.06, 0.06), strength * random.uniform(-0.08, 0.08)
     mirror = -1.0 if random.random() < 0.5 else 1.0
     cosine, sine = math.cos(angle), math.sin(angle)
     rotation = np.array([[cosine, -sine], [sine, cosine]])
     matrix = zoom * rotation @ np.array([[stretch, shear], [0.0, 1.0 / stretch]]) @ np.diag([mirror, 1.0])
     center = (side - 1) / 2.0 + strength * random.uniform(-0.055, 0.055, 2) * side
-    offset = center - matrix @ np.full(2, (size - 1) / 2.0)
-    inverse = np.column_stack([matrix, offset])
-    return as_uint8(cv2.warpAffine(crop, inverse, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP))
+    # The tilt makes one edge of the view up to a sixth nearer than its center, as in a turned or bowed head.
+    tilt = strength * random.uniform(-0.16, 0.16, 2) / (size / 2.0)
+    around_center = np.block([[matrix, np.zeros((2, 1))], [tilt[None], np.ones((1, 1))]])
+    to_center = np.array([[1.0, 0.0, -(size - 1) / 2.0], [0.0, 1.0, -(size - 1) / 2.0], [0.0, 0.0, 1.0]])
+    from_center = np.array([[1.0, 0.0, center[0]], [0.0, 1.0, center[1]], [0.0, 0.0, 1.0]])
+    inverse = from_center @ around_center @ to_center
+    return as_uint8(cv2.warpPerspective(crop, inverse, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP))
+
+
+def _equalize(view: UInt8Array) -> UInt8Array:
+    """Equalizes the histogram of the brightness, keeping the colors."""
+    channels = cv2.cvtColor(view, cv2.COLOR_RGB2YCrCb)
+    channels[..., 0] = cv2.equalizeHist(channels[..., 0])
+    return as_uint8(cv2.cvtColor(channels, cv2.COLOR_YCrCb2RGB))
 
 
 def _random_light(view: UInt8Array, random: np.random.Generator, strength: float) -> UInt8Array:
-    # One matrix for everything that is linear in the colors: grayscale or tint, then contrast around the mean,
+    # One matrix for everything that is linear in the colors: grayscale or a cast, then contrast around the mean,
     # then brightness.
-    tint = np.diag(1.0 + strength * random.uniform(-0.12, 0.12, 3))
-    colors = np.tile(_LUMA, (3, 1)) if random.random() < 0.25 * strength else tint
-    contrast, brightness = 1.0 + strength * random.uniform(-0.35, 0.35), strength * random.uniform(-35.0, 35.0)
+    cast = np.diag(1.0 + strength * random.uniform(-0.18, 0.18, 3))
+    colors = np.tile(_LUMA, (3, 1)) if random.random() < 0.25 * strength else cast
+    contrast, brightness = 1.0 + strength * random.uniform(-0.4, 0.35), strength * random.uniform(-35.0, 35.0)
     mean = colors @ np.asarray(cv2.mean(view)[:3])
     matrix = np.column_stack([contrast * colors, (1.0 - contrast) * mean + brightness])
     view = as_uint8(cv2.transform(view, matrix))

@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 import torch
 
-from faceattr_udf.arrays import Int64Array, UInt8Array
+from faceattr_udf.arrays import Float32Array, Int64Array, UInt8Array
 from faceattr_udf.datasets.labeled_faces import UNLABELED, LabeledFaces
 from faceattr_udf.training.data.augment import augment
 from faceattr_udf.training.data.sampling import (
@@ -30,11 +30,13 @@ class TrainingData:
 
     Attributes:
         faces: Training faces, cropped with `augment.training_margin`.
+        votes: Attribute -> float32 (n, classes), shares of people's votes for the training faces; empty without votes.
         soft_labels: The teachers' probabilities for the training faces; empty without teachers.
         validation: Production crops that the log takes metrics of; None measures nothing.
     """
 
     faces: LabeledFaces
+    votes: dict[str, Float32Array] = field(default_factory=dict)
     soft_labels: SoftLabels = field(default_factory=dict)
     validation: LabeledFaces | None = None
 
@@ -78,7 +80,7 @@ def prefetch_batches(
     if (people != UNLABELED).any():
         facenet = settings.facenet
         indices = pk_sampler(indices, people, facenet.people_per_batch, facenet.faces_per_person, seed)
-    masks = label_masks(faces)
+    masks = label_masks(faces, data.votes)
 
     def prepare(step: int, index: Int64Array) -> PreparedBatch:
         random = np.random.default_rng((seed, step))  # seeded by step, so that a resumed run sees the same views
@@ -89,6 +91,7 @@ def prefetch_batches(
             age_range=torch.from_numpy(faces.age_range[index]),
             labels={attribute: torch.from_numpy(values[index]) for attribute, values in faces.labels.items()},
             identity=torch.from_numpy(people[index]),
+            votes={name: torch.from_numpy(values[index]) for name, values in data.votes.items()},
             soft_labels={
                 name: torch.from_numpy(values[index].astype(np.float32)) for name, values in data.soft_labels.items()
             },

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from faceattr_udf.arrays import Float64Array, Int64Array
+from faceattr_udf.arrays import Float32Array, Float64Array, Int64Array
 from faceattr_udf.datasets.labeled_faces import UNLABELED, LabeledFaces
 from faceattr_udf.labels import ATTRIBUTES, CLASSES
 
@@ -38,9 +38,11 @@ def face_weights(faces: LabeledFaces, sources: Mapping[str, float], balance_expo
     return np.asarray(weights / weights.mean(), dtype=np.float64)
 
 
-def label_masks(faces: LabeledFaces) -> Int64Array:
-    """Returns a bit mask per face, int64 (n,): bit k is set where the face has a label for the k-th attribute."""
+def label_masks(faces: LabeledFaces, votes: Mapping[str, Float32Array]) -> Int64Array:
+    """Returns a bit mask per face, int64 (n,): bit k is set where it has a label or votes for the k-th attribute."""
     labeled = [faces.labeled(name) for name in ATTRIBUTES]
+    for name, shares in votes.items():
+        labeled[ATTRIBUTES.index(name)] |= shares.any(axis=1)
     return sum((flags.astype(np.int64) << bit for bit, flags in enumerate(labeled)), np.zeros(len(faces), np.int64))
 
 

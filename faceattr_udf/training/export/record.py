@@ -1,10 +1,11 @@
 """The record beside the files of a network: their checksums, and the terms of the weights."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from faceattr_udf.evaluation.sources import SOURCES
 from faceattr_udf.labels import CLASSES, MAX_AGE
 from faceattr_udf.weights import WeightsRecord
 
@@ -14,19 +15,21 @@ PACKAGE_WEIGHTS: Final = Path(__file__).resolve().parents[2] / "weights"
 CLASS_LABELS: Final = {"age": [str(year) for year in range(MAX_AGE + 1)]} | {k: list(v) for k, v in CLASSES.items()}
 """Attribute -> its class labels in order."""
 
-TRAINING_DATA: Final = [
-    "UTKFace (research use)",
-    "All-Age-Faces (research use)",
-    "FER2013 (research use)",
-    "Images of Groups (research use)",
-    "muxspace/facial_expressions (Apache-2.0)",
-]
-
 LICENSE: Final = "Apache-2.0; trained on data sets for research use"
 FACERES_LICENSE: Final = (
     "Apache-2.0; initialised from FaceRes-deep, MIT, Copyright (c) 2021 Vladimir Mandic; "
     "trained on data sets for research use"
 )
+
+
+def training_data(sources: Iterable[str]) -> list[str]:
+    """Returns the names and the terms of data sets, for a record; the source itself where it is not known.
+
+    >>> training_data(["fairface", "mine"])
+    ['FairFace (CC BY 4.0)', 'mine']
+    """
+    names = sorted(set(sources))
+    return [f"{SOURCES[name].name} ({SOURCES[name].terms})" if name in SOURCES else name for name in names]
 
 
 def write_record(folder: Path, record: WeightsRecord, suffixes: Sequence[str]) -> WeightsRecord:

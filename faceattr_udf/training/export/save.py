@@ -15,7 +15,7 @@ from faceattr_udf.errors import WeightsError
 from faceattr_udf.inference.torch_loading import load_torch_network, wrap_for_inference
 from faceattr_udf.models import MODELS
 from faceattr_udf.training.export.openvino_graph import calibrate_graph, write_graph
-from faceattr_udf.training.export.record import CLASS_LABELS, FACERES_LICENSE, LICENSE, TRAINING_DATA, write_record
+from faceattr_udf.training.export.record import CLASS_LABELS, FACERES_LICENSE, LICENSE, write_record
 from faceattr_udf.training.registry import TRAINING_SPECS, spec_for_architecture
 from faceattr_udf.training.settings import TrainingSettings
 from faceattr_udf.weights import WeightsRecord
@@ -56,7 +56,6 @@ def save_weights(
         classes={attribute: CLASS_LABELS[attribute] for attribute in spec.outputs if attribute in CLASS_LABELS},
         embedding="embedding" in spec.outputs,
         licence=FACERES_LICENSE if settings.model == "default" else LICENSE,
-        training_data=TRAINING_DATA,
         training=dict(training),
     )
     return export_attributes(record, folder, crops)

@@ -19,13 +19,14 @@ from faceattr_udf.detection import prefilter
 from faceattr_udf.detection.mtcnn import Detector
 from faceattr_udf.networks.screen import ScreenNet
 from faceattr_udf.training.export.openvino_graph import write_graph
-from faceattr_udf.training.export.record import LICENSE, TRAINING_DATA, write_record
+from faceattr_udf.training.export.record import LICENSE, training_data, write_record
 from faceattr_udf.training.prefilter.fit import fit, recall_thresholds
 from faceattr_udf.training.prefilter.scenes import SyntheticScenes
 from faceattr_udf.training.prefilter.targets import Targets, Teacher
 from faceattr_udf.weights import WeightsRecord
 
 _QUANTIZATION_SCENES = 120
+_SUFFIXES = ("safetensors", "xml", "bin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,13 @@ def train_prefilter(data: Path, output: Path, settings: PrefilterSettings) -> We
 
     log({"scenes": len(scenes), "faces": sum(len(scene.faces) for scene in scenes)})
     network = fit(scenes, validation, settings.steps, log)
-    return export_prefilter(network, validation, settings.recall, output, {"settings": asdict(settings), "log": lines})
+    record = export_prefilter(
+        network, validation, settings.recall, output, {"settings": asdict(settings), "log": lines}
+    )
+    sources = read_table(data / "faces-train.parquet")["source"].unique()
+    seen = training_data(map(str, sources.to_pylist()))
+    seen.append("photographs of the sets Face Mask Detection and dlib examples")
+    return write_record(output, record.model_copy(update={"training_data": seen}), _SUFFIXES)
 
 
 def training_photographs(folder: Path) -> list[UInt8Array]:
@@ -118,7 +125,6 @@ def export_prefilter(
         input_size=0,
         normalisation="(x - 127.5) / 64, inside the graph",
         licence=LICENSE,
-        training_data=[*TRAINING_DATA, "photographs of the sets Face Mask Detection and dlib examples"],
         training={"command": "python -m faceattr_udf.training.prefilter", **training},
     )
-    return write_record(folder, record, ("safetensors", "xml", "bin"))
+    return write_record(folder, record, _SUFFIXES)

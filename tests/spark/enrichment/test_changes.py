@@ -9,6 +9,10 @@ import pytest
 from fakes import content, inferred
 from workspaces import CAPTURED_AT, IMAGES, SCHEMA, TWO_WAVES, Killed, Workspace, image, killed_at, statuses
 
+from faceattr_udf.labels import VOCABULARY_VERSION
+from faceattr_udf.spark.locations import TableRef
+from faceattr_udf.spark.tables import Tables
+
 CONSENTED = SCHEMA + ", consent boolean"
 ASKED = "input.require_consent=true"
 DELETING = "enrich.delete_missing=true"
@@ -43,6 +47,23 @@ def test_config_and_model_changes_trigger_inference(finished: Workspace) -> None
     assert finished.run().n_inferred == 7
     assert finished.tables() == before
     assert len(inferred(finished.seen)) == 4 * 7
+
+
+def test_rows_with_earlier_classes_are_replaced(finished: Workspace) -> None:
+    before = finished.tables()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("faceattr_udf.config.VOCABULARY_VERSION", VOCABULARY_VERSION - 1)
+        assert finished.run().n_inferred == 7
+    tables = Tables(finished.engine.session, finished.engine.name)
+    ref = TableRef(str(finished.folder / "out" / "faces"), "delta")
+    faces = tables.read(ref)
+    others = "CASE WHEN face_index >= 0 THEN 'others' END AS ethnicity"  # nullable, unlike a literal
+    tables.rewrite(ref, faces.selectExpr(*(others if c == "ethnicity" else c for c in faces.columns)))
+    earlier = finished.tables()
+    assert {row["ethnicity"] for row in earlier[0]} == {"others"}
+    assert not {row["config_id"] for table in earlier for row in table} & {row["config_id"] for row in before[1]}
+    assert finished.run().n_inferred == 7
+    assert finished.tables() == before
 
 
 BACKFILLED: dict[str | None, dict[str, Any]] = {

@@ -51,6 +51,7 @@ def test_every_image_gets_one_row_and_every_face_one(finished_run: tuple[Workspa
     assert by_id["a", 1]["bbox"] == {"x_min": 1.0, "y_min": 2.0, "x_max": 30.0, "y_max": 40.5}
     assert by_id["a", 1]["age"] is None
     assert by_id["a", 1]["emotion_probs"] == {"neutral": 0.25, "fear": 0.75}
+    assert by_id["a", 1]["emotion_confidence"] == 0.25
     assert by_id["a", 1]["emotion"] is None
     assert by_id["a", 1]["ethnicity_probs"] is None
     assert by_id["a", 1]["quality"]["yaw"] == -3.0

@@ -14,7 +14,7 @@ def _batches(first_step: int = 0, seed: int = 0, **data: object) -> list[Prepare
     faces = labeled_faces(["a"] * COUNT, [(age, age) for age in range(COUNT)], crops=crops, gender=[0, 1, -1] * 4)
     soft_labels = {"gender": np.linspace(0, 1, 2 * COUNT, dtype=np.float16).reshape(COUNT, 2)}
     settings = TrainingSettings.model_validate({"seed": seed, "optim": {"batch_size": 4}, "data": data})
-    return list(prefetch_batches(TrainingData(faces, soft_labels), 32, settings, first_step, 6))
+    return list(prefetch_batches(TrainingData(faces, soft_labels=soft_labels), 32, settings, first_step, 6))
 
 
 def _equal(one: PreparedBatch, other: PreparedBatch) -> bool:

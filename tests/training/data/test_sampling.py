@@ -98,7 +98,7 @@ def test_pk_sampler_without_people_keeps_the_faces() -> None:
 
 def test_label_masks_differ_by_labeled_attributes() -> None:
     faces = labeled_faces(["a"] * 5, [YEARS, (5.0, 9.0), NO_AGE, NO_AGE, YEARS], gender=[0, 1, 1, UNLABELED, UNLABELED])
-    masks = label_masks(faces).tolist()
+    masks = label_masks(faces, {}).tolist()
     assert masks[0] == masks[1]
     assert len(set(masks)) == 4
 
