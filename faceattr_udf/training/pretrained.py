@@ -67,6 +67,17 @@ def load_pretrained(network: nn.Module, weights: Path, prefixes: tuple[str, ...]
     Raises:
         WeightsError: The file is unreadable, no tensor fits, or one with a prefix is missing.
     """
+    network.load_state_dict(read_fitting_tensors(network, weights, prefixes), strict=False)
+
+
+def read_fitting_tensors(
+    network: nn.Module, weights: Path, prefixes: tuple[str, ...] | None = None
+) -> dict[str, torch.Tensor]:
+    """Reads the tensors of a file that have the network's names and shapes; see `load_pretrained`.
+
+    Raises:
+        WeightsError: The file is unreadable, no tensor fits, or one with a prefix is missing.
+    """
     tensors = _read_tensors(weights)
     wanted = {
         name: value for name, value in network.state_dict().items() if prefixes is None or name.startswith(prefixes)
@@ -81,7 +92,7 @@ def load_pretrained(network: nn.Module, weights: Path, prefixes: tuple[str, ...]
             "set train.initial to weights of that network"
         )
         raise WeightsError(msg)
-    network.load_state_dict(fitting, strict=False)
+    return fitting
 
 
 def _read_tensors(weights: Path) -> dict[str, torch.Tensor]:

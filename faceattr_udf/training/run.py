@@ -26,6 +26,7 @@ from faceattr_udf.training.data.votes import read_votes
 from faceattr_udf.training.distillation import SoftLabels, merge_soft_labels, predict_soft_labels
 from faceattr_udf.training.export.record import training_data, write_record
 from faceattr_udf.training.export.save import calibrate, save_weights
+from faceattr_udf.training.interpolation import interpolate
 from faceattr_udf.training.log import Log, json_lines_log, summarize_log
 from faceattr_udf.training.loop import train, validate
 from faceattr_udf.training.registry import TRAINING_SPECS, initialize_network
@@ -187,6 +188,8 @@ def _train_network(settings: TrainingSettings, splits: _Splits, log: Log, output
         log=log,
         checkpoint=output / f"{settings.name}.checkpoint.pt",
     )
+    if settings.interpolation.weights:
+        interpolate(network, Path(settings.interpolation.weights), settings.interpolation.share, f"{settings.branch}.")
     training = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "task_weights": settings.loss.task_weights,

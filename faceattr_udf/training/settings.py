@@ -140,6 +140,18 @@ class DistillationSettings(Section):
         return self
 
 
+class InterpolationSettings(Section):
+    """Section [train.interpolation]: only for `default`; see `interpolation.interpolate`.
+
+    Attributes:
+        weights: Safetensors that the trained branch is interpolated with after training; None interpolates nothing.
+        share: Share of the trained weights.
+    """
+
+    weights: str | None = None
+    share: float = Field(default=1.0, ge=0.0, le=1.0)
+
+
 class FacenetSettings(Section):
     """Section [train.facenet]: only for `multitask_facenet`.
 
@@ -209,6 +221,7 @@ class TrainingSettings(Section):
         optim: Optimizer, schedule and EMA.
         loss: Task losses and their weights.
         distillation: Teachers.
+        interpolation: Interpolation with earlier weights.
         facenet: Only for `multitask_facenet`.
         svm: Only for `embedding_svm`.
     """
@@ -229,6 +242,7 @@ class TrainingSettings(Section):
     optim: OptimSettings = OptimSettings()
     loss: LossSettings = LossSettings()
     distillation: DistillationSettings = DistillationSettings()
+    interpolation: InterpolationSettings = InterpolationSettings()
     facenet: FacenetSettings = FacenetSettings()
     svm: SvmSettings = SvmSettings()
 
@@ -241,6 +255,9 @@ class TrainingSettings(Section):
             if self.branch == "emotion":
                 msg = f"train.branch = 'emotion' needs train.model = 'default'; {self.model} has no branches"
                 raise ValueError(msg)
+            if self.interpolation.weights is not None:
+                msg = f"train.interpolation needs train.model = 'default'; {self.model} has no branches"
+                raise ValueError(msg)
             if self.emotion_from is not None:
                 msg = f"train.emotion_from needs train.model = 'default'; {self.model} has no emotion branch"
                 raise ValueError(msg)
@@ -249,13 +266,13 @@ class TrainingSettings(Section):
     def for_record(self) -> dict[str, Any]:
         """Returns the settings as plain data, with names of files in place of their paths on this machine."""
         data = self.model_dump(mode="json")
-        for section, name in (
-            (data, "initial"),
-            (data, "emotion_from"),
-            (data["data"], "votes"),
-            (data["data"], "excluded"),
-        ):
-            section[name] = section[name] and Path(section[name]).name
+        files = (
+            (data, ("initial", "emotion_from")),
+            (data["data"], ("votes", "excluded")),
+            (data["interpolation"], ("weights",)),
+        )
+        for section, names in files:
+            section.update({name: Path(section[name]).name for name in names if section[name]})
         return data
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Augmentation of face crops: pose, light, colors, equalization, blur, low resolution, JPEG compression, occlusion."""
+"""Augmentation of face crops: pose, light, colors, equalization, blur, low resolution, grain, JPEG, occlusion."""
 
 import math
 
@@ -65,6 +65,9 @@ def _augment_one(crop: UInt8Array, size: int, random: np.random.Generator, stren
     # A small face in a large photograph, in any size, so that no source is told by its resolution.
     side = round(math.exp(random.uniform(math.log(_MIN_SIDE), math.log(size))))
     small = _resize(view, side) if random.random() < 0.4 * strength else view
+    if random.random() < 0.15 * strength:  # the grain of old photographs and of cameras in the dark
+        grain = random.normal(scale=random.uniform(2.0, 14.0), size=small.shape[:2])
+        small = np.clip(small + grain[..., None], 0.0, 255.0).astype(np.uint8)
     if random.random() < 0.2 * strength:
         small = jpeg_compress(small, int(random.integers(20, 90)))
     view = _resize(small, size)
