@@ -25,6 +25,7 @@ class ClassConverter:
             msg = f"weights {record.name} predict {predicted}, expected some of {', '.join(ATTRIBUTES)}, in this order"
             raise WeightsError(msg)
         # Attribute -> (the model's classes, the product's classes): each row says where a probability goes.
+        self._sizes = {name: len(labels) for name, labels in record.classes.items() if name in CLASSES}
         self._shares = {
             attribute: _shares(record, attribute)
             for attribute, classes in CLASSES.items()
@@ -40,7 +41,14 @@ class ClassConverter:
         Returns:
             Attribute -> float32 (n, classes) in the order of `labels.CLASSES`. The probability of a coarse label is
             shared equally among the classes that it stands for.
+
+        Raises:
+            ValueError: An output does not have the number of classes that the record says.
         """
+        for name, values in outputs.items():
+            if values.shape[1] != self._sizes.get(name, values.shape[1]):
+                msg = f"{name} has {values.shape[1]} classes, expected {self._sizes[name]}"
+                raise ValueError(msg)
         if not self._shares:
             return outputs
         return {

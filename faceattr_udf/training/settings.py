@@ -248,18 +248,17 @@ class TrainingSettings(Section):
 
     @model_validator(mode="after")
     def _branches(self) -> Self:
-        if self.model != "default":
-            if self.frozen_units:
-                msg = f"train.frozen_units needs train.model = 'default'; {self.model} has no such units"
-                raise ValueError(msg)
-            if self.branch == "emotion":
-                msg = f"train.branch = 'emotion' needs train.model = 'default'; {self.model} has no branches"
-                raise ValueError(msg)
-            if self.interpolation.weights is not None:
-                msg = f"train.interpolation needs train.model = 'default'; {self.model} has no branches"
-                raise ValueError(msg)
-            if self.emotion_from is not None:
-                msg = f"train.emotion_from needs train.model = 'default'; {self.model} has no emotion branch"
+        if self.model == "default":
+            return self
+        needs_branches = {
+            "branch = 'emotion'": self.branch == "emotion",
+            "emotion_from": self.emotion_from is not None,
+            "interpolation": self.interpolation.weights is not None,
+            "frozen_units": self.frozen_units > 0,
+        }
+        for key, is_set in needs_branches.items():
+            if is_set:
+                msg = f"train.{key} needs train.model = 'default'; {self.model} does not have its two branches"
                 raise ValueError(msg)
         return self
 

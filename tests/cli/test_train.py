@@ -260,7 +260,7 @@ def test_compare_prints_a_row_per_model(
             "train.emotion_from needs train.model",
         ),
         (["--set", 'train.distillation.unlabeled_teachers=["x"]'], "needs train.distillation.teachers"),
-        ([], "faces-train.parquet not found"),
+        ([], "no *-train.parquet in "),
     ],
 )
 def test_wrong_settings_are_named(

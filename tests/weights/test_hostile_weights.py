@@ -299,7 +299,7 @@ def header(text: bytes) -> bytes:
         save(svm_arrays(**{"age.coefficients": np.ones((3, 2), np.float32)})),
         save(svm_arrays(**{"age.years": np.ones((2, 101), np.float32)})),
         save(svm_arrays(**{"age.years": None})),
-        save(svm_arrays(**svm_of(6).to_arrays("ethnicity"))),  # the record has five ethnicities
+        save(svm_arrays(**svm_of(5).to_arrays("ethnicity"))),  # the record has six ethnicities
     ],
     ids=lambda content: f"{len(content)} bytes",
 )
