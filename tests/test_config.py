@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from faceattr_udf.config import RENAMED_KEYS, Config, MinConfidence
+from faceattr_udf.config import NEUTRAL_SETTINGS, RENAMED_KEYS, Config, MinConfidence
 from faceattr_udf.errors import ConfigError
 from faceattr_udf.labels import CLASSES, VOCABULARY_VERSION
 
@@ -189,6 +189,7 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "detector.scale_factor": (0.7, True),
     "detector.border": ("zero", True),
     "detector.prefilter": (False, True),
+    "detector.min_confidence": (0.5, True),
     "detector.max_faces": (1, True),
     "detector.largest_only": (True, True),
     "attributes.model": ("separate_grey", True),
@@ -261,6 +262,16 @@ def test_all_keys_are_covered_by_changes() -> None:
 def test_config_id_is_stable_across_releases(overrides: list[str], config_id: str) -> None:
     # A new value makes the next run infer every image again: change a value here only together with the results.
     assert Config.load(None, overrides).config_id() == config_id
+
+
+@pytest.mark.parametrize("key", NEUTRAL_SETTINGS)
+def test_neutral_settings_are_the_defaults_and_not_in_config_id(key: str) -> None:
+    section, name = key.split(".")
+    assert getattr(Config(), section).model_dump(mode="json")[name] == NEUTRAL_SETTINGS[key]
+    assert name not in Config().result_settings()[section]
+    value, _ = CHANGES[key]
+    changed = Config.from_mapping(_nested(key, value))
+    assert changed.result_settings()[section][name] == value
 
 
 def test_config_id_changes_with_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:

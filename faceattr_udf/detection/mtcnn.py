@@ -134,7 +134,7 @@ class Detector:
 
     def _finish(self, candidates: Candidates, integrals: Sequence[IntegralImage]) -> list[Detections]:
         candidates, (scores, deltas, points) = self._run(self._onet, candidates, integrals)
-        passed = scores > self.config.thresholds[2]
+        passed = (scores > self.config.thresholds[2]) & (scores >= self.config.min_confidence)
         candidates, deltas, points = candidates.take(passed), deltas[passed], points[passed]
         boxes = candidates.boxes
         sizes = boxes[:, 2:] - boxes[:, :2] + 1
