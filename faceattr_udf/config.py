@@ -20,7 +20,14 @@ from faceattr_udf.sanitize import HIDDEN, is_secret, redacted
 
 Attribute = Literal["age", "gender", "ethnicity", "emotion"]
 
-NEUTRAL_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType({"detector.min_confidence": 0.0})
+NEUTRAL_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "images.cut_jpegs": False,
+        "images.color_profiles": False,
+        "detector.min_confidence": 0.0,
+        "detector.rotations": [],
+    }
+)
 """Result settings that came after the first release -> the value with which all results are as before them.
 
 `Config.result_settings` leaves a key out at this value, so that a release with new keys infers no image again.
@@ -59,10 +66,12 @@ class InputConfig(Section):
 
 
 class ImagesConfig(Section):
-    """Limits on one image, checked before its pixels are decoded."""
+    """Limits on one image, checked before its pixels are decoded, and how it is decoded."""
 
     max_bytes: int = Field(default=64 * 2**20, ge=1)
     max_pixels: int = Field(default=64_000_000, ge=1)
+    cut_jpegs: bool = False
+    color_profiles: bool = False
 
 
 class DetectorConfig(Section):
@@ -74,8 +83,17 @@ class DetectorConfig(Section):
     border: Literal["clip", "zero"] = "clip"
     prefilter: bool = True
     min_confidence: float = Field(default=0.0, ge=0.0, le=1.0)
+    rotations: Annotated[tuple[Literal[90, 180, 270], ...], TUPLE_FROM_LIST] = ()
     max_faces: int = Field(default=0, ge=0)
     largest_only: bool = False
+
+    @field_validator("rotations")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value):
+            msg = "it should name each rotation once, e.g. [90, 180, 270]"
+            raise ValueError(msg)
+        return value
 
     @field_validator("thresholds")
     @classmethod
