@@ -67,7 +67,7 @@ RESULTS_COLUMNS: Final = {
     "image_id": "The image. Every row of the images table has exactly one row here.",
     "content_sha256": "SHA-256 of the content that was processed; null where there is none.",
     "status": "What became of the image; see below.",
-    "error": "Why it has no faces, for statuses other than `ok` and `no_face`.",
+    "error": "What is wrong, for statuses other than `ok` and `no_face`.",
     "width": "Pixels, EXIF-upright; null where the image could not be read.",
     "height": "Pixels, EXIF-upright; null where the image could not be read.",
     "n_faces": "Number of its rows in faces.",
@@ -95,9 +95,11 @@ RUNS_COLUMNS: Final = {
 STATUSES: Final = {
     "ok": "At least one face was found.",
     "no_face": "The image was read, and no face was found.",
+    "partial": "A JPEG file that is cut short was decoded as far as it goes; it may have faces. Only with "
+    "`images.cut_jpegs = true`.",
     "missing": "The row has no content.",
     "corrupt": "The content is an image that cannot be decoded.",
-    "unsupported": "The content is not an image in a supported format.",
+    "unsupported": "The content is not an image in a supported format; `error` names the format where it is known.",
     "too_large": "The image exceeds `images.max_bytes` or `images.max_pixels`.",
     "not_consented": "`input.require_consent` is true and the row's consent is not.",
     "model_error": "The models failed on this image: it crashed, hung or exhausted its process.",

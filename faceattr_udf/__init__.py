@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from faceattr_udf.errors import (
+    ArgumentError,
     BusyError,
     ConfigError,
     EngineError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgePrediction",
+    "ArgumentError",
     "BoundingBox",
     "BusyError",
     "ClassPrediction",

@@ -1,25 +1,29 @@
 """Analyzes encoded images: decoding, face detection, attribute prediction. Used by the Spark layer and directly."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
+from faceattr_udf.arguments import check_contents
 from faceattr_udf.arrays import Float32Array, UInt8Array
 from faceattr_udf.attributes.decisions import decide_age, decide_class
 from faceattr_udf.attributes.predictor import AttributePredictor, load_predictor, model_record
 from faceattr_udf.config import Config
-from faceattr_udf.detection.mtcnn import Detections, Detector, detector_version
+from faceattr_udf.detection.mtcnn import Detections, Detector, detector_version, upright
 from faceattr_udf.errors import ConfigError, EngineError, ImageError
 from faceattr_udf.images.crop import crop_face
-from faceattr_udf.images.decode import decode_image, probe_size, to_grayscale
+from faceattr_udf.images.decode import decode, probe_size, to_grayscale
 from faceattr_udf.images.quality import face_qualities
 from faceattr_udf.inference.base import local_device
 from faceattr_udf.labels import CLASSES
-from faceattr_udf.results import BoundingBox, Face, ImageResult, ImageStatus, Quality
+from faceattr_udf.results import CUT_SHORT, BoundingBox, Face, ImageResult, ImageStatus, Quality
 from faceattr_udf.weights import WeightsRecord
 
 Outputs = Mapping[str, Float32Array]
@@ -124,38 +128,48 @@ class FaceAnalyzer:
         """Names all weights in use, like the function `model_version`."""
         return self._model_version
 
-    def analyze(self, contents: Sequence[bytes | None]) -> list[ImageResult]:
+    def analyze(self, contents: Iterable[bytes | None]) -> list[ImageResult]:
         """Finds the faces of images and predicts their attributes.
 
         At most `enrich.max_batch_pixels` decoded pixels are in memory together, or one larger image.
 
         Args:
-            contents: Encoded images in any format that Pillow reads; None for an image without content.
+            contents: Encoded images in any format that Pillow reads, as bytes, bytearray or memoryview; None for an
+                image without content.
 
         Returns:
             One result per item, in order. Boxes and landmarks are pixels of the EXIF-upright image, x to the right, y
             downwards; ages are in years. Invalid content raises nothing; the result has a status and an error.
 
         Raises:
+            ArgumentError: `contents` is one image, or contains paths, arrays or other objects instead of bytes.
             EngineError: The GPU failed; only a new process can use it again.
         """
+        items = check_contents(contents)
         results: dict[int, ImageResult] = {}
         group: dict[int, UInt8Array] = {}
+        cut = []
         pixels = 0
-        for index, content in enumerate(contents):
+        for index, content in enumerate(items):
             expected = self._expected_pixels(content)
             if group and pixels + expected > self.config.enrich.max_batch_pixels:
                 self._analyze_group(group, results)
                 group, pixels = {}, 0
             try:
-                image = decode_image(content, self.config.images)
+                decoded = decode(content, self.config.images)
             except ImageError as error:
                 results[index] = ImageResult(ImageStatus(error.status), str(error))
                 continue
+            image = decoded.pixels
+            if decoded.is_cut:
+                cut.append(index)
             group[index] = to_grayscale(image) if self._predictor.record.grayscale else image
             pixels += image.shape[0] * image.shape[1]
         self._analyze_group(group, results)
-        return [results[index] for index in range(len(contents))]
+        for index in cut:
+            if results[index].status != ImageStatus.MODEL_ERROR:
+                results[index] = replace(results[index], status=ImageStatus.PARTIAL, error=CUT_SHORT)
+        return [results[index] for index in range(len(items))]
 
     def _expected_pixels(self, content: bytes | None) -> int:
         width, height = probe_size(content) or (0, 0)
@@ -201,12 +215,10 @@ class FaceAnalyzer:
             for image, detections in zip(images, found, strict=True)
             for quality in face_qualities(image, detections.boxes, detections.landmarks)
         ]
-        record, size = self._predictor.record, self.config.attributes.batch_size
+        size = self.config.attributes.batch_size
         for start in range(0, len(positions), size):
             batch = positions[start : start + size]
-            crops = np.stack(
-                [crop_face(images[i], found[i].boxes[j], record.input_size, record.margin) for i, j in batch]
-            )
+            crops = self._crops(images, found, batch)
             outputs = self._predictor.predict(crops)
             for name, values in outputs.items():
                 if len(values) != len(batch) or not np.isfinite(values).all():
@@ -215,6 +227,17 @@ class FaceAnalyzer:
             for row, (i, j) in enumerate(batch):
                 face_outputs = {name: values[row] for name, values in outputs.items()}
                 yield self._face(j, found[i], qualities[start + row], crops[row], face_outputs)
+
+    def _crops(
+        self, images: Sequence[UInt8Array], found: Sequence[Detections], faces: Sequence[tuple[int, int]]
+    ) -> UInt8Array:
+        """Returns the crops of faces, given as indices of image and face, in the order of the images."""
+        record = self._predictor.record
+        crops: list[UInt8Array] = []
+        for i, some in groupby(faces, key=itemgetter(0)):
+            image, boxes = upright(images[i], found[i])
+            crops += [crop_face(image, boxes[j], record.input_size, record.margin) for _, j in some]
+        return np.stack(crops)
 
     def _face(self, index: int, detections: Detections, quality: Quality, crop: UInt8Array, outputs: Outputs) -> Face:
         options = self.config.attributes

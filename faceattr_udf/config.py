@@ -20,6 +20,19 @@ from faceattr_udf.sanitize import HIDDEN, is_secret, redacted
 
 Attribute = Literal["age", "gender", "ethnicity", "emotion"]
 
+NEUTRAL_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "images.cut_jpegs": False,
+        "images.color_profiles": False,
+        "detector.min_confidence": 0.0,
+        "detector.rotations": [],
+    }
+)
+"""Result settings that came after the first release -> the value with which all results are as before them.
+
+`Config.result_settings` leaves a key out at this value, so that a release with new keys infers no image again.
+"""
+
 RENAMED_KEYS: Final[Mapping[str, str]] = MappingProxyType({"detector.screen": "detector.prefilter"})
 """Old key -> new key, named in the error for an old key."""
 
@@ -53,10 +66,12 @@ class InputConfig(Section):
 
 
 class ImagesConfig(Section):
-    """Limits on one image, checked before its pixels are decoded."""
+    """Limits on one image, checked before its pixels are decoded, and how it is decoded."""
 
     max_bytes: int = Field(default=64 * 2**20, ge=1)
     max_pixels: int = Field(default=64_000_000, ge=1)
+    cut_jpegs: bool = False
+    color_profiles: bool = False
 
 
 class DetectorConfig(Section):
@@ -67,8 +82,18 @@ class DetectorConfig(Section):
     scale_factor: float = Field(default=0.709, gt=0.0, lt=1.0)
     border: Literal["clip", "zero"] = "clip"
     prefilter: bool = True
+    min_confidence: float = Field(default=0.0, ge=0.0, le=1.0)
+    rotations: Annotated[tuple[Literal[90, 180, 270], ...], TUPLE_FROM_LIST] = ()
     max_faces: int = Field(default=0, ge=0)
     largest_only: bool = False
+
+    @field_validator("rotations")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value):
+            msg = "it should name each rotation once, e.g. [90, 180, 270]"
+            raise ValueError(msg)
+        return value
 
     @field_validator("thresholds")
     @classmethod
@@ -226,18 +251,18 @@ class Config(Section):
 
         Engines, table names, wave sizes and threads change how fast a row is computed, not its values. The device is
         not included either: which tasks get a GPU is known only while they run, and one run may use both. Nor is
-        `input.require_consent`, because every run compares each image's consent anyway.
+        `input.require_consent`, because every run compares each image's consent anyway. `NEUTRAL_SETTINGS` are included
+        only where they change results.
         """
         data = self.model_dump(mode="json")
         attributes = {k: v for k, v in data["attributes"].items() if k not in {"batch_size", "weights"}}
         output = {k: data["output"][k] for k in ("landmarks", "crops", "embeddings")}
-        return {
-            "images": data["images"],
-            "detector": data["detector"],
-            "attributes": attributes,
-            "output": output,
-            "vocabulary": VOCABULARY_VERSION,
-        }
+        settings = {"images": data["images"], "detector": data["detector"], "attributes": attributes, "output": output}
+        for key, neutral in NEUTRAL_SETTINGS.items():
+            section, _, name = key.partition(".")
+            if settings[section][name] == neutral:
+                del settings[section][name]
+        return {**settings, "vocabulary": VOCABULARY_VERSION}
 
     def config_id(self) -> str:
         """Returns sixteen hexadecimal digits that change exactly when `result_settings` change.

@@ -37,6 +37,10 @@ class BusyError(FaceattrError):
     """Another job is writing to the same output or images table."""
 
 
+class ArgumentError(FaceattrError, TypeError):
+    """An argument of the Python API has another type than the one that is documented."""
+
+
 class ImageError(FaceattrError):
     """The content cannot be decoded to an image.
 

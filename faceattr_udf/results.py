@@ -16,6 +16,7 @@ class ImageStatus(StrEnum):
 
     OK = "ok"
     NO_FACE = "no_face"
+    PARTIAL = "partial"
     MISSING = "missing"
     CORRUPT = "corrupt"
     UNSUPPORTED = "unsupported"
@@ -26,6 +27,9 @@ class ImageStatus(StrEnum):
 
 NO_CONTENT: Final = "no content"
 """The error text of images with the status missing."""
+
+CUT_SHORT: Final = "the JPEG file is cut short; it was decoded as far as it goes"
+"""The error text of images with the status partial."""
 
 NO_CONSENT: Final = "no consent"
 """The error text of images with the status not_consented."""
@@ -108,7 +112,7 @@ class Face:
         det_confidence: Probability of being a face.
         quality: Size, blur, brightness and head pose.
         landmarks: float32 (5, 2), x and y in pixels: left eye, right eye, nose, left and right mouth corner, where
-            left is left in the image.
+            left is left in the image, or, if `detector.rotations` found the face, in the image turned upright.
         age: None unless the configuration asks for it and the model predicts it; likewise for the next three.
         crop: The crop that the networks saw, JPEG bytes; None unless the configuration asks for crops.
         embedding: float32 (n,), L2-normalized; None unless the configuration asks for it and the model has one.
@@ -136,7 +140,7 @@ class ImageResult:
         error: One sentence when `status` is neither ok nor no_face; it quotes no content of the image.
         width: Pixels of the upright image; None when it was not decoded.
         height: Likewise.
-        faces: Largest first; empty unless `status` is ok.
+        faces: Largest first; empty unless `status` is ok or partial.
     """
 
     status: ImageStatus

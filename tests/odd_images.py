@@ -251,6 +251,26 @@ def _extreme() -> Iterator[OddImage]:
         yield OddImage(f"png-{width}-x-{height}", content, size=(width, height), corners=(RED,) * 4, tolerance=0)
 
 
+def _undecoded_variants() -> Iterator[OddImage]:
+    """Yields whole images of kinds that no decoder here reads."""
+    tiff, jpeg, bmp = (encode(quadrants(), name) for name in ("TIFF", "JPEG", "BMP"))
+    frame = jpeg.index(b"\xff\xc0")
+    compression = tiff.index(struct.pack("<HHI", 259, 3, 1)) + 8
+    for name, content in (
+        ("tiff-of-an-unknown-compression", tiff[:compression] + struct.pack("<H", 34887) + tiff[compression + 2 :]),
+        ("jpeg-12-bit", jpeg[: frame + 4] + b"\x0c" + jpeg[frame + 5 :]),
+        ("jpeg-lossless", jpeg[: frame + 1] + b"\xc3" + jpeg[frame + 2 :]),
+        ("bmp-with-a-jpeg", bmp[:30] + b"\4\0\0\0" + bmp[34:]),
+        ("psd-lab", b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, HEIGHT, WIDTH, 32, 9) + bytes(200)),
+        ("jpeg-xl", b"\xff\x0a" + bytes(60)),
+        ("jpeg-xr", b"II\xbc\x01" + bytes(60)),
+        ("raw-canon", b"\0\0\0\x18ftypcrx \0\0\0\1crx isom"),
+        ("dicom", bytes(128) + b"DICM" + bytes(60)),
+        ("mp4", b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"),
+    ):
+        yield OddImage(name, content, "unsupported")
+
+
 def _broken(rng: np.random.Generator) -> Iterator[OddImage]:
     yield OddImage("null", None, "missing")
     yield OddImage("zero-bytes", b"", "corrupt")
@@ -266,6 +286,7 @@ def _broken(rng: np.random.Generator) -> Iterator[OddImage]:
         ("mpeg", b"\x00\x00\x01\xb3\x14\x00\xf0\x13" + rng.bytes(60)),
     ):
         yield OddImage(name, content, "unsupported")
+    yield from _undecoded_variants()
     noise = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
     for name in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000"):
         content = encode(noise, name)

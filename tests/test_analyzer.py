@@ -21,11 +21,11 @@ from faceattr_udf.analyzer import FaceAnalyzer, model_version
 from faceattr_udf.config import Config
 from faceattr_udf.detection.boxes import box_iou
 from faceattr_udf.detection.mtcnn import Detections, Detector, detector_version
-from faceattr_udf.errors import ConfigError, EngineError, WeightsError
+from faceattr_udf.errors import ArgumentError, ConfigError, EngineError, WeightsError
 from faceattr_udf.images.crop import crop_face
 from faceattr_udf.images.decode import decode_image
 from faceattr_udf.labels import CLASSES
-from faceattr_udf.results import Face, ImageResult, ImageStatus
+from faceattr_udf.results import CUT_SHORT, Face, ImageResult, ImageStatus
 from faceattr_udf.weights import WeightsRecord
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "photos"
@@ -199,6 +199,58 @@ def test_image_above_max_pixels_takes_no_memory() -> None:
     results = analyzer(settings, detector=detector).analyze([picture(1), picture(1, 100, 80), picture(1)])
     assert [r.status for r in results] == ["ok", "too_large", "ok"]
     assert detector.batches == [2]
+
+
+def test_cut_jpeg_is_partial_with_its_faces() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    pixels[:16, :16] = 20
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
+    cut = buffer.getvalue()[:-2000]
+    settings = config(images={"cut_jpegs": True})
+    results = analyzer(settings).analyze([picture(1), cut, buffer.getvalue()])
+    assert [(r.status, r.n_faces) for r in results] == [("ok", 1), ("partial", 2), ("ok", 2)]
+    assert (results[1].error, results[1].width) == (CUT_SHORT, 64)
+    assert [r.status for r in analyzer().analyze([cut])] == ["corrupt"]
+    failing = analyzer(settings, detector=BrightSquares(fails_on=64))
+    assert [r.status for r in failing.analyze([cut])] == ["model_error"]
+
+
+def test_one_image_instead_of_a_list_is_an_error() -> None:
+    with pytest.raises(ArgumentError, match="takes a list of encoded images"):
+        analyzer().analyze(picture(1))  # type: ignore[arg-type]
+    results = analyzer().analyze(iter([picture(1), None]))
+    assert [r.status for r in results] == ["ok", "missing"]
+
+
+class OnItsSide(BrightSquares):
+    """Finds one face whose image must be turned by 90 degrees."""
+
+    def _one(self, image: np.ndarray) -> Detections:
+        assert image.shape[:2] == (40, 64)
+        points = np.array([[20, 30], [20, 20], [15, 25], [10, 30], [10, 20]], np.float32)
+        boxes = np.array([[4, 12, 28, 36]], np.float32)
+        return Detections(boxes, np.array([0.9], np.float32), points[None], rotation=90)
+
+
+def test_turned_faces_are_cropped_upright_and_keep_their_own_pixels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    seen: list[np.ndarray] = []
+
+    class Recorder(ByBrightness):
+        def predict(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+            seen.append(crops)
+            return super().predict(crops)
+
+    (result,) = analyzer(detector=OnItsSide(), predictor=Recorder()).analyze([buffer.getvalue()])
+    (face,) = result.faces
+    assert (face.bbox.x_min, face.bbox.y_min, face.bbox.x_max, face.bbox.y_max) == (4, 12, 28, 36)
+    assert (result.width, result.height) == (64, 40)
+    turned = np.ascontiguousarray(np.rot90(pixels, -1))
+    np.testing.assert_array_equal(seen[0][0], crop_face(turned, [4, 4, 28, 28], SIZE, MARGIN))
+    assert abs(face.quality.roll) == pytest.approx(90, abs=15)
 
 
 def test_failing_network_costs_only_that_image() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from faceattr_udf.config import RENAMED_KEYS, Config, MinConfidence
+from faceattr_udf.config import NEUTRAL_SETTINGS, RENAMED_KEYS, Config, MinConfidence
 from faceattr_udf.errors import ConfigError
 from faceattr_udf.labels import CLASSES, VOCABULARY_VERSION
 
@@ -38,6 +38,8 @@ def test_configuration_is_frozen() -> None:
         ("detector.thresholds=[0.5, 0.6]", "detector.thresholds"),
         ("detector.thresholds=[0.5, 0.6, 1.7]", "three probabilities between 0 and 1"),
         ("detector.scale_factor=1.0", "detector.scale_factor = 1.0"),
+        ("detector.rotations=[45]", "detector.rotations.0 = 45 is wrong: Input should be 90, 180 or 270"),
+        ("detector.rotations=[90, 90]", "it should name each rotation once"),
         ("detector.scale_factor=nan", "detector.scale_factor = nan"),
         ("attributes.predict=['agee']", "'agee'"),
         ("attributes.predict=age", "attributes.predict"),
@@ -184,11 +186,15 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "input.columns.content": ("bytes", False),
     "images.max_bytes": (1000, True),
     "images.max_pixels": (1000, True),
+    "images.cut_jpegs": (True, True),
+    "images.color_profiles": (True, True),
     "detector.min_face_size": (21, True),
     "detector.thresholds": ([0.6, 0.7, 0.71], True),
     "detector.scale_factor": (0.7, True),
     "detector.border": ("zero", True),
     "detector.prefilter": (False, True),
+    "detector.min_confidence": (0.5, True),
+    "detector.rotations": ([90], True),
     "detector.max_faces": (1, True),
     "detector.largest_only": (True, True),
     "attributes.model": ("separate_grey", True),
@@ -261,6 +267,16 @@ def test_all_keys_are_covered_by_changes() -> None:
 def test_config_id_is_stable_across_releases(overrides: list[str], config_id: str) -> None:
     # A new value makes the next run infer every image again: change a value here only together with the results.
     assert Config.load(None, overrides).config_id() == config_id
+
+
+@pytest.mark.parametrize("key", NEUTRAL_SETTINGS)
+def test_neutral_settings_are_the_defaults_and_not_in_config_id(key: str) -> None:
+    section, name = key.split(".")
+    assert getattr(Config(), section).model_dump(mode="json")[name] == NEUTRAL_SETTINGS[key]
+    assert name not in Config().result_settings()[section]
+    value, _ = CHANGES[key]
+    changed = Config.from_mapping(_nested(key, value))
+    assert changed.result_settings()[section][name] == value != NEUTRAL_SETTINGS[key]
 
 
 def test_config_id_changes_with_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:

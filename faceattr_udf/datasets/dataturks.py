@@ -1,6 +1,7 @@
 """Converts DataTurks exports to the table of labeled faces.
 
-An export is JSON Lines with one photograph per line and a list of labels per box. Labels are mapped as follows:
+An export is JSON Lines with one photograph per line, or a JSON array of photographs, and has a list of labels per box.
+What cannot be read is rejected and counted; it does not end the import. Labels are mapped as follows:
 
 | DataTurks | ours |
 |---|---|
@@ -16,7 +17,7 @@ An export is JSON Lines with one photograph per line and a list of labels per bo
 """
 
 import io
-import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,8 @@ from PIL import Image
 
 from faceattr_udf.arrays import UInt8Array
 from faceattr_udf.config import ImagesConfig
-from faceattr_udf.errors import ImageError, TableNotFoundError
+from faceattr_udf.datasets.json_entries import Entry, read_entries
+from faceattr_udf.errors import ImageError, SchemaError
 from faceattr_udf.images.decode import decode_image
 from faceattr_udf.labels import ATTRIBUTES, OTHERS
 from faceattr_udf.results import BOX_SIDES
@@ -110,7 +112,7 @@ def read_export(
     """Reads one export.
 
     Args:
-        path: JSON Lines file.
+        path: JSON Lines file, or a JSON array of its lines.
         photographs: Folder with the photographs, named like the last part of their URLs; None leaves `image` null.
         limits: Bounds on a photograph; None means the defaults.
 
@@ -119,30 +121,30 @@ def read_export(
 
     Raises:
         TableNotFoundError: The file cannot be read.
+        SchemaError: The file has no annotated photograph.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        msg = f"DataTurks export {path} cannot be read ({error.strerror}); pass a JSON Lines file"
-        raise TableNotFoundError(msg) from error
     report = ImportReport()
     rows = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            rows += list(_photograph(line, number, report, photographs, limits or ImagesConfig()))
+    for entry in read_entries(path):
+        rows += list(_photograph(entry, report, photographs, limits or ImagesConfig()))
+    if not report.photographs:
+        first = next((f" ({where}: {reason})" for where, reason in report.rejected.items()), " (it is empty)")
+        msg = (
+            f"DataTurks export {path} has no annotated photograph{first}; pass JSON Lines of objects with the fields "
+            "content and annotation"
+        )
+        raise SchemaError(msg)
     report.faces = len(rows)
     return pa.Table.from_pylist(rows, schema=SCHEMA), report
 
 
 def _photograph(
-    line: str, number: int, report: ImportReport, photographs: Path | None, limits: ImagesConfig
+    entry: Entry, report: ImportReport, photographs: Path | None, limits: ImagesConfig
 ) -> Iterator[dict[str, Any]]:
     try:
-        entry = json.loads(line)
-        name = str(entry["content"]).rpartition("/")[2]
-        boxes = entry["annotation"] or []
+        name, boxes = _name_and_boxes(entry)
     except (ValueError, TypeError, KeyError) as error:
-        report.rejected[f"line {number}"] = f"not an annotated photograph: {type(error).__name__}"
+        report.rejected[entry.location] = f"not an annotated photograph: {error.args[0]}"
         return
     report.photographs += 1
     if not boxes:
@@ -153,7 +155,7 @@ def _photograph(
     if photographs is not None:
         try:
             pixels = decode_image((photographs / name).read_bytes(), limits)
-        except (OSError, ImageError) as error:
+        except (OSError, ValueError, ImageError) as error:
             reason = f"photograph cannot be read: {error.strerror if isinstance(error, OSError) else error}"
             report.rejected |= {f"{name}#{index}": reason for index in range(len(boxes))}
             return
@@ -163,8 +165,60 @@ def _photograph(
             yield {**row, "photograph": name}
 
 
-def _face(box: dict[str, Any], location: str, report: ImportReport, pixels: UInt8Array | None) -> dict[str, Any] | None:
-    labels = [re.sub(r"\s", "", str(label)) for label in box.get("label") or []]
+def _name_and_boxes(entry: Entry) -> tuple[str, list[Any]]:
+    """Returns the photograph's name, and its boxes as they are.
+
+    Raises:
+        ValueError: The entry is not valid JSON, or a text is not valid Unicode.
+        TypeError: The entry or a field has another type.
+        KeyError: A field is missing.
+    """
+    if entry.problem is not None:
+        raise ValueError(entry.problem)
+    if not isinstance(entry.value, dict):
+        msg = f"{type(entry.value).__name__} instead of an object"
+        raise TypeError(msg)
+    for name in ("content", "annotation"):
+        if name not in entry.value:
+            msg = f"no field {name}"
+            raise KeyError(msg)
+    content, boxes = entry.value["content"], entry.value["annotation"]
+    if not isinstance(content, str):
+        msg = f"content is {type(content).__name__} instead of text"
+        raise TypeError(msg)
+    if not isinstance(boxes, list | dict | None):
+        msg = f"annotation is {type(boxes).__name__} instead of a list"
+        raise TypeError(msg)
+    name = content.rpartition("/")[2]
+    if re.search("[\0\ud800-\udfff]", name):
+        msg = "content has characters that no name has"
+        raise ValueError(msg)
+    return name, [boxes] if isinstance(boxes, dict) else boxes or []
+
+
+def _labels(box: object) -> list[str]:
+    """Returns a box's labels without spaces; one label may also be text instead of a list.
+
+    Raises:
+        TypeError: The box is not an object, or its labels are not text.
+    """
+    if not isinstance(box, dict):
+        msg = f"{type(box).__name__} instead of an object"
+        raise TypeError(msg)
+    given = box.get("label") or []
+    labels = [given] if isinstance(given, str) else given
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        msg = "labels that are not text"
+        raise TypeError(msg)
+    return [re.sub(r"\s", "", label) for label in labels]
+
+
+def _face(box: Any, location: str, report: ImportReport, pixels: UInt8Array | None) -> dict[str, Any] | None:  # noqa: ANN401 - any JSON
+    try:
+        labels = _labels(box)
+    except TypeError as error:
+        report.rejected[location] = f"no usable box: {error}"
+        return None
     if NOT_FACE in labels:
         report.rejected[location] = "labeled Not_Face"
         return None
@@ -173,7 +227,7 @@ def _face(box: dict[str, Any], location: str, report: ImportReport, pixels: UInt
         return None
     try:
         corners, swapped = _corners(box, pixels)
-    except (TypeError, KeyError, ValueError, IndexError) as error:
+    except (TypeError, KeyError, ValueError, IndexError, OverflowError) as error:
         report.rejected[location] = f"no usable box: {error or type(error).__name__}"
         return None
     notes = ["corners swapped: reordered"] if swapped else []
@@ -198,19 +252,23 @@ def _corners(box: dict[str, Any], pixels: UInt8Array | None) -> tuple[list[float
     """Returns the box in pixels, and whether its corners were in the wrong order.
 
     Raises:
+        TypeError: A number has another type; likewise for the other exceptions of Python's conversions.
         ValueError: The box has no area inside the photograph.
     """
     # The size of the photograph itself is more reliable than the size in the export.
     height, width = pixels.shape[:2] if pixels is not None else (float(box["imageHeight"]), float(box["imageWidth"]))
-    (first, second) = box["points"]
+    first, second = ([float(point[axis]) for axis in "xy"] for point in box["points"])
+    if not all(math.isfinite(number) for number in (height, width, *first, *second)):
+        msg = "numbers that are not finite"
+        raise ValueError(msg)
     corners = []
-    for axis, extent in (("x", width), ("y", height)):
-        ends = sorted(min(max(float(point[axis]), 0.0), 1.0) for point in (first, second))
-        if not ends[0] < ends[1]:
+    for start, end, extent in zip(first, second, (width, height), strict=True):
+        ends = sorted(min(max(value, 0.0), 1.0) for value in (start, end))
+        if not ends[0] < ends[1] or extent <= 0.0:
             msg = "no area inside the photograph"
             raise ValueError(msg)
-        corners.append([end * extent for end in ends])
-    swapped = first["x"] > second["x"] or first["y"] > second["y"]
+        corners.append([edge * extent for edge in ends])
+    swapped = first[0] > second[0] or first[1] > second[1]
     (left, right), (top, bottom) = corners
     return [left, top, right, bottom], swapped
 

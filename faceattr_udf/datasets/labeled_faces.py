@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from faceattr_udf.arrays import BoolArray, Float32Array, Int64Array, UInt8Array
 from faceattr_udf.config import DetectorConfig, ImagesConfig
-from faceattr_udf.detection.mtcnn import Detector
+from faceattr_udf.detection.mtcnn import Detector, upright
 from faceattr_udf.errors import ImageError, SchemaError, TableNotFoundError
 from faceattr_udf.images.crop import crop_face
 from faceattr_udf.images.decode import decode_image, to_grayscale
@@ -178,9 +178,10 @@ class FaceCropper:
             images = dict(zip(images, self._shrink(list(images.values()), self._face_px), strict=True))
         for (index, image), faces in zip(images.items(), self._detector.detect(list(images.values())), strict=True):
             states[index] = FOUND if len(faces) else NOT_FOUND
+            turned, boxes = upright(image, faces)
             height, width = image.shape[:2]
             whole = np.array([0.0, 0.0, width, height])
-            crops[index] = crop_face(image, faces.boxes[0] if len(faces) else whole, self._size, self._margin)
+            crops[index] = crop_face(turned, boxes[0] if len(faces) else whole, self._size, self._margin)
         return crops, states
 
     def _shrink(self, images: list[UInt8Array], face_px: int) -> list[UInt8Array]:

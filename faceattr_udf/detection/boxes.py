@@ -3,10 +3,15 @@
 Boxes are float32 (n, 4): x_min, y_min, x_max, y_max in pixels, x to the right, y downwards.
 """
 
+from typing import Final
+
 import cv2
 import numpy as np
 
-from faceattr_udf.arrays import Float32Array, Int64Array
+from faceattr_udf.arrays import BoolArray, Float32Array, Float64Array, Int64Array
+
+_NMS_BLOCK: Final = 256
+"""Boxes that are compared at once with as many others: tables of a few megabytes."""
 
 
 def apply_box_deltas(boxes: Float32Array, deltas: Float32Array, inclusive: bool) -> Float32Array:
@@ -80,7 +85,7 @@ def batched_nms(boxes: Float32Array, scores: Float32Array, groups: Int64Array, t
 def batched_nms_ios(boxes: Float32Array, scores: Float32Array, groups: Int64Array, threshold: float) -> Int64Array:
     """Runs greedy NMS by intersection over the smaller area (IoS), which also removes a small box inside a large one.
 
-    It takes O(n^2) memory, so use it only for the few boxes of the last stage.
+    Memory is linear in the number of boxes: only blocks of them are compared at once.
 
     Args:
         boxes: float32 (n, 4).
@@ -91,22 +96,42 @@ def batched_nms_ios(boxes: Float32Array, scores: Float32Array, groups: Int64Arra
     Returns:
         Indices of the kept boxes by decreasing score, int64 (k,).
     """
-    order = np.argsort(-scores, kind="stable")
-    ranked = boxes[order].astype(np.float64)
-    group = groups[order]
-    sizes = np.maximum(ranked[:, 2:] - ranked[:, :2] + 1.0, 0.0)
-    area = sizes[:, 0] * sizes[:, 1]
-    corner = np.maximum(ranked[:, None, :2], ranked[None, :, :2])
-    opposite = np.minimum(ranked[:, None, 2:], ranked[None, :, 2:])
+    rest: Int64Array = np.argsort(-scores, kind="stable")
+    corners = boxes.astype(np.float64)
+    kept = [rest[:0]]
+    while len(rest):
+        block, rest = rest[:_NMS_BLOCK], rest[_NMS_BLOCK:]
+        block = block[_greedy(_conflicts(corners[block], groups[block], corners[block], groups[block], threshold))]
+        kept.append(block)
+        parts = [rest[start : start + _NMS_BLOCK] for start in range(0, len(rest), _NMS_BLOCK)]
+        for number, part in enumerate(parts):
+            covered = _conflicts(corners[part], groups[part], corners[block], groups[block], threshold).any(axis=1)
+            parts[number] = part[~covered]
+        rest = np.concatenate(parts) if parts else rest
+    return np.concatenate(kept)
+
+
+def _conflicts(
+    boxes: Float64Array, groups: Int64Array, others: Float64Array, other_groups: Int64Array, threshold: float
+) -> BoolArray:
+    """Returns which boxes cover each other: IoS above the threshold in the same group, bool (n, m)."""
+    areas, other_areas = (np.maximum(b[:, 2:] - b[:, :2] + 1.0, 0.0).prod(axis=1) for b in (boxes, others))
+    corner = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    opposite = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     intersection = np.maximum(opposite - corner + 1.0, 0.0).prod(axis=2)
-    smaller = np.maximum(np.minimum(area[:, None], area[None, :]), np.finfo(np.float64).tiny)
-    conflicts = (intersection / smaller > threshold) & (group[:, None] == group[None, :])
+    smaller = np.maximum(np.minimum(areas[:, None], other_areas[None, :]), np.finfo(np.float64).tiny)
+    conflicts: BoolArray = (intersection / smaller > threshold) & (groups[:, None] == other_groups[None, :])
+    return conflicts
+
+
+def _greedy(conflicts: BoolArray) -> BoolArray:
+    """Returns which of ranked boxes greedy NMS keeps, bool (n,), from the conflicts among them, bool (n, n)."""
     conflicts = np.tril(conflicts, k=-1)  # row i: the better boxes j < i that it conflicts with
-    keep = np.ones(len(order), dtype=bool)
+    keep: BoolArray = np.ones(len(conflicts), dtype=np.bool_)
     # A box is removed if a better *kept* box covers it. Starting from "all kept", each iteration settles at least one
     # more rank, so the loop ends after at most the longest chain of conflicts and gives the greedy result.
     while True:
-        updated = ~(conflicts & keep[None, :]).any(axis=1)
+        updated = np.logical_not((conflicts & keep[None, :]).any(axis=1))
         if np.array_equal(updated, keep):
-            return np.asarray(order[keep], dtype=np.int64)
+            return keep
         keep = updated

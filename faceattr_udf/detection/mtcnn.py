@@ -16,6 +16,7 @@ from faceattr_udf.detection import boxes as box_ops
 from faceattr_udf.detection.integral_image import IntegralImage
 from faceattr_udf.detection.prefilter import WEIGHTS_NAME as PREFILTER
 from faceattr_udf.detection.proposals import Candidates, Proposer
+from faceattr_udf.detection.rotations import turn_boxes, turn_image, turn_points
 from faceattr_udf.inference.base import CPU, Network
 from faceattr_udf.inference.loading import load_network
 from faceattr_udf.weights import load_record
@@ -47,16 +48,27 @@ class Detections:
         boxes: float32 (n, 4): x_min, y_min, x_max, y_max in pixels; may extend beyond the frame.
         confidences: float32 (n,), probability of being a face.
         landmarks: float32 (n, 5, 2), x and y in pixels: left eye, right eye, nose, left and right mouth corner, where
-            left is left in the image.
+            left is left in the image turned by `rotation`.
+        rotation: By how many degrees the image must be turned clockwise for its faces to be upright: 0, or one of
+            `detector.rotations`.
     """
 
     boxes: Float32Array
     confidences: Float32Array
     landmarks: Float32Array
+    rotation: int = 0
 
     def __len__(self) -> int:
         """Returns the number of faces."""
         return len(self.boxes)
+
+
+def upright(image: UInt8Array, found: Detections) -> tuple[UInt8Array, Float32Array]:
+    """Returns an image in which the faces are upright, and their boxes in it; usually the image itself."""
+    if found.rotation == 0:
+        return image, found.boxes
+    height, width = image.shape[:2]
+    return turn_image(image, found.rotation), turn_boxes(found.boxes, found.rotation, width, height)
 
 
 def detector_version(*, prefilter: bool = False) -> str:
@@ -93,7 +105,26 @@ class Detector:
         Returns:
             One `Detections` per image, in order.
         """
-        return [found for batch in _batches(images) for found in self._detect_batch(batch)]
+        found = [detections for batch in _batches(images) for detections in self._detect_batch(batch)]
+        if not self.config.rotations:
+            return found
+        return [
+            detections if len(detections) else self._detect_turned(image, detections)
+            for image, detections in zip(images, found, strict=True)
+        ]
+
+    def _detect_turned(self, image: UInt8Array, nothing: Detections) -> Detections:
+        """Returns the faces of the rotation with the most confident ones, in pixels of the image as it is."""
+        height, width = image.shape[:2]
+        best = nothing
+        for degrees in self.config.rotations:
+            (found,) = self._detect_batch([turn_image(image, degrees)])
+            if found.confidences.sum() > best.confidences.sum():
+                turned = (width, height) if degrees == 180 else (height, width)
+                boxes = turn_boxes(found.boxes, 360 - degrees, *turned)
+                landmarks = turn_points(found.landmarks, 360 - degrees, *turned)
+                best = Detections(boxes, found.confidences, landmarks, degrees)
+        return best
 
     def refine_each(self, integral: IntegralImage, boxes: Float32Array) -> tuple[Int64Array, Float32Array]:
         """Runs R-Net and O-Net on each proposal separately, without NMS.
@@ -134,7 +165,7 @@ class Detector:
 
     def _finish(self, candidates: Candidates, integrals: Sequence[IntegralImage]) -> list[Detections]:
         candidates, (scores, deltas, points) = self._run(self._onet, candidates, integrals)
-        passed = scores > self.config.thresholds[2]
+        passed = (scores > self.config.thresholds[2]) & (scores >= self.config.min_confidence)
         candidates, deltas, points = candidates.take(passed), deltas[passed], points[passed]
         boxes = candidates.boxes
         sizes = boxes[:, 2:] - boxes[:, :2] + 1

@@ -5,16 +5,20 @@ import ctypes
 import io
 import logging
 import re
+import struct
 import warnings
-from typing import Final
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from faceattr_udf.arrays import UInt8Array
 from faceattr_udf.config import ImagesConfig
 from faceattr_udf.errors import ImageError
+from faceattr_udf.images.kinds import HEIF, SIGNATURES, names_variant, undecoded_jpeg, undecoded_kind
 from faceattr_udf.results import NO_CONTENT, ImageStatus
 
 # Loads all plugins once at import: they register themselves in Pillow's globals, which is unsafe while threads decode.
@@ -57,17 +61,18 @@ _FORMATS: Final = tuple(
     )
 )
 
-# Distinguishes a damaged image from other content; Pillow says "cannot identify" in both cases.
-_SIGNATURES: Final = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*|....ftypavi[fs]"
-    rb"|\0\0\0\x0cjP {2}\r\n\x87\n|\xff\x4f\xff\x51|8BPS\x00\x01",
-    re.DOTALL,
-)
 _PNG_HEADER: Final = re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR(.{4})(.{4})", re.DOTALL)
 _JPEG_2000_HEADER: Final = re.compile(rb"ihdr(.{4})(.{4})|\xff\x4f\xff\x51.{4}(.{4})(.{4})", re.DOTALL)
 
+_NEXT_FORMAT: Final = (SyntaxError, IndexError, TypeError, struct.error, OSError, ValueError, NotImplementedError)
+"""Errors after which the next decoder is asked, as `Image.open` does, and errors of plugins that claim a file too
+early."""
+
+_JPEG_END: Final = b"\xff\xd9"
 _MAX_JPEG_SCANS: Final = 100
 _JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+
+_PROFILED_MODES: Final = frozenset({"RGB", "RGBA", "CMYK", "L", "P"})
 
 # EXIF orientation -> (rows and columns swapped, then flipped left to right, then flipped top to bottom).
 _UPRIGHT: Final = {
@@ -108,21 +113,40 @@ def probe_size(content: bytes | None) -> tuple[int, int] | None:
         return None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """A decoded image.
+
+    Attributes:
+        pixels: uint8 (height, width, 3), contiguous, RGB, upright by EXIF.
+        is_cut: Whether the file is cut short, so that the rest of the pixels is gray.
+    """
+
+    pixels: UInt8Array
+    is_cut: bool = False
+
+
 def decode_image(content: bytes | None, limits: ImagesConfig) -> UInt8Array:
+    """Returns the pixels of `decode`."""
+    return decode(content, limits).pixels
+
+
+def decode(content: bytes | None, options: ImagesConfig) -> Decoded:
     """Decodes all formats that Pillow reads: any color space to RGB, transparency to white, animations to one frame.
 
     Grayscale of more than 8 bits is scaled to 8 bits by the range of its data type, or, if that is wider than 16 bits,
-    by the smallest usual range that contains the values. Contrast is not normalized.
+    by the smallest usual range that contains the values. Contrast is not normalized. HEIC and HEIF are decoded if
+    pillow-heif is installed.
 
     Thread-safe: it changes no global state.
 
     Args:
         content: The encoded image; None if the table has no content.
-        limits: Limits that are checked before any pixel is decoded. Pillow's own limit (twice
-            `Image.MAX_IMAGE_PIXELS`) applies as well.
+        options: Limits that are checked before any pixel is decoded, and what is done with color profiles and with
+            JPEG files that are cut short.
 
     Returns:
-        uint8 (height, width, 3), contiguous, RGB, upright by EXIF.
+        The image.
 
     Raises:
         ImageError: With the status missing, corrupt, unsupported or too_large, and a message that quotes nothing of
@@ -132,48 +156,102 @@ def decode_image(content: bytes | None, limits: ImagesConfig) -> UInt8Array:
         raise ImageError(ImageStatus.MISSING, NO_CONTENT)
     if len(content) == 0:
         raise ImageError(ImageStatus.CORRUPT, "the content is empty (0 bytes)")
-    if len(content) > limits.max_bytes:
-        msg = f"{len(content)} bytes are more than images.max_bytes = {limits.max_bytes}"
+    if len(content) > options.max_bytes:
+        msg = f"{len(content)} bytes are more than images.max_bytes = {options.max_bytes}"
         raise ImageError(ImageStatus.TOO_LARGE, msg)
+    try:
+        return Decoded(_decode(content, options))
+    except ImageError as error:
+        if not (options.cut_jpegs and error.status == ImageStatus.CORRUPT and content.startswith(b"\xff\xd8")):
+            raise
+        # After an end marker the decoder fills what is missing, and then needs no more data.
+        with contextlib.suppress(ImageError):
+            return Decoded(_decode(content + _JPEG_END, options), is_cut=True)
+        raise
+
+
+def _decode(content: bytes, options: ImagesConfig) -> UInt8Array:
     try:
         _check_scans(content)
         for width, height in _icon_image_sizes(content):
-            _check_pixels(width, height, limits)
+            _check_pixels(width, height, options)
         with _open(content) as image:
-            _check_pixels(image.width, image.height, limits)
-            return _upright_rgb(image, limits)
+            _check_pixels(image.width, image.height, options)
+            return _upright_rgb(image, options)
     except ImageError:
         raise
-    except UnidentifiedImageError:
-        raise _unidentified(content) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        msg = "the image has more pixels than Pillow agrees to decode"
-        raise ImageError(ImageStatus.TOO_LARGE, msg) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _beyond_pillow(error, options) from None
     except MemoryError:
         raise ImageError(ImageStatus.TOO_LARGE, "the image does not fit into memory") from None
     except Exception as error:
-        # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, zlib.error and more. Their messages
-        # quote bytes of the file, so the error names only the class and has no cause.
-        msg = f"the image data is damaged or cut short ({type(error).__name__})"
-        raise ImageError(ImageStatus.CORRUPT, msg) from None
+        raise _undecodable(content, error) from None
 
 
 def _open(content: bytes) -> Image.Image:
+    """Opens an image as `Image.open` does, but without its limit on pixels, which only a global variable changes.
+
+    Raises:
+        UnidentifiedImageError: No decoder accepts the content.
+        Exception: A decoder accepted the content by its first bytes and failed.
+    """
+    failure: Exception | None = None
+    for name in _FORMATS:
+        factory, accept = Image.OPEN[name]
+        accepted = not accept or accept(content[:16])
+        if not accepted or isinstance(accepted, str):
+            continue
+        try:
+            return factory(io.BytesIO(content), "")
+        except _NEXT_FORMAT as error:
+            if accept:
+                failure = failure or error
+    if HEIF.match(content):
+        return _open_heif(content)
+    raise failure or UnidentifiedImageError
+
+
+def _open_heif(content: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(content), formats=_FORMATS)
-    except (SyntaxError, ValueError, OSError) as error:
-        # Some plugins claim a file by two bytes and then fail to read the header, so check the signature.
-        if _SIGNATURES.match(content):
-            raise
-        raise UnidentifiedImageError from error
+        plugin = import_module("pillow_heif")  # an extra; loads a native library
+    except ImportError:
+        msg = "HEIC/HEIF is decoded only with the extra faceattr_udf[heif], where images are analyzed"
+        raise ImageError(ImageStatus.UNSUPPORTED, msg) from None
+    # Not registered as one of Pillow's formats, which are global.
+    image: Image.Image = plugin.HeifImageFile(io.BytesIO(content), "")
+    return image
 
 
-def _unidentified(content: bytes) -> ImageError:
-    if _SIGNATURES.match(content):
-        return ImageError(ImageStatus.CORRUPT, "the image's header is damaged or cut short")
+def _undecodable(content: bytes, error: Exception) -> ImageError:
+    """Returns the error of content that no decoder reads: another kind of file, or a damaged one.
+
+    Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, zlib.error and more. Their messages quote
+    bytes of the file, so the error names only the class and has no cause.
+    """
     if content.startswith((b"%!PS", b"\xc5\xd0\xd3\xc6")):
         return ImageError(ImageStatus.UNSUPPORTED, "PostScript is not decoded: it would run an external program")
-    return ImageError(ImageStatus.UNSUPPORTED, "the content is not in an image format that can be decoded")
+    if kind := undecoded_kind(content) or undecoded_jpeg(content):
+        return ImageError(ImageStatus.UNSUPPORTED, f"{kind} is not decoded")
+    if not SIGNATURES.match(content) and not HEIF.match(content):
+        # Some plugins claim a file by two bytes, so only these signatures tell that it is an image.
+        return ImageError(ImageStatus.UNSUPPORTED, "the content is not in an image format that can be decoded")
+    if names_variant(error):
+        return ImageError(ImageStatus.UNSUPPORTED, "this variant of the image format is not decoded")
+    if isinstance(error, UnidentifiedImageError | SyntaxError):
+        return ImageError(ImageStatus.CORRUPT, "the image's header is damaged or cut short")
+    msg = f"the image data is damaged or cut short ({type(error).__name__})"
+    return ImageError(ImageStatus.CORRUPT, msg)
+
+
+def _beyond_pillow(error: Exception, limits: ImagesConfig) -> ImageError:
+    """Returns the error for the few formats whose pixels Pillow itself bounds; its message has two numbers."""
+    pixels, bound = (int(number) for number in re.findall(r"\d+", str(error))[:2])
+    if pixels > limits.max_pixels:
+        return ImageError(
+            ImageStatus.TOO_LARGE, f"{pixels} pixels are more than images.max_pixels = {limits.max_pixels}"
+        )
+    msg = f"{pixels} pixels are more than {bound}, Pillow's own limit for this format, which no key raises"
+    return ImageError(ImageStatus.TOO_LARGE, msg)
 
 
 def _icon_image_sizes(content: bytes) -> list[tuple[int, int]]:
@@ -212,12 +290,12 @@ def _check_pixels(width: int, height: int, limits: ImagesConfig) -> None:
         raise ImageError(ImageStatus.TOO_LARGE, msg)
 
 
-def _upright_rgb(image: Image.Image, limits: ImagesConfig) -> UInt8Array:
+def _upright_rgb(image: Image.Image, options: ImagesConfig) -> UInt8Array:
     image.load()
-    _check_pixels(image.width, image.height, limits)  # a few formats reveal their size only while decoding
+    _check_pixels(image.width, image.height, options)  # a few formats reveal their size only while decoding
     if image.width == 0 or image.height == 0:
         raise ImageError(ImageStatus.CORRUPT, "the image has no pixels")
-    pixels = _rgb(image)
+    pixels = _rgb(_in_srgb(image) if options.color_profiles else image)
     swapped, mirrored, flipped = _UPRIGHT.get(_orientation(image), (False, False, False))
     if swapped:
         pixels = pixels.transpose(1, 0, 2)
@@ -234,6 +312,22 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged metadata must not fail the image
         return 1
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """Converts the colors of an image with a color profile to sRGB; an unusable profile is ignored."""
+    profile: Any = image.info.get("icc_profile")
+    if not profile or image.mode not in _PROFILED_MODES:
+        return image
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    source = image.convert(mode) if image.mode == "P" else image
+    try:
+        converted = ImageCms.profileToProfile(
+            source, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode=mode
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image
+    return converted or image
 
 
 def _rgb(image: Image.Image) -> UInt8Array:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from shared_data import SHARED, needs_shared
 
 from faceattr_udf.cli import dataturks
 from faceattr_udf.datasets.dataturks import LABELS as DATATURKS_LABELS
-from faceattr_udf.datasets.dataturks import SCHEMA, read_export
+from faceattr_udf.datasets.dataturks import read_export
 from faceattr_udf.datasets.labeled_faces import load_faces, read_table
-from faceattr_udf.errors import TableNotFoundError
+from faceattr_udf.errors import SchemaError, TableNotFoundError
 from faceattr_udf.labels import LABELS
 
 CORNERS = [(0.25, 0.5), (0.5, 1.0)]
@@ -36,11 +37,51 @@ def _photo(*boxes: dict[str, Any], name: str = "a.jpg") -> dict[str, Any]:
     return {"content": f"http://host/folder/{name}", "annotation": list(boxes), "extras": None}
 
 
-def test_an_empty_export(tmp_path: Path) -> None:
-    table, report = read_export(_export(tmp_path))
-    assert len(table) == 0
-    assert table.schema == SCHEMA
-    assert report.summary()["photographs"] == 0
+@pytest.mark.parametrize("lines", [[], [""], ["{not json"], ["5", '"text"', "null"], ["[]"], [{"annotation": []}]])
+def test_export_without_a_photograph_is_an_error(
+    lines: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = _export(tmp_path, *lines)
+    with pytest.raises(SchemaError, match="has no annotated photograph"):
+        read_export(export)
+    arguments = ["--export", str(export), "--faces", str(tmp_path / "faces.parquet")]
+    assert dataturks.main(arguments) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "faces.parquet").exists()
+
+
+ONE = json.dumps({"content": "http://host/\u2028é.jpg", "annotation": [_box(["G_Male"])]}, ensure_ascii=False)
+ASCII = ONE.replace("\u2028é", "a")
+
+
+@pytest.mark.parametrize(
+    ("content", "faces"),
+    [
+        (f"[{ASCII},{ASCII}]".encode(), 2),
+        (f"[\n{ASCII},\n{ASCII}\n]\n".encode(), 2),
+        (f"[{ASCII}]\n[{ASCII}]\n".encode(), 2),
+        (json.dumps(json.loads(ASCII), indent=2).encode(), 1),
+        (f"{ASCII}\r\n\r\n{ASCII}\r\n".encode(), 2),
+        (ONE.encode(), 1),
+        (ASCII.encode("utf-8-sig"), 1),
+        (ASCII.encode("utf-16"), 1),
+        (ASCII.encode("utf-16-be"), 0),
+        (ASCII.replace("a.jpg", "é.jpg").encode("latin-1"), 1),
+        (ASCII.replace("a.jpg", "é.jpg").encode(), 1),
+        (b"\xff" * 40 + b"\n" + ASCII.encode(), 1),
+        (b"[" * 100_000 + b"\n" + ASCII.encode(), 1),
+        (b"1" * 10_000 + b"\n" + ASCII.encode(), 1),
+    ],
+)
+def test_other_shapes_and_encodings_are_read(content: bytes, faces: int, tmp_path: Path) -> None:
+    path = tmp_path / "export.json"
+    path.write_bytes(content)
+    if not faces:
+        with pytest.raises(SchemaError):
+            read_export(path)
+        return
+    table, _ = read_export(path)
+    assert table["gender"].to_pylist() == ["male"] * faces
 
 
 def test_labels_are_mapped_in_any_order_and_spelling(tmp_path: Path) -> None:
@@ -105,24 +146,63 @@ def test_swapped_corners_are_reordered(tmp_path: Path) -> None:
     assert report.noted == {"a.jpg#0": ["corners swapped: reordered"]}
 
 
+GOOD = _photo(_box(["Face"]), name="good.jpg")
+
+
 @pytest.mark.parametrize(
     ("line", "location", "reason"),
     [
-        ("{not json", "line 1", "not an annotated photograph: JSONDecodeError"),
-        ("[]", "line 1", "not an annotated photograph: TypeError"),
-        ({"annotation": []}, "line 1", "not an annotated photograph: KeyError"),
+        ("{not json", "line 2", "not an annotated photograph: JSONDecodeError"),
+        ("5", "line 2", "not an annotated photograph: int instead of an object"),
+        ({"annotation": []}, "line 2", "not an annotated photograph: no field content"),
+        ({"content": "a.jpg"}, "line 2", "not an annotated photograph: no field annotation"),
+        ({**_photo(), "content": 5}, "line 2", "not an annotated photograph: content is int instead of text"),
+        (
+            {**_photo(), "content": "a\ud800.jpg"},
+            "line 2",
+            "not an annotated photograph: content has characters that no name has",
+        ),
+        ({**_photo(), "annotation": "x"}, "line 2", "not an annotated photograph: annotation is str instead of a list"),
         (_photo(), "a.jpg", "no boxes"),
         ({**_photo(), "annotation": None}, "a.jpg", "no boxes"),
+        ({**_photo(), "annotation": [None]}, "a.jpg#0", "no usable box: NoneType instead of an object"),
+        ({**_photo(), "annotation": ["x"]}, "a.jpg#0", "no usable box: str instead of an object"),
         (_photo(_box([])), "a.jpg#0", "no label"),
+        (_photo({**_box([]), "label": 5}), "a.jpg#0", "no usable box: labels that are not text"),
+        (_photo({**_box([]), "label": ["Face", 5]}), "a.jpg#0", "no usable box: labels that are not text"),
         (_photo(_box(["Not_Face", "G_Male"])), "a.jpg#0", "labeled Not_Face"),
         (_photo(_box(["Face"], [(0.5, 0.5), (0.5, 0.9)])), "a.jpg#0", "no usable box: no area inside the photograph"),
+        (
+            _photo(_box(["Face"], [(0.5, 0.5), (0.6, math.nan)])),
+            "a.jpg#0",
+            "no usable box: numbers that are not finite",
+        ),
+        (_photo({**_box(["Face"]), "imageWidth": math.inf}), "a.jpg#0", "no usable box: numbers that are not finite"),
+        (_photo({**_box(["Face"]), "imageWidth": 0}), "a.jpg#0", "no usable box: no area inside the photograph"),
+        (
+            _photo({**_box(["Face"]), "imageWidth": 10**400}),
+            "a.jpg#0",
+            "no usable box: int too large to convert to float",
+        ),
+        (_photo({**_box(["Face"]), "points": 5}), "a.jpg#0", "no usable box: 'int' object is not iterable"),
+        (
+            _photo({**_box(["Face"]), "points": [[0.1, 0.2], [0.3, 0.4]]}),
+            "a.jpg#0",
+            "no usable box: list indices must be integers or slices, not str",
+        ),
         (_photo({"label": ["Face"]}), "a.jpg#0", "no usable box: 'imageHeight'"),
     ],
 )
 def test_unusable_entries_are_rejected_with_a_reason(line: object, location: str, reason: str, tmp_path: Path) -> None:
-    table, report = read_export(_export(tmp_path, line))
-    assert len(table) == 0
+    table, report = read_export(_export(tmp_path, GOOD, line))
+    assert table["photograph"].to_pylist() == ["good.jpg"]
     assert report.rejected == {location: reason}
+
+
+@pytest.mark.parametrize("boxes", [{**_box([]), "label": "G_Male"}, [{**_box([]), "label": "G_ Male"}]])
+def test_one_label_or_box_needs_no_list(boxes: object, tmp_path: Path) -> None:
+    table, _ = read_export(_export(tmp_path, {**_photo(), "annotation": boxes}))
+    assert table["gender"].to_pylist() == ["male"]
 
 
 def test_faces_are_cropped_from_their_photographs(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
+import tracemalloc
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +73,49 @@ def test_batched_nms_ios_matches_greedy_loop(n: int, seed: int) -> None:
     groups = random.integers(0, 2, n)
     ours = box_ops.batched_nms_ios(boxes, scores, groups, 0.7).tolist()
     assert ours == _greedy_nms_ios(boxes.astype(np.float64), scores, groups, 0.7)
+
+
+def _dense_nms_ios(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, threshold: float) -> np.ndarray:
+    """The implementation before blocks: all boxes are compared with all others at once."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = boxes[order].astype(np.float64)
+    group = groups[order]
+    sizes = np.maximum(ranked[:, 2:] - ranked[:, :2] + 1.0, 0.0)
+    area = sizes[:, 0] * sizes[:, 1]
+    corner = np.maximum(ranked[:, None, :2], ranked[None, :, :2])
+    opposite = np.minimum(ranked[:, None, 2:], ranked[None, :, 2:])
+    intersection = np.maximum(opposite - corner + 1.0, 0.0).prod(axis=2)
+    smaller = np.maximum(np.minimum(area[:, None], area[None, :]), np.finfo(np.float64).tiny)
+    conflicts = np.tril((intersection / smaller > threshold) & (group[:, None] == group[None, :]), k=-1)
+    keep = np.ones(len(order), dtype=bool)
+    while True:
+        updated = ~(conflicts & keep[None, :]).any(axis=1)
+        if np.array_equal(updated, keep):
+            return order[keep]
+        keep = updated
+
+
+@pytest.mark.parametrize("n", [1, 255, 256, 257, 512, 1300])
+@pytest.mark.parametrize("spread", [1, 20])
+def test_batched_nms_ios_in_blocks_equals_the_dense_computation(n: int, spread: int) -> None:
+    random = np.random.default_rng(n)
+    boxes = _boxes(n, n) + np.float32(spread) * np.tile(random.uniform(0, 50, (n, 2)), 2).astype(np.float32)
+    scores = random.choice(np.linspace(0.1, 0.9, 50), n).astype(np.float32)  # with ties
+    groups = random.integers(0, 3, n)
+    ours = box_ops.batched_nms_ios(boxes, scores, groups, 0.7)
+    assert ours.tolist() == _dense_nms_ios(boxes, scores, groups, 0.7).tolist()
+    assert ours.dtype == np.int64
+
+
+def test_batched_nms_ios_needs_memory_that_is_linear_in_the_boxes() -> None:
+    n = 5000  # a dense table of float64 alone would take 200 MB
+    corners = np.random.default_rng(0).uniform(0, 5000, (n, 2)).astype(np.float32)
+    boxes = np.concatenate([corners, corners + 40], axis=1)
+    tracemalloc.start()
+    box_ops.batched_nms_ios(boxes, np.linspace(0.9, 0.1, n, dtype=np.float32), np.zeros(n, np.int64), 0.7)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * 2**20
 
 
 def test_batched_nms_ios_ignores_boxes_of_other_groups() -> None:

@@ -173,6 +173,15 @@ def test_stricter_thresholds_find_fewer_faces(detector: Detector, crowd: np.ndar
     assert (strict.confidences >= 0.999).all()
 
 
+def test_min_confidence_leaves_out_less_confident_faces(detector: Detector, crowd: np.ndarray) -> None:
+    (everyone,) = detector.detect([crowd])
+    bound = float(np.median(everyone.confidences))
+    (confident,) = Detector(DetectorConfig(min_confidence=bound)).detect([crowd])
+    kept = everyone.confidences >= bound
+    assert 0 < kept.sum() < len(everyone)
+    np.testing.assert_array_equal(confident.boxes, everyone.boxes[kept])
+
+
 def test_zero_border_improves_boxes_at_the_frame(crowd: np.ndarray) -> None:
     (whole,) = Detector(DetectorConfig()).detect([crowd])
     x_min, _, x_max, _ = whole.boxes[0]

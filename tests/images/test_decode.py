@@ -1,20 +1,23 @@
 """Any bytes decode to upright RGB or to an ImageError with a status."""
 
+import io
 import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from odd_images import OddImage, bomb, encode, ico, odd_images, quadrants
-from PIL import Image
+from odd_images import QUADRANTS, OddImage, bomb, encode, ico, odd_images, quadrants
+from PIL import Image, ImageCms
 
 from faceattr_udf.config import ImagesConfig
 from faceattr_udf.errors import ImageError
-from faceattr_udf.images import decode
-from faceattr_udf.images.decode import decode_image, probe_size
+from faceattr_udf.images import decode as decode_module
+from faceattr_udf.images.decode import decode, decode_image, probe_size
 from faceattr_udf.results import ImageStatus
 
 CASES = odd_images()
@@ -75,7 +78,7 @@ def test_max_pixels_is_checked_before_decoding(monkeypatch: pytest.MonkeyPatch) 
     def fail(*_: object) -> None:
         pytest.fail("pixels were decoded")
 
-    monkeypatch.setattr(decode, "_upright_rgb", fail)
+    monkeypatch.setattr(decode_module, "_upright_rgb", fail)
     with pytest.raises(ImageError, match=r"1001 x 1000 pixels are more than images\.max_pixels = 1000000"):
         decode_image(content, SMALL)
 
@@ -100,7 +103,7 @@ def test_jpeg_with_too_many_scans_is_not_opened(monkeypatch: pytest.MonkeyPatch)
     def fail(*_: object) -> None:
         pytest.fail("the image was opened")
 
-    monkeypatch.setattr(decode, "_open", fail)
+    monkeypatch.setattr(decode_module, "_open", fail)
     with pytest.raises(ImageError, match="more than 100 scans") as caught:
         decode_image(_scans(200), LIMITS)
     assert caught.value.status == "corrupt"
@@ -130,12 +133,116 @@ def test_image_inside_an_icon_is_limited() -> None:
             decode_image(icon, SMALL)
 
 
-def test_bomb_warning_as_error_is_too_large() -> None:
+@pytest.mark.parametrize("bound", [1_000, None])
+def test_limit_of_pillow_does_not_bound_pixels(bound: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As with pictures of more than 178,956,970 pixels and Pillow's own value.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", bound)
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with pytest.raises(ImageError) as caught:
-            decode_image(bomb(10_000, 10_000), ImagesConfig(max_pixels=10**9))
+        assert decode_image(encode(quadrants(1001, 1000), "PNG"), LIMITS).shape == (1000, 1001, 3)
+
+
+def test_limit_of_pillow_inside_a_format_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encode(quadrants(100, 50), "WEBP")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
+    with pytest.raises(ImageError, match="5000 pixels are more than 2000, Pillow's own limit") as caught:
+        decode_image(content, LIMITS)
     assert caught.value.status == "too_large"
+    with pytest.raises(ImageError, match=r"5000 pixels are more than images\.max_pixels = 4000"):
+        decode_image(content, ImagesConfig(max_pixels=4_000))
+
+
+CUTS = ImagesConfig(cut_jpegs=True)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_cut_jpeg_is_decoded_as_far_as_it_goes_on_request(progressive: bool) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (256, 64, 3), dtype=np.uint8)
+    content = encode(Image.fromarray(noise), "JPEG", quality=95, progressive=progressive)
+    whole = decode(content, CUTS)
+    assert not whole.is_cut
+    part = content[: len(content) // 2]
+    with pytest.raises(ImageError) as caught:
+        decode(part, LIMITS)
+    assert caught.value.status == "corrupt"
+    cut = decode(part, CUTS)
+    assert cut.is_cut
+    assert cut.pixels.shape == noise.shape
+    if not progressive:
+        assert np.array_equal(cut.pixels[:96], whole.pixels[:96])
+
+
+@pytest.mark.parametrize("content", [JPEG[:20], JPEG[:2], JPEG[:200], PNG[:400], b"no image"])
+def test_what_has_no_pixels_stays_an_error(content: bytes) -> None:
+    for options in (LIMITS, CUTS):
+        with pytest.raises(ImageError) as caught:
+            decode(content, options)
+        assert caught.value.status in {"corrupt", "unsupported"}
+
+
+def test_limits_hold_for_cut_jpegs() -> None:
+    content = encode(quadrants(1001, 1000), "JPEG")[:-200]
+    with pytest.raises(ImageError, match=r"1001 x 1000 pixels are more than images\.max_pixels"):
+        decode(content, ImagesConfig(cut_jpegs=True, max_pixels=1_000_000))
+
+
+def _profile(kind: Literal["LAB", "XYZ", "sRGB"]) -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile(kind)).tobytes()
+
+
+def test_color_profiles_are_applied_on_request() -> None:
+    # A profile that swaps red and blue: sRGB with its two colorants exchanged.
+    srgb = _profile("sRGB")
+    swapped = srgb.replace(b"rXYZ", b"tmp_").replace(b"bXYZ", b"rXYZ").replace(b"tmp_", b"bXYZ")
+    apply = ImagesConfig(color_profiles=True)
+    for mode in ("RGB", "RGBA", "P"):
+        image = quadrants().convert(mode)
+        plain = decode_image(encode(image, "PNG"), LIMITS).astype(int)
+        assert np.array_equal(decode_image(encode(image, "PNG", icc_profile=swapped), LIMITS), plain)
+        assert np.array_equal(decode_image(encode(image, "PNG"), apply), plain)
+        assert np.abs(decode_image(encode(image, "PNG", icc_profile=srgb), apply) - plain).max() <= 2
+        turned = decode_image(encode(image, "PNG", icc_profile=swapped), apply)
+        assert np.abs(turned[..., ::-1] - plain).max() <= 8, mode
+
+
+@pytest.mark.parametrize("profile", [b"", b"no profile", _profile("sRGB")[:200], _profile("LAB")])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_unusable_color_profile_is_ignored(profile: bytes, mode: str) -> None:
+    image = quadrants().convert(mode)
+    pixels = decode_image(encode(image, "PNG", icc_profile=profile), ImagesConfig(color_profiles=True))
+    assert np.array_equal(pixels, decode_image(encode(image, "PNG"), LIMITS))
+
+
+HEIC = b"\0\0\0\x1cftypheic\0\0\0\0mif1heic"
+
+
+def test_heic_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r"HEIC/HEIF is decoded only with the extra faceattr_udf\[heif\]") as caught:
+        decode_image(HEIC, LIMITS)
+    assert caught.value.status == "unsupported"
+    assert probe_size(HEIC) is None
+
+
+def test_heic_with_the_extra_is_decoded() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    buffer = io.BytesIO()
+    heif.from_pillow(quadrants(96, 64)).save(buffer, quality=95)
+    content = buffer.getvalue()
+    assert probe_size(content) == (96, 64)
+    pixels = decode_image(content, LIMITS)
+    assert pixels.shape == (64, 96, 3)
+    seen = pixels[[16, 16, 48, 48], [24, 72, 24, 72]].astype(int)
+    assert np.abs(seen - np.array(QUADRANTS)).max() <= 12
+    with pytest.raises(ImageError, match=r"96 x 64 pixels are more than images\.max_pixels"):
+        decode_image(content, ImagesConfig(max_pixels=6_000))
+    with pytest.raises(ImageError, match=r"more than images\.max_bytes"):
+        decode_image(content, ImagesConfig(max_bytes=100))
+    for cut in (content[:100], content[: len(content) // 2]):
+        with pytest.raises(ImageError) as caught:
+            decode_image(cut, LIMITS)
+        assert caught.value.status == "corrupt"
+    assert "HEIF" not in Image.OPEN
 
 
 def test_postscript_runs_no_program(monkeypatch: pytest.MonkeyPatch) -> None:

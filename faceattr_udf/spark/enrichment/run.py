@@ -34,7 +34,7 @@ from faceattr_udf.spark.schemas import IMAGE_RESULTS, RUNS, faces_table
 from faceattr_udf.spark.tables import Tables
 from faceattr_udf.spark.udf import DEFAULT_PROVIDER, AnalyzerProvider
 
-_FAILED: Final = frozenset(ImageStatus) - {ImageStatus.OK, ImageStatus.NO_FACE, ImageStatus.NOT_CONSENTED}
+_FAILED: Final = frozenset(ImageStatus) - {"ok", "no_face", "partial", "not_consented"}
 """Statuses that progress counts as failed images."""
 
 _T = TypeVar("_T")
