@@ -32,6 +32,7 @@ def command(images: str, output: str, config_file: str | None, overrides: tuple[
     from faceattr_udf.config import Config
     from faceattr_udf.logs import configure_logging
     from faceattr_udf.spark.enrichment import enrich
+    from faceattr_udf.spark.file_systems import qualified
     from faceattr_udf.spark.locations import Outputs
     from faceattr_udf.spark.session import start
 
@@ -40,7 +41,7 @@ def command(images: str, output: str, config_file: str | None, overrides: tuple[
     spark = start(config)
     with progress_bar() as progress:
         run = enrich(spark, config, images, output, progress=progress)
-    summarize(run, Outputs.of(config, output))
+    summarize(run, Outputs.of(config, qualified(spark, output)))
 
 
 def summarize(run: "Run", outputs: "Outputs") -> None:

@@ -18,8 +18,10 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import TableNotFoundError
+from faceattr_udf.spark.engine_errors import explained
+from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.lease import Lease
-from faceattr_udf.spark.locations import TableRef, absolute, file_system, holds_data, join, local_path, output_ref
+from faceattr_udf.spark.locations import TableRef, file_system, ingested_ref, join
 from faceattr_udf.spark.safe_open import OutsideFolderError, open_inside
 from faceattr_udf.spark.schemas import IMAGES, ROW_GROUP_BYTES, arrow_type
 from faceattr_udf.spark.tables import Tables
@@ -127,12 +129,15 @@ def ingest(
     if not root.is_dir():
         msg = f"folder {folder} does not exist; set --input to a folder of images"
         raise TableNotFoundError(msg)
-    tables = Tables(spark, config.engine.name)
-    ref = output_ref(images, ".") if "." in images and "/" not in images else TableRef(absolute(images), "delta")
-    if ref.format == "delta" and _is_parquet(ref.location, table_format):
-        ref = TableRef(ref.location, "parquet")
-    tables.check(ref, IMAGES)
+    ref = ingested_ref(qualified(spark, images), table_format)
     report = IngestReport(ref)
+    with explained(f"the images table {ref} cannot be written", "check its location and the access to it"):
+        _ingest(Tables(spark, config.engine.name), config, root, ref, report)
+    return report
+
+
+def _ingest(tables: Tables, config: Config, root: Path, ref: TableRef, report: IngestReport) -> None:
+    tables.check(ref, IMAGES)
     location = _work_location(tables, ref)
     with Lease(location, "jobs.ingest", config.runtime.lease_seconds) as lease:
         writer = _ParquetTable(location) if ref.format == "parquet" else _DeltaTable(tables, ref, location)
@@ -147,7 +152,6 @@ def ingest(
         if not exists:
             lease.check()
             writer.write([])
-    return report
 
 
 def _work_location(tables: Tables, ref: TableRef) -> str:
@@ -156,13 +160,6 @@ def _work_location(tables: Tables, ref: TableRef) -> str:
         warehouse = tables.spark.conf.get("spark.sql.warehouse.dir", "spark-warehouse") or "spark-warehouse"
         return join(warehouse, "_ingest", ref.location)
     return ref.location
-
-
-def _is_parquet(location: str, table_format: str) -> bool:
-    path = local_path(location)
-    if path is not None and (path / "_delta_log").is_dir():
-        return False
-    return table_format == "parquet" if path is None or not holds_data(path) else True
 
 
 class _KnownRows:
@@ -413,4 +410,4 @@ class _DeltaTable:
     def _staged(self, rows: list[dict[str, Any]]) -> DataFrame:
         file = join(self._staging, f"{uuid.uuid4().hex}.parquet")
         _write_file(file, rows)
-        return self._tables.spark.read.schema(IMAGES).parquet(file)
+        return self._tables.spark.read.schema(IMAGES).option("__globPaths__", "false").parquet(file)

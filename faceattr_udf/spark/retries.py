@@ -1,7 +1,5 @@
 """Retry policies: commits that conflict with another writer's, and steps during which the engine fails."""
 
-import errno
-import re
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -18,7 +16,7 @@ from tenacity import (
 from tenacity.wait import wait_base
 
 from faceattr_udf.errors import BusyError
-from faceattr_udf.sanitize import first_line
+from faceattr_udf.spark.engine_errors import is_conflict, is_transient, reason
 
 _COMMIT_ATTEMPTS: Final = 10
 _COMMIT_WAIT: Final = wait_random_exponential(multiplier=0.4, max=10)
@@ -27,57 +25,9 @@ _COMMIT_WAIT: Final = wait_random_exponential(multiplier=0.4, max=10)
 _ENGINE_WAIT: Final = wait_exponential_jitter(max=60, jitter=1)
 """Seconds: 1, 2, 4, ..., 60, plus up to one: a lost worker needs time to come back."""
 
-_CONFLICT_MESSAGE: Final = re.compile(
-    r"DELTA_CONCURRENT_|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|Concurrent\w+Exception"
-    # The embedded engine; the second message appears when it reads the log while another process writes it.
-    r"|Failed to commit transaction|Missing commit file"
-    # delta-rs, whose messages vary.
-    r"|^CommitFailedError:"
-)
-"""Engines have no common type for a commit conflict, so its message is matched."""
-
-_ENGINE_PACKAGES: Final = frozenset({"pyspark", "py4j", "grpc", "delta"})
-_TRANSIENT_ERRNOS: Final = frozenset(
-    {
-        *(errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
-        *(errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
-    }
-)
-
 _T = TypeVar("_T")
 
 log = structlog.get_logger(__name__)
-
-
-def is_conflict(error: BaseException) -> bool:
-    """Checks whether a commit was refused because another writer committed first.
-
-    >>> is_conflict(RuntimeError("[DELTA_CONCURRENT_APPEND] files were added")), is_conflict(RuntimeError("disk full"))
-    (True, False)
-    """
-    return _CONFLICT_MESSAGE.search(f"{type(error).__name__}: {error}") is not None
-
-
-def is_engine_error(error: BaseException) -> bool:
-    """Checks whether an error was raised by the engine or its client, not by this package."""
-    return not _ENGINE_PACKAGES.isdisjoint(kind.__module__.split(".")[0] for kind in type(error).mro())
-
-
-def is_transient(error: BaseException) -> bool:
-    """Checks whether the same step may succeed when it is repeated.
-
-    Engine errors count as transient, because engines report lost workers and permanent errors by the same types.
-    Errors of the operating system count where waiting can help (lost connections, timeouts, flaky disks and networks),
-    but not a missing file, a missing permission or a full disk.
-
-    >>> is_transient(ConnectionResetError()), is_transient(PermissionError(13, "Permission denied"))
-    (True, False)
-    """
-    if is_engine_error(error) or isinstance(error, ConnectionError | TimeoutError):
-        return True
-    if type(error) is OSError and error.errno is None:
-        return True  # Arrow's errors about object stores have no number
-    return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS
 
 
 def commit(table: object, act: Callable[[], object], before_attempt: Callable[[], object] = lambda: None) -> None:
@@ -106,7 +56,7 @@ def commit(table: object, act: Callable[[], object], before_attempt: Callable[[]
             raise
         msg = (
             f"table {table} is being changed by other writers, and {_COMMIT_ATTEMPTS} commits failed "
-            f"({first_line(error)}); earlier commits are kept, run this again when the other writers have ended"
+            f"({reason(error)}); earlier commits are kept, run this again when the other writers have ended"
         )
         raise BusyError(msg) from error
 

@@ -25,6 +25,12 @@ _DELTA: Final = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 _UTC: Final = {"spark.sql.session.timeZone": "UTC"}
+_READING: Final = {
+    # pandas writes timestamps in nanoseconds, which Spark reads only as integers.
+    "spark.sql.legacy.parquet.nanosAsLong": "true",
+    # Names stay text: Spark would replace ${...} in every statement.
+    "spark.sql.variable.substitute": "false",
+}
 _SMALL_TABLES: Final = {
     # Shuffled tables hold keys and short rows, never images. With the defaults of 200 shuffle partitions and 50 Delta
     # snapshot partitions, most of the time goes into starting tasks. Adaptive execution still splits large tables.
@@ -281,6 +287,7 @@ def _spark_settings(config: Config) -> dict[str, str]:
     """Returns the settings of every Spark session that depend on the configuration."""
     return {
         **_UTC,
+        **_READING,
         "spark.redaction.regex": SPARK_REDACTION,
         # Arrow batches are counted in rows by default, and 10,000 photographs in one batch are gigabytes.
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(config.enrich.max_batch_rows),

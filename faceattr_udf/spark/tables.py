@@ -10,26 +10,29 @@ from contextlib import contextmanager
 from typing import Final
 from urllib.parse import quote
 
-from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql.types import StructType
 
-from faceattr_udf.errors import EngineError, TableNotFoundError
-from faceattr_udf.sanitize import first_line
-from faceattr_udf.spark.locations import TableRef, holds_data, local_path, quoted
+from faceattr_udf.errors import EngineError, FaceattrError, TableNotFoundError
+from faceattr_udf.spark.catalog_names import quoted
+from faceattr_udf.spark.engine_errors import is_conflict, is_engine_error, is_transient, reason
+from faceattr_udf.spark.locations import TableRef, holds_data, local_path
+from faceattr_udf.spark.parquet_input import InputFrames, Wanted, open_parquet
 from faceattr_udf.spark.retries import commit
 from faceattr_udf.spark.schemas import check_columns
 
 _NOT_FOUND: Final = re.compile(
-    r"not found|not_found|does not exist|no commit files|missing_delta|path_not|is not a delta table", re.IGNORECASE
+    r"(table|view|database|schema|namespace|catalog)\S* (or view )?not[ _]found|_not_found|does not exist"
+    r"|no commit files|missing_delta|path_not|is not a delta table",
+    re.IGNORECASE,
 )
 _DELTA_UNKNOWN: Final = "DATA_SOURCE_NOT_FOUND"
 
 
-def is_not_found(error: AnalysisException) -> bool:
+def is_not_found(error: BaseException) -> bool:
     """Checks whether an engine reports that a table does not exist; engines have no common error class for it.
 
-    >>> is_not_found(AnalysisException("[TABLE_OR_VIEW_NOT_FOUND] ...")), is_not_found(AnalysisException("bad footer"))
+    >>> is_not_found(RuntimeError("[TABLE_OR_VIEW_NOT_FOUND] ...")), is_not_found(RuntimeError("bad footer"))
     (True, False)
     """
     return _NOT_FOUND.search(str(error)) is not None
@@ -51,44 +54,60 @@ class Tables:
         self._before_commit = before_commit
 
     def check_writable(self, ref: TableRef) -> None:
-        """Checks that the engine can merge into a Delta table at this location.
+        """Checks that the engine takes the location of a Delta table for what it says.
 
         Raises:
             EngineError: The path needs URL encoding, and the engine is the embedded one: it encodes the path when it
-                writes, but not when it merges.
+                writes, but not when it merges. Or the path holds `${`, which Spark would replace in SQL.
         """
+        if ref.format != "delta":
+            return
         path = local_path(ref.location)
-        if self._engine == "sail" and ref.format == "delta" and path is not None and quote(str(path)) != str(path):
+        if self._engine == "sail" and path is not None and quote(str(path)) != str(path):
             msg = (
                 f"engine sail cannot use a Delta table at {ref}, because its path has a space or another character "
                 "that URLs encode; choose another folder name or set engine.name=spark"
             )
             raise EngineError(msg)
+        if self._engine != "sail" and "${" in ref.location and self._substitutes_variables():
+            msg = (
+                f"Spark would replace the variable in {ref}; choose another folder name, or set "
+                "spark.sql.variable.substitute to false in your session"
+            )
+            raise EngineError(msg)
+
+    def _substitutes_variables(self) -> bool:
+        return str(self.spark.conf.get("spark.sql.variable.substitute", "true")).lower() != "false"
 
     def find(self, ref: TableRef) -> DataFrame | None:
         """Returns a table, or None if it does not exist.
 
         Raises:
-            EngineError: The table exists but the engine cannot read it.
+            EngineError: The table exists, and the engine will not be able to read it.
         """
         path = local_path(ref.location) if ref.format != "table" else None
         if path is not None and not ((path / "_delta_log").exists() if ref.format == "delta" else holds_data(path)):
             return None
-        if ref.format == "delta":
-            self.check_writable(ref)
+        self.check_writable(ref)
         try:
             with self._explain_missing_delta():
-                frame = (
-                    self.spark.read.table(ref.location)
-                    if ref.format == "table"
-                    else self.spark.read.format(ref.format).load(ref.location)
-                )
+                frame = self._open(ref)
                 return frame if frame.columns else None
-        except AnalysisException as error:
+        except Exception as error:  # py4j and the Connect client raise unrelated types
+            if not is_engine_error(error) or is_transient(error):
+                raise
             if is_not_found(error):
                 return None
-            msg = f"table {ref} cannot be read ({first_line(error)}); check input.format and that the table is complete"
+            msg = f"table {ref} cannot be read ({reason(error)}); check input.format and that the table is complete"
             raise EngineError(msg) from error
+
+    def _open(self, ref: TableRef) -> DataFrame:
+        if ref.format == "table":
+            return self.spark.read.table(ref.sql)
+        path = local_path(ref.location)
+        if ref.format == "parquet" and path is not None and self._engine == "sail":
+            return self.spark.read.parquet(path.as_uri())  # in a plain path it expands patterns
+        return self.spark.read.format(ref.format).option("__globPaths__", "false").load(ref.location)
 
     def read(self, ref: TableRef) -> DataFrame:
         """Returns a table that must exist.
@@ -102,6 +121,17 @@ class Tables:
             msg = f"table {ref} does not exist; name an existing table, or set input.format if it is not {ref.format}"
             raise TableNotFoundError(msg)
         return frame
+
+    def read_images(self, ref: TableRef, wanted: Wanted) -> InputFrames:
+        """Returns an images table that must exist; of plain Parquet only the wanted columns.
+
+        Raises:
+            TableNotFoundError: The table does not exist.
+            SchemaError: A Parquet file is damaged, or a wanted column has a type that no table can keep.
+            EngineError: The engine cannot read it.
+        """
+        found = open_parquet(self.spark, self._engine, ref.location, wanted) if ref.format == "parquet" else None
+        return found or InputFrames(self.read(ref))
 
     def check(self, ref: TableRef, schema: StructType) -> bool:
         """Checks an output table before anything is written to it.
@@ -127,13 +157,38 @@ class Tables:
             EngineError: The engine does not have Delta.
         """
         if not self.check(ref, schema):
-            self._write(self.spark.createDataFrame([], schema), ref)
+            try:
+                self._write(self.spark.createDataFrame([], schema), ref)
+            except Exception as error:  # as in `find`
+                if isinstance(error, FaceattrError) or is_conflict(error) or is_transient(error):
+                    raise
+                raise EngineError(self._cannot_create(ref, error)) from error
+
+    @staticmethod
+    def _cannot_create(ref: TableRef, error: Exception) -> str:
+        if ref.format == "table":
+            place = (
+                "create its catalog and schema first; if a folder is meant, write a path with a slash, "
+                f"such as ./{ref.location}"
+            )
+        else:
+            place = "name a folder that can be written"
+        return f"table {ref} cannot be created ({reason(error)}); {place}"
 
     def rewrite(self, ref: TableRef, frame: DataFrame) -> None:
         """Replaces all rows and the columns of a table in one commit; `frame` may be computed from the table."""
         writer = frame.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
-        save = writer.saveAsTable if ref.format == "table" else writer.save
-        save(ref.location)
+        commit(ref, lambda: self._save(writer, ref), self._before_commit)
+
+    def add_columns(self, ref: TableRef, schema: StructType) -> None:
+        """Adds nullable columns to a table in one commit that rewrites no file.
+
+        Args:
+            ref: The table.
+            schema: Its columns and the new ones.
+        """
+        writer = self.spark.createDataFrame([], schema).write.format("delta").mode("append")
+        commit(ref, lambda: self._save(writer.option("mergeSchema", "true"), ref), self._before_commit)
 
     def append(self, ref: TableRef, frame: DataFrame) -> None:
         """Appends rows; they must have the table's columns."""
@@ -164,9 +219,15 @@ class Tables:
         writer = frame.write.format("delta").mode("overwrite" if replaced else "append")
         if replaced:
             writer = writer.option("replaceWhere", replaced)
-        save = writer.saveAsTable if ref.format == "table" else writer.save
         with self._explain_missing_delta():
-            commit(ref, lambda: save(ref.location), self._before_commit)
+            commit(ref, lambda: self._save(writer, ref), self._before_commit)
+
+    @staticmethod
+    def _save(writer: DataFrameWriter, ref: TableRef) -> None:
+        if ref.format == "table":
+            writer.saveAsTable(ref.sql)
+        else:
+            writer.save(ref.location)
 
     @contextmanager
     def _explain_missing_delta(self) -> Iterator[None]:
@@ -230,9 +291,12 @@ class Tables:
 
 
 def literal(text: str) -> str:
-    r"""Returns a string as a SQL literal.
+    """Returns a string as a SQL expression without any of its characters.
 
-    >>> print(literal("it's"))
-    'it\'s'
+    Spark replaces `${...}` in the text of a statement before it parses it, quotes or not, and how a string is escaped
+    depends on a setting. Digits mean the same everywhere.
+
+    >>> literal("it's")
+    "CAST(X'69742773' AS STRING)"
     """
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return f"CAST(X'{text.encode().hex()}' AS STRING)"

@@ -8,7 +8,8 @@ from py4j.protocol import Py4JNetworkError
 from pyspark.errors import PySparkException
 
 from faceattr_udf.errors import BusyError
-from faceattr_udf.spark.retries import commit, is_engine_error, is_transient, retry_transient
+from faceattr_udf.spark.engine_errors import is_engine_error, is_transient
+from faceattr_udf.spark.retries import commit, retry_transient
 
 CONFLICT = "[DELTA_CONCURRENT_APPEND] files were added"
 
@@ -73,7 +74,7 @@ def test_permanent_errors_are_not_retried(error: BaseException, waits: list[floa
 
 
 def test_last_transient_error_is_raised(waits: list[float]) -> None:
-    errors = iter([PySparkException(str(number)) for number in range(3)])
+    errors = iter([PySparkException(f"worker is lost {number}") for number in range(3)])
 
     def step() -> None:
         raise next(errors)

@@ -5,16 +5,17 @@ from typing import Final
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
-from pyspark.sql.types import BinaryType, BooleanType, LongType, StringType, StructField
+from pyspark.sql.types import StructField, StructType
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import SchemaError
-from faceattr_udf.spark.schemas import IMAGE_RESULTS, face_struct, require_column
+from faceattr_udf.spark.catalog_names import quoted
+from faceattr_udf.spark.engine_errors import is_engine_error, is_transient, reason
+from faceattr_udf.spark.input_columns import InputColumns
+from faceattr_udf.spark.parquet_input import InputFrames
 
 NULL_ID: Final = "null-image-id:"
 """Prefix of the image_id of rows that have none; the hash of their content follows, so that they keep their results."""
-
-_KEY_COLUMNS: Final = {"image_id", "content_sha256", "consented", "copies", "by_content", "bytes_left_out"}
 
 
 @dataclass(frozen=True)
@@ -24,62 +25,77 @@ class ImagesTable:
     Attributes:
         frame: The table.
         config: Names its columns.
-        pass_through: The columns that are copied to the faces.
+        columns: The columns that a run uses.
+        light: `InputFrames.light`.
     """
 
     frame: DataFrame
     config: Config
-    pass_through: tuple[StructField, ...]
+    columns: InputColumns
+    light: DataFrame | None = None
 
     @classmethod
-    def check(cls, frame: DataFrame, name: str, config: Config) -> "ImagesTable":
+    def check(cls, frames: InputFrames, name: str, config: Config) -> "ImagesTable":
         """Checks the columns that the configuration names.
 
         Raises:
-            SchemaError: A column is missing or has the wrong type, or the name of a pass-through column is taken.
+            SchemaError: As `InputColumns.check` says.
         """
-        columns, schema = config.input.columns, frame.schema
-        require_column(name, schema, columns.image_id, StringType(), "input.columns.image_id")
-        require_column(name, schema, columns.content, BinaryType(), "input.columns.content")
-        if columns.content_sha256 in schema.fieldNames():
-            require_column(name, schema, columns.content_sha256, StringType(), "input.columns.content_sha256")
-        if config.input.require_consent:
-            require_column(name, schema, columns.consent, BooleanType(), "input.columns.consent")
-        taken = {*_KEY_COLUMNS, *IMAGE_RESULTS.fieldNames(), *face_struct(config.output).fieldNames(), columns.content}
-        clash = [column for column in columns.pass_through if column in taken]
-        if clash:
-            msg = (
-                f"input.columns.pass_through names {', '.join(clash)}, which the faces table already has; leave it out"
-            )
-            raise SchemaError(msg)
-        pass_through = tuple(field for field in schema if field.name in columns.pass_through)
-        return cls(frame, config, pass_through)
+        schema = frames.frame.schema
+        if frames.light is not None:
+            own = set(schema.fieldNames())
+            schema = StructType([*schema, *(field for field in frames.light.schema if field.name not in own)])
+        return cls(frames.frame, config, InputColumns.check(schema, name, config), frames.light)
+
+    def probe(self) -> None:
+        """Reads a row without its content, so that a table that cannot be read is noticed before anything is written.
+
+        Raises:
+            SchemaError: The engine cannot read it.
+        """
+        try:
+            (self._keys_of_rows() if self._has_hash else self.frame.select(self.columns.image_id)).limit(1).collect()
+        except Exception as error:  # the JVM's bridge and the Connect client raise unrelated types
+            if not is_engine_error(error) or is_transient(error):
+                raise
+            msg = f"the images table cannot be read ({reason(error)}); repair it, or name another table"
+            raise SchemaError(msg) from error
 
     @property
-    def comparable(self) -> list[str]:
-        """The pass-through columns whose values every engine can compare."""
-        return [field.name for field in self.pass_through if _comparable(field)]
+    def pass_through(self) -> tuple[StructField, ...]:
+        """The columns that are copied to the faces."""
+        return self.columns.pass_through
+
+    @property
+    def keys_of_pass_through(self) -> dict[str, str]:
+        """The pass-through columns -> their names in `keys`, which no other column can have."""
+        return {field.name: f"passed_{index}" for index, field in enumerate(self.pass_through)}
+
+    @property
+    def comparable(self) -> dict[str, str]:
+        """Those of `keys_of_pass_through` whose values every engine can compare."""
+        names = self.keys_of_pass_through
+        return {field.name: names[field.name] for field in self.pass_through if _comparable(field)}
 
     @property
     def _has_hash(self) -> bool:
         return self.config.input.columns.content_sha256 in self.frame.columns
 
     def _hash(self) -> Column:
-        columns = self.config.input.columns
-        computed = F.sha2(F.col(columns.content), 256)
-        return F.coalesce(F.col(columns.content_sha256), computed) if self._has_hash else computed
+        computed = F.sha2(self.columns.content, 256)
+        return F.coalesce(self.columns.given_hash, computed) if self._has_hash else computed
 
     def _id(self, content_hash: Column) -> Column:
         generated = F.concat(F.lit(NULL_ID), F.coalesce(content_hash, F.lit("missing")))
-        return F.coalesce(F.col(self.config.input.columns.image_id), generated)
+        return F.coalesce(self.columns.image_id, generated)
 
     def _bytes_left_out(self, content_hash: Column) -> Column:
-        size = [field for field in self.frame.schema if field.name == "size" and isinstance(field.dataType, LongType)]
-        return F.when(content_hash.isNull(), F.col("size")) if size else F.lit(None).cast("long")
+        size = self.columns.size
+        return F.lit(None).cast("long") if size is None else F.when(content_hash.isNull(), size)
 
     def ids(self) -> DataFrame:
         """Returns one row (image_id) per row of the table; content is read only where there is no id."""
-        own = F.col(self.config.input.columns.image_id)
+        own = self.columns.image_id
         named = self.frame.where(own.isNotNull()).select(own.alias("image_id"))
         unnamed = self.frame.where(own.isNull()).select(self._id(self._hash()).alias("image_id"))
         return named.unionByName(unnamed)
@@ -90,13 +106,14 @@ class ImagesTable:
         Of rows with the same image_id, the one with the smallest hash is used.
 
         Returns:
-            image_id, content_sha256, the pass-through columns, and: `consented`, true if all rows of the image have
-            consent; `copies`, the number of rows with that image_id; `by_content`, whether the image_id alone does not
-            identify the row; `bytes_left_out`, the size of a file that jobs.ingest added without its content.
+            image_id, content_sha256, the pass-through columns as `keys_of_pass_through` names them, and: `consented`,
+            true if all rows of the image have consent; `copies`, the number of rows with that image_id; `by_content`,
+            whether the image_id alone does not identify the row; `bytes_left_out`, the size of a file that jobs.ingest
+            added without its content.
         """
         same = Window.partitionBy("image_id")
         order = [F.col("content_sha256").asc_nulls_last()]
-        order += [F.col(name).cast("string").asc_nulls_last() for name in self.comparable]
+        order += [F.col(name).cast("string").asc_nulls_last() for name in self.comparable.values()]
         return (
             self._keys_of_rows()
             .withColumn("copies", F.count(F.lit(1)).over(same))
@@ -109,27 +126,25 @@ class ImagesTable:
 
     def _keys_of_rows(self) -> DataFrame:
         """Returns one row per row of the table; content is read only where the hash is needed and missing."""
+        given = self.columns.given_hash
+        if self.light is not None:
+            return self._select_keys(self.light, given)
         if not self._has_hash:
             return self._select_keys(self.frame, self._hash())
-        columns = self.config.input.columns
-        given = F.col(columns.content_sha256)
-        complete = F.col(columns.image_id).isNotNull() & given.isNotNull()
+        complete = self.columns.image_id.isNotNull() & given.isNotNull()
         # Two branches, because the first needs no content; the second is empty in a table from jobs.ingest.
         rows = self._select_keys(self.frame.where(complete), given)
         return rows.unionByName(self._select_keys(self.frame.where(~complete), self._hash()))
 
     def _select_keys(self, frame: DataFrame, content_hash: Column) -> DataFrame:
-        columns = self.config.input.columns
-        consented = (
-            F.coalesce(F.col(columns.consent), F.lit(False)) if self.config.input.require_consent else F.lit(True)
-        )
+        consented = self.columns.consent if self.config.input.require_consent else F.lit(True)
         return frame.select(
             self._id(content_hash).alias("image_id"),
             content_hash.alias("content_sha256"),
             consented.alias("consented"),
-            F.col(columns.image_id).isNull().alias("by_content"),
+            self.columns.image_id.isNull().alias("by_content"),
             self._bytes_left_out(content_hash).alias("bytes_left_out"),
-            *(F.col(field.name) for field in self.pass_through),
+            *(F.col(quoted(name)).alias(key) for name, key in self.keys_of_pass_through.items()),
         )
 
     def contents(self, wanted: DataFrame, first: str, last: str) -> DataFrame:
@@ -146,11 +161,10 @@ class ImagesTable:
             image_id, content; no row for an image that has left the table or changed its content since `wanted` was
             computed.
         """
-        columns = self.config.input.columns
-        own = F.col(columns.image_id)
+        own = self.columns.image_id
         near = self.frame.where((own >= first) & (own <= last))
         images = near.select(
-            own.alias("image_id"), self._hash().alias("content_sha256"), F.col(columns.content).alias("content")
+            own.alias("image_id"), self._hash().alias("content_sha256"), self.columns.content.alias("content")
         )
         few = F.broadcast(wanted.select("image_id", "content_sha256"))
         return few.join(images, ["image_id", "content_sha256"], "inner").select("image_id", "content")
@@ -162,13 +176,12 @@ class ImagesTable:
             image_id, content, in one partition, so that the reader can drop equal rows. The partitions are merged after
             the join, because an engine may split the result of a join.
         """
-        columns = self.config.input.columns
-        own = F.col(columns.image_id)
+        own = self.columns.image_id
         near = self.frame.where(((own >= first) & (own <= last)) | own.isNull())
         images = near.select(
             self._id(self._hash()).alias("image_id"),
             self._hash().alias("content_sha256"),
-            F.col(columns.content).alias("content"),
+            self.columns.content.alias("content"),
         )
         few = F.broadcast(wanted.select("image_id", "content_sha256"))
         found = few.join(images, ["image_id", "content_sha256"], "inner").select("image_id", "content")

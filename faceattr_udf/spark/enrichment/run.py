@@ -18,19 +18,23 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from faceattr_udf.config import Config
 from faceattr_udf.errors import BusyError, EngineError
 from faceattr_udf.results import ImageStatus
-from faceattr_udf.sanitize import first_line
+from faceattr_udf.spark.catalog_names import quoted
+from faceattr_udf.spark.engine_errors import explained, is_engine_error, is_transient, reason
+from faceattr_udf.spark.enrichment.column_changes import ColumnChanges
 from faceattr_udf.spark.enrichment.images_table import ImagesTable
 from faceattr_udf.spark.enrichment.preflight import check_models
 from faceattr_udf.spark.enrichment.progress import NoListener, ProgressListener, Throughput
 from faceattr_udf.spark.enrichment.staging import Staging
 from faceattr_udf.spark.enrichment.wave_sizing import WaveSizer
 from faceattr_udf.spark.enrichment.waves import RunContext, Wave
+from faceattr_udf.spark.file_systems import qualified
+from faceattr_udf.spark.input_columns import DELETE_FLAG, wanted_columns
 from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.locations import Outputs, input_ref
 from faceattr_udf.spark.maintenance.migrations import check_schema_version
-from faceattr_udf.spark.retries import is_engine_error, retry_transient
+from faceattr_udf.spark.retries import retry_transient
 from faceattr_udf.spark.runs import Run, RunsTable
-from faceattr_udf.spark.schemas import IMAGE_RESULTS, RUNS, faces_table
+from faceattr_udf.spark.schemas import IMAGE_RESULTS, RUNS
 from faceattr_udf.spark.tables import Tables
 from faceattr_udf.spark.udf import DEFAULT_PROVIDER, AnalyzerProvider
 
@@ -105,23 +109,38 @@ class EnrichmentRun:
         self._config = config
         # Every attempt of a commit checks the lease first: the run may have been suspended and replaced in between.
         self._tables = Tables(spark, config.engine.name, before_commit=self._check_lease)
-        self._images = ImagesTable.check(self._tables.read(input_ref(images, config)), images, config)
-        self._outputs = Outputs.of(config, output)
-        check_schema_version(self._tables, self._outputs.tables, output)
-        self._schemas = {
-            self._outputs.faces: faces_table(config.output, self._images.pass_through),
-            self._outputs.image_results: IMAGE_RESULTS,
-            self._outputs.runs: RUNS,
-        }
-        for ref, schema in self._schemas.items():
-            self._tables.check(ref, schema)
+        with explained("the tables cannot be read", "check their locations and the access to them"):
+            self._check_tables(spark, images, output)
         self._run = Run(images, config, provider.model_version(config))
         self._lease = Lease(self._outputs.folder, f"run {self._run.run_id}", config.runtime.lease_seconds)
         self._runs = RunsTable(self._tables, self._outputs.runs)
         self._staging = Staging(spark, self._outputs.folder, self._run.run_id)
-        self._context = RunContext(self._images, provider, self._staging, self._run)
+        self._context = RunContext(self._images, provider, self._staging, self._run, self._changes.kept)
         self._on_step = on_step
         self._log = log.bind(run_id=self._run.run_id)
+
+    def _check_tables(self, spark: SparkSession, images: str, output: str) -> None:
+        config = self._config
+        images_ref = input_ref(qualified(spark, images), config)
+        self._outputs = Outputs.of(config, qualified(spark, output))
+        self._outputs.refuse_overlap(images_ref)
+        frames = self._tables.read_images(images_ref, wanted_columns(config))
+        self._images = ImagesTable.check(frames, images, config)
+        self._images.probe()
+        check_schema_version(self._tables, self._outputs.tables, output)
+        for ref in self._outputs.tables.values():
+            self._tables.check_writable(ref)
+        found = self._tables.find(self._outputs.faces)
+        self._changes = ColumnChanges.of(
+            str(self._outputs.faces), found.schema if found else None, config.output, self._images.pass_through
+        )
+        self._schemas = {
+            self._outputs.faces: self._changes.schema,
+            self._outputs.image_results: IMAGE_RESULTS,
+            self._outputs.runs: RUNS,
+        }
+        for ref in (self._outputs.image_results, self._outputs.runs):
+            self._tables.check(ref, self._schemas[ref])
 
     def execute(self, progress: ProgressListener | None = None) -> Run:
         """Runs, as `enrich` describes."""
@@ -143,7 +162,8 @@ class EnrichmentRun:
                     raise
                 self._log.exception("run_failed")
                 what = "the engine failed" if is_engine_error(error) else "the run failed"
-                msg = f"{what} ({first_line(error)}); committed waves are kept, run it again to continue"
+                fix = "run it again to continue" if is_transient(error) else "correct the cause before the next run"
+                msg = f"{what} ({reason(error)}); committed waves are kept, {fix}"
                 raise EngineError(msg) from error
             self._on_step("ended")
             self._staging.clear()
@@ -154,8 +174,10 @@ class EnrichmentRun:
 
     def _prepare_output(self) -> None:
         """Creates missing tables, and cleans up after killed runs."""
-        for ref, schema in self._schemas.items():
-            self._tables.ensure(ref, schema)
+        with explained("the output tables cannot be prepared", "check the locations and the access to them"):
+            self._changes.apply(self._tables, self._outputs.faces)
+            for ref, schema in self._schemas.items():
+                self._tables.ensure(ref, schema)
         self._on_step("created")
         interrupted = self._runs.mark_stale_runs()
         if interrupted:
@@ -171,7 +193,7 @@ class EnrichmentRun:
         try:
             self._runs.end(self._run, "failed")
         except Exception as error:  # the engine may be gone; the error that ended the run matters more
-            self._log.warning("run_end_not_recorded", reason=first_line(error))
+            self._log.warning("run_end_not_recorded", reason=reason(error))
         self._staging.clear()
 
     def _with_retry(self, step: Callable[[], _T]) -> _T:
@@ -179,7 +201,7 @@ class EnrichmentRun:
 
         def report(error: BaseException, seconds: float) -> None:
             self._run.n_retries += 1
-            self._log.warning("engine_error_retry", seconds=round(seconds, 1), reason=first_line(error))
+            self._log.warning("engine_error_retry", seconds=round(seconds, 1), reason=reason(error))
 
         return retry_transient(step, self._config.enrich.wave_retries, report)
 
@@ -195,9 +217,10 @@ class EnrichmentRun:
         """Returns the images to process.
 
         Returns:
-            The columns of `ImagesTable.keys`, and `_backfill`: false for pending images, which have no result for their
-            content, consent, configuration and model; true for images that have one and whose pass-through columns
-            differ from those of their faces.
+            The columns of `ImagesTable.keys`, `_backfill` and `_lost`. Pending images have `_backfill` false: they have
+            no result for their content, consent, configuration and model, or (`_lost`) have one that counts other faces
+            than the faces table has. `_backfill` is true for images whose pass-through columns differ from those of
+            their faces.
         """
         keys = self._images.keys()
         done = self._current_results()
@@ -208,22 +231,24 @@ class EnrichmentRun:
         )
         passed = self._images.comparable
         # All faces of an image have the same pass-through columns.
-        faces = self._tables.read(self._outputs.faces).where(F.col("face_index") == 0)
-        faces = faces.select(
-            F.col("image_id").alias("_face_of"), *(F.col(name).alias(f"_was_{name}") for name in passed)
-        )
-        differs = reduce(or_, (~F.col(name).eqNullSafe(F.col(f"_was_{name}")) for name in passed), F.lit(False))
+        was = [F.first(F.col(quoted(name))).alias(f"_was_{key}") for name, key in passed.items()]
+        by_image = self._tables.read(self._outputs.faces).groupBy(F.col("image_id").alias("_face_of"))
+        faces = by_image.agg(F.count(F.lit(1)).alias("_faces_found"), *was)
+        differs = reduce(or_, (~F.col(key).eqNullSafe(F.col(f"_was_{key}")) for key in passed.values()), F.lit(False))
+        is_done = F.col("_done_id").isNotNull()
+        lost = is_done & (F.col("_faces_counted") != F.coalesce(F.col("_faces_found"), F.lit(0)))
         return (
             keys.join(done, same, "left")
             .join(faces, F.col("image_id") == F.col("_face_of"), "left")
-            .withColumn("_backfill", F.col("_done_id").isNotNull())
+            .withColumn("_lost", lost)
+            .withColumn("_backfill", is_done & ~F.col("_lost"))
             .where(~F.col("_backfill") | (F.col("_face_of").isNotNull() & differs))
-            .select(*keys.columns, "_backfill")
+            .select(*keys.columns, "_backfill", "_lost")
             .orderBy("image_id")
         )
 
     def _current_results(self) -> DataFrame:
-        """Returns `_done_id`, `_hash` and `_consented` of images with a result of this configuration and model."""
+        """Returns `_done_id`, `_hash`, `_consented` and `_faces_counted` of images with a current result."""
         results = self._tables.read(self._outputs.image_results)
         return results.where(
             (F.col("config_id") == self._config.config_id())
@@ -234,14 +259,20 @@ class EnrichmentRun:
             F.col("image_id").alias("_done_id"),
             F.coalesce("content_sha256", F.lit("")).alias("_hash"),
             (F.col("status") != "not_consented").alias("_consented"),
+            F.col("n_faces").alias("_faces_counted"),
         )
 
     def _process_pending(self, progress: ProgressListener) -> None:
         """Infers and commits the pending images wave by wave, then backfills pass-through columns."""
         planned = self._with_retry(lambda: self._staging.write("planned", self._plan()))
-        pending = planned.where("NOT _backfill").drop("_backfill")
-        total = self._with_retry(pending.count)
+        todo = planned.where("NOT _backfill")
+        pending = todo.drop("_backfill", "_lost")
+        counts = todo.agg(F.count(F.lit(1)).alias("total"), F.count(F.when(F.col("_lost"), 1)).alias("lost"))
+        (totals,) = self._with_retry(counts.collect)
+        total = int(totals["total"])
         self._on_step("planned")
+        if totals["lost"]:
+            self._log.warning("faces_lost", images=int(totals["lost"]), table=str(self._outputs.faces))
         self._log.info("run_planned", pending=total)
         progress.planned(total)
         throughput = Throughput(total)
@@ -273,7 +304,7 @@ class EnrichmentRun:
         self._on_step("staged")
         between = ("image_id", wave.first, wave.last)
         face_keys = ["image_id", "face_index"]
-        self._with_retry(lambda: self._tables.merge(faces, staged.faces, face_keys, "_delete", between))
+        self._with_retry(lambda: self._tables.merge(faces, staged.faces, face_keys, DELETE_FLAG, between))
         self._on_step("faces")
         self._with_retry(lambda: self._tables.merge(results, staged.results, ["image_id"], None, between))
         self._on_step("results")
@@ -301,8 +332,10 @@ class EnrichmentRun:
         if not count:
             return
         faces = self._tables.read(self._outputs.faces)
-        passed = [field.name for field in self._images.pass_through]
-        rows = faces.drop(*passed).join(images.select("image_id", *passed), "image_id").select(*faces.columns)
+        passed = self._images.keys_of_pass_through
+        new = images.select("image_id", *passed.values())
+        columns = [F.col(passed[name]).alias(name) if name in passed else F.col(quoted(name)) for name in faces.columns]
+        rows = faces.join(new, "image_id").select(*columns)
         staged = self._staging.write("backfilled", rows)
         self._tables.merge(self._outputs.faces, staged, ["image_id", "face_index"])
         self._on_step("backfilled")

@@ -31,7 +31,7 @@ class Staging:
         location = join(self._folder, name)
         schema = frame.schema
         frame.write.mode("overwrite").parquet(location)
-        return self._spark.read.schema(schema).parquet(location)
+        return self._spark.read.schema(schema).option("__globPaths__", "false").parquet(location)
 
     def remove(self, name: str) -> None:
         """Removes what was written under a name, or below it."""

@@ -12,14 +12,18 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from faceattr_udf.config import Config
 from faceattr_udf.results import NO_CONSENT, NO_CONTENT, ImageStatus
+from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.enrichment.images_table import ImagesTable
 from faceattr_udf.spark.enrichment.staging import Staging
+from faceattr_udf.spark.input_columns import DELETE_FLAG
 from faceattr_udf.spark.runs import Run
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, face_struct, faces_table, result_struct
 from faceattr_udf.spark.udf import AnalyzeBatches, AnalyzerProvider
 
 _REUSABLE: Final = [str(s) for s in ImageStatus if s not in {"missing", "not_consented", "model_error"}]
 """Statuses that depend on the content alone; the others depend on the row or may pass."""
+
+_IS_NEW: Final = f"{DELETE_FLAG}_not"
 
 _VALUES: Final = ("status", "error", "width", "height", "n_faces")
 """Columns of image_results that are inferred or reused."""
@@ -34,12 +38,14 @@ class RunContext:
         provider: Loads analyzers.
         staging: The staging area of the run.
         run: The run, with its id, configuration and model version.
+        kept: Columns of the faces table that the images table no longer has.
     """
 
     images: ImagesTable
     provider: AnalyzerProvider
     staging: Staging
     run: Run
+    kept: tuple[StructField, ...] = ()
 
     @property
     def config(self) -> Config:
@@ -53,7 +59,7 @@ class StagedWave:
 
     Attributes:
         results: Rows of image_results.
-        faces: Rows of faces, and `_delete`: true for existing rows of the wave's images that must be deleted.
+        faces: Rows of faces, and `DELETE_FLAG`: true for existing rows of the wave's images that must be deleted.
         n_inferred: Distinct contents that were inferred.
     """
 
@@ -232,8 +238,7 @@ class Wave:
     def _faces(self, plan: DataFrame, analyzed: DataFrame, results: DataFrame, faces: DataFrame) -> DataFrame:
         """Returns the faces rows of the plan's images, and the keys of existing rows to delete."""
         output, images = self.context.config.output, self.context.images
-        passed = [field.name for field in images.pass_through]
-        keys = plan.select("image_id", *passed)
+        keys = plan.select("image_id", *images.keys_of_pass_through.values())
         columns = faces_table(output, images.pass_through).fieldNames()
         face_columns = face_struct(output).fieldNames()
         described = analyzed.select(F.col("image_id").alias("inferred_source"), F.explode("faces").alias("_face"))
@@ -244,14 +249,16 @@ class Wave:
         reused = results.where("reuse_source IS NOT NULL").select("image_id", "reuse_source")
         reused = reused.join(committed, "reuse_source").select("image_id", *face_columns)
         new = inferred.unionByName(reused).join(keys, "image_id")
-        new = new.select("image_id", *face_columns, *self._provenance(), *passed).select(*columns)
+        passed = [F.col(key).alias(name) for name, key in images.keys_of_pass_through.items()]
+        new = new.select("image_id", *face_columns, *self._provenance(), *passed)
         old = faces.where((F.col("image_id") >= self.first) & (F.col("image_id") <= self.last))
         old = old.join(keys.select("image_id"), "image_id", "left_semi").select("image_id", "face_index")
+        kept = [F.lit(None).cast(field.dataType).alias(field.name) for field in self.context.kept]
         # Of a face that no longer exists only the key is given.
         return (
-            new.withColumn("_new", F.lit(True))
+            new.withColumn(_IS_NEW, F.lit(True))
             .join(old, ["image_id", "face_index"], "full_outer")
-            .select(*columns, F.col("_new").isNull().alias("_delete"))
+            .select(*(F.col(quoted(name)) for name in columns), *kept, F.col(_IS_NEW).isNull().alias(DELETE_FLAG))
         )
 
     def _provenance(self) -> list[Column]:

@@ -15,7 +15,9 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import ConfigError, TableNotFoundError
+from faceattr_udf.spark.engine_errors import explained
 from faceattr_udf.spark.enrichment.staging import remove_abandoned
+from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.locations import Outputs, TableRef
 from faceattr_udf.spark.maintenance.delta_ops import DeltaOperations, delta_operations
@@ -101,7 +103,12 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
         msg = f"unknown maintenance actions {', '.join(sorted(unknown))}; choose among {', '.join(ACTIONS)}"
         raise ConfigError(msg)
     tables = Tables(spark, config.engine.name)
-    outputs = Outputs.of(config, output)
+    with explained(f"the tables in {output} cannot be maintained", "check their location and the access to them"):
+        return _maintain(tables, config, output, actions)
+
+
+def _maintain(tables: Tables, config: Config, output: str, actions: Sequence[Action]) -> MaintenanceReport:
+    outputs = Outputs.of(config, qualified(tables.spark, output))
     found = {name: ref for name, ref in outputs.tables.items() if tables.find(ref) is not None}
     if not found:
         names = ", ".join(outputs.tables)
@@ -109,7 +116,7 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
         raise TableNotFoundError(msg)
     hours, operations = config.maintain.vacuum_hours, None
     if {"compact", "vacuum"} & set(actions):
-        operations = delta_operations(spark, config.engine.name)
+        operations = delta_operations(tables.spark, config.engine.name)
     if "vacuum" in actions and hours < _SAFE_HOURS and "runs" in found:
         _refuse_while_running(tables, outputs.runs, hours)
     before = {name: _size(operations, ref) for name, ref in found.items()} if operations else {}

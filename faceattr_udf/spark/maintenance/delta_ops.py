@@ -10,9 +10,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Row, SparkSession
 
 from faceattr_udf.errors import EngineError
-from faceattr_udf.sanitize import first_line
+from faceattr_udf.spark.engine_errors import is_conflict, reason
 from faceattr_udf.spark.locations import TableRef
-from faceattr_udf.spark.retries import commit, is_conflict
+from faceattr_udf.spark.retries import commit
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -83,7 +83,7 @@ class _SqlOperations:
         except PySparkException as error:
             if is_conflict(error):
                 raise
-            msg = f"{verb} of table {ref} failed ({first_line(error)}); use an engine that has Delta Lake's SQL"
+            msg = f"{verb} of table {ref} failed ({reason(error)}); use an engine that has Delta Lake's SQL"
             raise EngineError(msg) from error
 
     @contextmanager
