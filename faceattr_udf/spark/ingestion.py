@@ -20,6 +20,7 @@ from faceattr_udf.config import Config
 from faceattr_udf.errors import TableNotFoundError
 from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.locations import TableRef, absolute, file_system, holds_data, join, local_path, output_ref
+from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.safe_open import OutsideFolderError, open_inside
 from faceattr_udf.spark.schemas import IMAGES, ROW_GROUP_BYTES, arrow_type
 from faceattr_udf.spark.tables import Tables
@@ -110,7 +111,7 @@ def ingest(
     one folder are sorted in memory.
 
     Args:
-        spark: A session of `config.engine`.
+        spark: A session, from `start` or the caller's own.
         config: The configuration.
         folder: The folder; image_id is a file's path relative to it, with slashes.
         images: The table: a path, a URI, or a catalog name with a dot.
@@ -123,6 +124,13 @@ def ingest(
         BusyError: Another ingestion is writing to the table.
         FaceattrError: The folder is missing, or the table has other columns; nothing has been written then.
     """
+    with adopted(spark, config) as fitting:
+        return _ingest(spark, fitting, folder, images, table_format)
+
+
+def _ingest(
+    spark: SparkSession, config: Config, folder: str, images: str, table_format: Literal["delta", "parquet"]
+) -> IngestReport:
     root = Path(folder)
     if not root.is_dir():
         msg = f"folder {folder} does not exist; set --input to a folder of images"

@@ -28,6 +28,7 @@ from faceattr_udf.spark.enrichment.waves import RunContext, Wave
 from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.locations import Outputs, input_ref
 from faceattr_udf.spark.maintenance.migrations import check_schema_version
+from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.retries import is_engine_error, retry_transient
 from faceattr_udf.spark.runs import Run, RunsTable
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, RUNS, faces_table
@@ -56,7 +57,7 @@ def enrich(
     Only one run at a time writes to an output; a second one is refused while the first is alive.
 
     Args:
-        spark: A session of `config.engine`.
+        spark: A session, from `start` or the caller's own; `config.engine` need not fit it.
         config: The configuration.
         images: The images table: a path, a URI, or a catalog name.
         output: The folder of the output tables and of the staging area.
@@ -72,7 +73,8 @@ def enrich(
             next run continues.
         FaceattrError: The user can correct the cause; nothing has been written.
     """
-    return EnrichmentRun(spark, config, images, output, provider=provider).execute(progress)
+    with adopted(spark, config) as fitting:
+        return EnrichmentRun(spark, fitting, images, output, provider=provider).execute(progress)
 
 
 class EnrichmentRun:

@@ -21,6 +21,7 @@ from faceattr_udf.spark.locations import Outputs, TableRef
 from faceattr_udf.spark.maintenance.delta_ops import DeltaOperations, delta_operations
 from faceattr_udf.spark.maintenance.disk_usage import DiskUsage, measure_disk_usage
 from faceattr_udf.spark.maintenance.migrations import AddColumn, migrate
+from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.tables import Tables
 
 Action = Literal["compact", "vacuum", "prune-runs", "migrate"]
@@ -81,7 +82,7 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
     """Maintains the existing output tables.
 
     Args:
-        spark: A session of `config.engine`.
+        spark: A session, from `start` or the caller's own.
         config: The configuration; the section `maintain` has the limits of each action.
         output: The folder of the output tables, the same as for `enrich`.
         actions: The actions in the order to run them. "compact" joins small files, "vacuum" deletes files that only old
@@ -100,6 +101,11 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
     if unknown:
         msg = f"unknown maintenance actions {', '.join(sorted(unknown))}; choose among {', '.join(ACTIONS)}"
         raise ConfigError(msg)
+    with adopted(spark, config) as fitting:
+        return _maintain(spark, fitting, output, actions)
+
+
+def _maintain(spark: SparkSession, config: Config, output: str, actions: Sequence[Action]) -> MaintenanceReport:
     tables = Tables(spark, config.engine.name)
     outputs = Outputs.of(config, output)
     found = {name: ref for name, ref in outputs.tables.items() if tables.find(ref) is not None}
