@@ -5,7 +5,7 @@ No other module reads or writes tables.
 
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from faceattr_udf.sanitize import first_line
 from faceattr_udf.spark.locations import TableRef, holds_data, local_path, quoted
 from faceattr_udf.spark.retries import commit
 from faceattr_udf.spark.schemas import check_columns
+from faceattr_udf.spark.table_details import TableDetails
 
 _NOT_FOUND: Final = re.compile(
     r"not found|not_found|does not exist|no commit files|missing_delta|path_not|is not a delta table", re.IGNORECASE
@@ -119,15 +120,25 @@ class Tables:
             check_columns(str(ref), frame.schema, schema)
         return frame is not None
 
-    def ensure(self, ref: TableRef, schema: StructType) -> None:
+    def ensure(self, ref: TableRef, schema: StructType, details: TableDetails | None = None) -> None:
         """Creates a Delta table if it does not exist.
+
+        Args:
+            ref: The table.
+            schema: Its columns.
+            details: What a new table carries beside them.
 
         Raises:
             SchemaError: The table exists with other columns.
             EngineError: The engine does not have Delta.
         """
-        if not self.check(ref, schema):
+        if self.check(ref, schema):
+            return
+        if details is None:
             self._write(self.spark.createDataFrame([], schema), ref)
+            return
+        self._write(self.spark.createDataFrame([], details.described(schema)), ref, options=details.options())
+        details.finish(self.spark, ref, schema)
 
     def rewrite(self, ref: TableRef, frame: DataFrame) -> None:
         """Replaces all rows and the columns of a table in one commit; `frame` may be computed from the table."""
@@ -160,8 +171,10 @@ class Tables:
         condition = f"{quoted(key)} IS NOT NULL AND {quoted(key)} IN ({', '.join(map(literal, values))})"
         self._write(frame, ref, condition)
 
-    def _write(self, frame: DataFrame, ref: TableRef, replaced: str | None = None) -> None:
-        writer = frame.write.format("delta").mode("overwrite" if replaced else "append")
+    def _write(
+        self, frame: DataFrame, ref: TableRef, replaced: str | None = None, options: Mapping[str, str] | None = None
+    ) -> None:
+        writer = frame.write.format("delta").mode("overwrite" if replaced else "append").options(**(options or {}))
         if replaced:
             writer = writer.option("replaceWhere", replaced)
         save = writer.saveAsTable if ref.format == "table" else writer.save

@@ -32,6 +32,7 @@ from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.retries import is_engine_error, retry_transient
 from faceattr_udf.spark.runs import Run, RunsTable
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, RUNS, faces_table
+from faceattr_udf.spark.table_details import TableDetails, check_details
 from faceattr_udf.spark.tables import Tables
 from faceattr_udf.spark.udf import DEFAULT_PROVIDER, AnalyzerProvider
 
@@ -115,6 +116,7 @@ class EnrichmentRun:
             self._outputs.image_results: IMAGE_RESULTS,
             self._outputs.runs: RUNS,
         }
+        check_details(config.output, self._schemas.values())
         for ref, schema in self._schemas.items():
             self._tables.check(ref, schema)
         self._run = Run(images, config, provider.model_version(config))
@@ -156,8 +158,9 @@ class EnrichmentRun:
 
     def _prepare_output(self) -> None:
         """Creates missing tables, and cleans up after killed runs."""
-        for ref, schema in self._schemas.items():
-            self._tables.ensure(ref, schema)
+        for name, ref in self._outputs.tables.items():
+            details = TableDetails(name, self._config.output, self._config.engine.name)
+            self._tables.ensure(ref, self._schemas[ref], details)
         self._on_step("created")
         interrupted = self._runs.mark_stale_runs()
         if interrupted:
