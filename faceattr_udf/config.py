@@ -139,7 +139,7 @@ def _for_all_attributes(value: object) -> object:
 
 
 class OutputConfig(Section):
-    """The names of the output tables, and the columns that are written only on request."""
+    """The names of the output tables, columns that are written only on request, and what new tables carry."""
 
     faces: str = "faces"
     image_results: str = "image_results"
@@ -147,6 +147,11 @@ class OutputConfig(Section):
     landmarks: bool = False
     crops: bool = False
     embeddings: bool = False
+    comments: bool = False
+    cluster_by: Annotated[tuple[str, ...], TUPLE_FROM_LIST] = Field(default=(), max_length=4)
+    properties: dict[str, str] = Field(default_factory=dict)
+    tags: dict[str, str] = Field(default_factory=dict)
+    column_tags: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 
 class EnrichConfig(Section):

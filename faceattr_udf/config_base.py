@@ -65,9 +65,9 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         value: Any = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    if parts[:2] == ["engine", "settings"] and len(parts) > 3:
+    if parts[:2] in (["engine", "settings"], ["output", "properties"]) and len(parts) > 3:
         # Spark's own keys contain dots: engine.settings.spark.sql.shuffle.partitions=8
-        parts = ["engine", "settings", ".".join(parts[2:])]
+        parts = [*parts[:2], ".".join(parts[2:])]
         value = text
     node = data
     for part in parts[:-1]:

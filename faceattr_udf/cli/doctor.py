@@ -1,51 +1,26 @@
 """`faceattr doctor`: checks that this machine can run faceattr, and says how to fix what fails."""
 
 import importlib.util
-import os
-import re
-import shutil
-import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING
 
 import click
 
+from faceattr_udf.cli.checks import Check, State
+from faceattr_udf.cli.doctor_engine import engine_checks
 from faceattr_udf.cli.entry import DONE, USER_ERROR, Command, entry_point
 from faceattr_udf.cli.options import config_options
 
 if TYPE_CHECKING:
     from faceattr_udf.config import Config
 
-JAVA_VERSIONS: Final = (17, 21)
-
-State = Literal["ok", "skipped", "warning", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The result of one check.
-
-    Attributes:
-        name: What was checked.
-        state: "skipped" where this configuration does not need it, "warning" where the job runs all the same.
-        detail: What was found.
-        fix: What to do; "" where nothing is wrong.
-    """
-
-    name: str
-    state: State
-    detail: str
-    fix: str = ""
-
 
 @click.command("doctor", cls=Command)
 @click.option("--output", metavar="FOLDER", help="Also check that this place can be written to.")
-@click.option("--start", "start_engine", is_flag=True, help="Also start the engine and run a query (seconds).")
+@click.option("--start", "start_engine", is_flag=True, help="Also start the engine: query, workers, Delta, lease.")
 @config_options
 def command(output: str | None, start_engine: bool, config_file: str | None, overrides: tuple[str, ...]) -> int:
     """Check that this machine can run faceattr, and say how to fix what fails.
@@ -76,7 +51,8 @@ def checks(config: "Config", output: str | None = None, *, start_engine: bool = 
     Args:
         config: Says which engine, model and device are needed.
         output: A folder or URI that jobs will write to; None skips that check.
-        start_engine: Whether to start the engine, which takes seconds and may download Delta's jar.
+        start_engine: Whether to start the engine and check what only it can tell; takes seconds, and may download
+            Delta's jar.
     """
     yield check_python()
     yield check_engine(config)
@@ -86,7 +62,7 @@ def checks(config: "Config", output: str | None = None, *, start_engine: bool = 
     yield check_gpu(config)
     yield check_output(output)
     if start_engine:
-        yield check_query(config)
+        yield from engine_checks(config, output)
 
 
 def check_python() -> Check:
@@ -97,7 +73,7 @@ def check_python() -> Check:
 
 def check_engine(config: "Config") -> Check:
     """Checks that the packages of `engine.name` are installed."""
-    packages = {"sail": ("pysail", "pyspark"), "spark": ("pyspark", "delta-spark"), "connect": ("pyspark",)}
+    packages = {"sail": ("pysail", "pyspark"), "spark": ("pyspark",), "connect": ("pyspark",)}
     extra = {"sail": "sail", "spark": "spark", "connect": "sail"}[config.engine.name]
     found = []
     for package in packages[config.engine.name]:
@@ -113,31 +89,32 @@ def check_java(config: "Config") -> Check:
     """Checks Java's version where Spark runs in this process."""
     if config.engine.name != "spark":
         return Check("Java", "skipped", f"the engine {config.engine.name} needs no Java on this machine")
-    wanted = " or ".join(map(str, JAVA_VERSIONS))
-    fix = f"install Java {wanted}, and set JAVA_HOME or put java on the PATH"
-    home = os.environ.get("JAVA_HOME")
-    java = Path(home, "bin", "java") if home else Path(shutil.which("java") or "")
-    if not java.is_file():
-        where = f"JAVA_HOME={home} has no bin/java" if home else "java is not on the PATH"
-        return Check("Java", "failed", where, fix)
-    printed = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)  # noqa: S603 - the user's Java
-    match = re.search(r'version "(\d+)', printed.stderr)
-    major = int(match[1]) if match else None
-    if major not in JAVA_VERSIONS:
-        return Check("Java", "failed", f"{java} is version {major or 'unknown'}", fix)
-    return Check("Java", "ok", f"{major} ({java})")
+    if importlib.util.find_spec("pyspark") is None:
+        return Check("Java", "skipped", "pyspark is not installed")
+    from faceattr_udf.spark.versions import find_java, java_problem, java_version, spark_version
+
+    problem = java_problem(spark_version())
+    if problem:
+        what, _, fix = problem.partition("; ")
+        return Check("Java", "failed", what, fix)
+    java = find_java()
+    return Check("Java", "ok", f"{java_version(java) if java else None} ({java})")
 
 
 def check_delta(config: "Config") -> Check:
     """Checks that Delta's jars are on this machine."""
     if config.engine.name != "spark":
         return Check("Delta jar", "skipped", f"the engine {config.engine.name} needs no jar on this machine")
-    if importlib.util.find_spec("delta") is None:
-        return Check("Delta jar", "failed", "delta-spark is not installed", "pip install 'faceattr_udf[spark]'")
+    if importlib.util.find_spec("pyspark") is None:
+        return Check("Delta jar", "skipped", "pyspark is not installed")
+    from faceattr_udf.errors import EngineError
     from faceattr_udf.spark.jars import are_cached
 
-    if are_cached(config.engine.settings):
-        return Check("Delta jar", "ok", "on this machine")
+    try:
+        if are_cached(config.engine.settings):
+            return Check("Delta jar", "ok", "on this machine")
+    except EngineError as error:
+        return Check("Delta jar", "failed", *str(error).split("; ", 1))
     fix = "start once with network access, or name local jars in engine.settings (spark.jars)"
     return Check("Delta jar", "warning", "not yet downloaded; the first start fetches about 90 MB", fix)
 
@@ -190,18 +167,6 @@ def check_output(output: str | None) -> Check:
             "Output", "failed", f"{output}: {error}", "name a folder that you may write to, or its credentials"
         )
     return Check("Output", "ok", f"{output} is writable")
-
-
-def check_query(config: "Config") -> Check:
-    """Starts the engine and runs a query."""
-    from faceattr_udf.errors import FaceattrError
-    from faceattr_udf.spark.session import start
-
-    try:
-        found = start(config).range(3).count()
-    except FaceattrError as error:
-        return Check("Query", "failed", str(error), "correct what the message names")
-    return Check("Query", "ok" if found == 3 else "failed", f"the engine {config.engine.name} counted {found} rows")
 
 
 main = entry_point(command)

@@ -1,11 +1,13 @@
 """`faceattr enrich`: finds the faces of an images table and predicts their attributes."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from faceattr_udf.cli.entry import Command, entry_point
 from faceattr_udf.cli.options import config_options
+from faceattr_udf.cli.summary_file import SummaryFile, json_option
 
 if TYPE_CHECKING:
     from faceattr_udf.spark.locations import Outputs
@@ -15,8 +17,11 @@ if TYPE_CHECKING:
 @click.command("enrich", cls=Command)
 @click.option("--images", required=True, metavar="TABLE", help="The images table: a path, a URI, or a catalog name.")
 @click.option("--output", required=True, metavar="FOLDER", help="The folder of the output tables.")
+@json_option
 @config_options
-def command(images: str, output: str, config_file: str | None, overrides: tuple[str, ...]) -> None:
+def command(
+    images: str, output: str, json_file: Path | None, config_file: str | None, overrides: tuple[str, ...]
+) -> None:
     """Find the faces of an images table and predict their attributes.
 
     Writes the Delta tables FOLDER/faces (one row per face), FOLDER/image_results (one row per image) and FOLDER/runs,
@@ -38,10 +43,13 @@ def command(images: str, output: str, config_file: str | None, overrides: tuple[
 
     configure_logging()
     config = Config.load(config_file, overrides)
+    summary = SummaryFile(json_file)
     spark = start(config)
     with progress_bar() as progress:
         run = enrich(spark, config, images, output, progress=progress)
-    summarize(run, Outputs.of(config, qualified(spark, output)))
+    outputs = Outputs.of(config, qualified(spark, output))
+    summarize(run, outputs)
+    summary.write("enrich", as_data(run, outputs))
 
 
 def summarize(run: "Run", outputs: "Outputs") -> None:
@@ -58,6 +66,31 @@ def summarize(run: "Run", outputs: "Outputs") -> None:
     click.echo(f"faces          {outputs.faces}")
     click.echo(f"image_results  {outputs.image_results}")
     click.echo(f"runs           {outputs.runs} (run_id {run.run_id})")
+
+
+def as_data(run: "Run", outputs: "Outputs") -> dict[str, Any]:
+    """Returns a run as plain data, with the names of the columns of the runs table where it has them."""
+    from faceattr_udf.sanitize import redacted
+
+    return {
+        "run_id": run.run_id,
+        "state": run.state,
+        "started_at": run.started_at.isoformat(),
+        "finished_at": run.finished_at.isoformat() if run.finished_at else None,
+        "seconds": run.seconds,
+        "images": redacted(run.images),
+        "n_images": run.n_images,
+        "n_faces": run.n_faces,
+        "n_inferred": run.n_inferred,
+        "n_duplicate_rows": run.n_duplicate_rows,
+        "n_deleted_images": run.n_deleted_images,
+        "n_retries": run.n_retries,
+        "counts": run.counts,
+        "images_per_second": run.images_per_second,
+        "config_id": run.config.config_id(),
+        "model_version": run.model_version,
+        "tables": {name: redacted(str(ref)) for name, ref in outputs.tables.items()},
+    }
 
 
 main = entry_point(command)

@@ -1,11 +1,13 @@
 """`faceattr ingest`: writes the images of a folder to an images table."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from faceattr_udf.cli.entry import Command, entry_point
 from faceattr_udf.cli.options import config_options
+from faceattr_udf.cli.summary_file import SummaryFile, json_option
 
 if TYPE_CHECKING:
     from faceattr_udf.config import Config
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
 
 
 @click.command("ingest", cls=Command)
-@click.option("--input", "folder", required=True, metavar="FOLDER", help="A folder of images; subfolders are included.")
+@click.option(
+    "--input", "folder", required=True, metavar="FOLDER", help="Images: a path or a URI; subfolders are included."
+)
 @click.option("--images", required=True, metavar="TABLE", help="The images table: a path, a URI, or a catalog name.")
 @click.option(
     "--format",
@@ -23,11 +27,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Format of a table that does not exist yet.",
 )
+@json_option
 @config_options
 def command(
     folder: str,
     images: str,
     table_format: Literal["delta", "parquet"],
+    json_file: Path | None,
     config_file: str | None,
     overrides: tuple[str, ...],
 ) -> None:
@@ -38,16 +44,21 @@ def command(
     \b
     Examples:
       faceattr ingest --input photos --images lake/images
+      faceattr ingest --input s3://bucket/photos --images s3://bucket/lake/images
       faceattr ingest --input photos --images shop.images --set engine.name=spark
     """
     from faceattr_udf.config import Config
     from faceattr_udf.logs import configure_logging
+    from faceattr_udf.sanitize import redacted
     from faceattr_udf.spark.ingestion import ingest
     from faceattr_udf.spark.session import start
 
     configure_logging()
     config = Config.load(config_file, overrides)
-    summarize(ingest(start(config), config, folder, images, table_format), config)
+    summary = SummaryFile(json_file)
+    done = ingest(start(config), config, folder, images, table_format)
+    summarize(done, config)
+    summary.write("ingest", {**vars(done), "table": redacted(str(done.table)), "format": done.table.format})
 
 
 def summarize(done: "IngestReport", config: "Config") -> None:

@@ -1,11 +1,14 @@
 """`faceattr maintain`: compacts, vacuums, prunes and migrates the output tables."""
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from faceattr_udf.cli.entry import Command, entry_point
 from faceattr_udf.cli.options import config_options
+from faceattr_udf.cli.summary_file import SummaryFile, json_option
 from faceattr_udf.cli.text_table import text_table
 
 if TYPE_CHECKING:
@@ -17,8 +20,15 @@ ACTIONS = ("compact", "vacuum", "prune-runs", "migrate")
 @click.command("maintain", cls=Command)
 @click.option("--output", required=True, metavar="FOLDER", help="The folder of the output tables, as in enrich.")
 @click.argument("actions", nargs=-1, required=True, type=click.Choice(ACTIONS), metavar="ACTION...")
+@json_option
 @config_options
-def command(output: str, actions: "tuple[Action, ...]", config_file: str | None, overrides: tuple[str, ...]) -> None:
+def command(
+    output: str,
+    actions: "tuple[Action, ...]",
+    json_file: Path | None,
+    config_file: str | None,
+    overrides: tuple[str, ...],
+) -> None:
     """Compact, vacuum, prune and migrate the output tables.
 
     \b
@@ -28,7 +38,7 @@ def command(output: str, actions: "tuple[Action, ...]", config_file: str | None,
       prune-runs  delete rows of runs older than maintain.keep_runs_days that no face or image names
       migrate     bring tables of an earlier schema version to the current columns
 
-    Only migrate must not run at the same time as enrich.
+    Only migrate must not run at the same time as enrich; on S3 no action may, and it waits for no one: exit code 4.
 
     \b
     Examples:
@@ -42,7 +52,19 @@ def command(output: str, actions: "tuple[Action, ...]", config_file: str | None,
 
     configure_logging()
     config = Config.load(config_file, overrides)
-    _summarize(maintain(start(config), config, output, actions), actions)
+    summary = SummaryFile(json_file)
+    done = maintain(start(config), config, output, actions)
+    _summarize(done, actions)
+    summary.write("maintain", _as_data(done, actions))
+
+
+def _as_data(done: "MaintenanceReport", actions: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "actions": actions,
+        "tables": {table.name: {"before": asdict(table.before), "after": asdict(table.after)} for table in done.tables},
+        "n_runs_deleted": done.n_runs_deleted,
+        "steps": [str(step) for step in done.steps],
+    }
 
 
 def _summarize(done: "MaintenanceReport", actions: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Literal
 
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from faceattr_udf.errors import EngineError
@@ -70,4 +71,9 @@ def visible_index(address: str, visible: str | None) -> int:
 
 def tasks_get_gpus(spark: SparkSession, requested: Device) -> bool:
     """Checks whether the tasks of a session use GPUs, as far as the driver can know."""
-    return requested == "cuda" or (requested == "auto" and spark.conf.get(_AMOUNT, "0") != "0")
+    if requested != "auto":
+        return requested == "cuda"
+    try:
+        return spark.conf.get(_AMOUNT, "0") != "0"
+    except PySparkException:  # managed platforms without GPUs do not even tell this setting
+        return False

@@ -1,29 +1,31 @@
 """Writes a folder of image files to an images table; unchanged files are not written again."""
 
 import os
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import structlog
 from pyarrow import fs
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
-from faceattr_udf.errors import TableNotFoundError
+from faceattr_udf.errors import EngineError, TableNotFoundError
+from faceattr_udf.sanitize import first_line
 from faceattr_udf.spark.engine_errors import explained
 from faceattr_udf.spark.file_systems import qualified
+from faceattr_udf.spark.images_writer import Change, DeltaTable, ParquetTable, content_bytes
 from faceattr_udf.spark.lease import Lease
-from faceattr_udf.spark.locations import TableRef, file_system, ingested_ref, join
+from faceattr_udf.spark.locations import TableRef, ingested_ref, join, local_path
+from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.safe_open import OutsideFolderError, open_inside
-from faceattr_udf.spark.schemas import IMAGES, ROW_GROUP_BYTES, arrow_type
+from faceattr_udf.spark.schemas import IMAGES
+from faceattr_udf.spark.store_files import ChangedError, StoreFolder
 from faceattr_udf.spark.tables import Tables
 
 SUFFIXES: Final = frozenset(
@@ -41,12 +43,10 @@ _FILE_ROWS: Final = 100_000
 _LOOKUP_FILES: Final = 20_000
 """Files that are compared with the table at once. Their paths and rows are held in memory: about 20 MB."""
 
-_REPLACE_ROWS: Final = 200
-"""Rows replaced by one commit: the embedded engine's time for a condition grows with the square of its keys."""
-
-_SCHEMA: Final = pa.schema([pa.field(column.name, arrow_type(column.dataType)) for column in IMAGES])
-
 _CHANGED: Final = "changed while it was read"
+
+_Reader = Callable[[], tuple[bytes | None, int]]
+"""Returns a file's content, None if it is too large, and its size."""
 
 log = structlog.get_logger(__name__)
 
@@ -78,25 +78,12 @@ class IngestReport:
         self.refused[reason] = self.refused.get(reason, 0) + 1
         log.warning("file_refused", path=path.encode(errors="replace").decode(), reason=reason)
 
-    def add(self, changes: Sequence["_Change"]) -> None:
+    def add(self, changes: Sequence[Change]) -> None:
         """Counts rows that were written."""
         n_new = sum(change.is_new for change in changes)
         self.new += n_new
         self.changed += len(changes) - n_new
-        self.bytes_written += sum(_content_bytes(change.row) for change in changes)
-
-
-@dataclass(frozen=True)
-class _Change:
-    """A row to write.
-
-    Attributes:
-        row: The row.
-        is_new: True if the table has no row with this image_id yet.
-    """
-
-    row: dict[str, Any]
-    is_new: bool
+        self.bytes_written += sum(content_bytes(change.row) for change in changes)
 
 
 def ingest(
@@ -112,9 +99,9 @@ def ingest(
     one folder are sorted in memory.
 
     Args:
-        spark: A session of `config.engine`.
+        spark: A session, from `start` or the caller's own.
         config: The configuration.
-        folder: The folder; image_id is a file's path relative to it, with slashes.
+        folder: The folder, a path or a URI; image_id is a file's path relative to it, with slashes.
         images: The table: a path, a URI, or a catalog name with a dot.
         table_format: The format of a new table; an existing table keeps its format.
 
@@ -125,26 +112,24 @@ def ingest(
         BusyError: Another ingestion is writing to the table.
         FaceattrError: The folder is missing, or the table has other columns; nothing has been written then.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        msg = f"folder {folder} does not exist; set --input to a folder of images"
-        raise TableNotFoundError(msg)
-    ref = ingested_ref(qualified(spark, images), table_format)
-    report = IngestReport(ref)
-    with explained(f"the images table {ref} cannot be written", "check its location and the access to it"):
-        _ingest(Tables(spark, config.engine.name), config, root, ref, report)
-    return report
+    with adopted(spark, config) as fitting:
+        source = _source(folder)
+        report = IngestReport(ingested_ref(qualified(spark, images), table_format))
+        with explained(f"the images table {report.table} cannot be written", "check its location and the access to it"):
+            _ingest(Tables(spark, fitting.engine.name), fitting, source, report)
+        return report
 
 
-def _ingest(tables: Tables, config: Config, root: Path, ref: TableRef, report: IngestReport) -> None:
+def _ingest(tables: Tables, config: Config, source: "_LocalFolder | _StoreFolder", report: IngestReport) -> None:
+    ref = report.table
     tables.check(ref, IMAGES)
     location = _work_location(tables, ref)
     with Lease(location, "jobs.ingest", config.runtime.lease_seconds) as lease:
-        writer = _ParquetTable(location) if ref.format == "parquet" else _DeltaTable(tables, ref, location)
+        writer = ParquetTable(location) if ref.format == "parquet" else DeltaTable(tables, ref, location)
         writer.remove_leftovers()
         exists = tables.check(ref, IMAGES)
         known = _KnownRows(tables, ref if exists else None)
-        for batch in _batches(_changes(root, known, config.images.max_bytes, report)):
+        for batch in _batches(_changes(source, known, config.images.max_bytes, report)):
             lease.check()
             writer.write(batch)
             report.add(batch)
@@ -152,6 +137,54 @@ def _ingest(tables: Tables, config: Config, root: Path, ref: TableRef, report: I
         if not exists:
             lease.check()
             writer.write([])
+
+
+def _source(folder: str) -> "_LocalFolder | _StoreFolder":
+    root = local_path(folder)
+    try:
+        source = _StoreFolder(StoreFolder(folder)) if root is None else _LocalFolder(root)
+        found = source.exists()
+    except OSError as error:
+        msg = f"folder {folder} cannot be read ({first_line(error)}); set --input to one that can be listed"
+        raise EngineError(msg) from error
+    if not found:
+        msg = f"folder {folder} does not exist; set --input to a folder of images"
+        raise TableNotFoundError(msg)
+    return source
+
+
+class _LocalFolder:
+    """A folder on this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def exists(self) -> bool:
+        return self._root.is_dir()
+
+    def files(self, report: IngestReport) -> Iterator[tuple[str, Path]]:
+        return _files(self._root, report)
+
+    def contents(self, files: Sequence[tuple[str, Path]], max_bytes: int) -> Iterator[tuple[str, str, _Reader]]:
+        for image_id, path in files:
+            yield image_id, str(path.absolute()), partial(_read, self._root, path, max_bytes)
+
+
+class _StoreFolder:
+    """A folder in an object store."""
+
+    def __init__(self, folder: StoreFolder) -> None:
+        self._folder = folder
+
+    def exists(self) -> bool:
+        return self._folder.exists()
+
+    def files(self, report: IngestReport) -> Iterator[tuple[str, fs.FileInfo]]:
+        return self._folder.files(_is_image, report.refuse)
+
+    def contents(self, files: Sequence[tuple[str, fs.FileInfo]], max_bytes: int) -> Iterator[tuple[str, str, _Reader]]:
+        for image_id, read in self._folder.read_ahead(files, max_bytes):
+            yield image_id, self._folder.location(image_id), read
 
 
 def _work_location(tables: Tables, ref: TableRef) -> str:
@@ -188,19 +221,24 @@ class _KnownRows:
         return {row["image_id"]: (row["content_sha256"], row["size"]) for row in found.collect()}
 
 
-def _changes(root: Path, known: _KnownRows, max_bytes: int, report: IngestReport) -> Iterator[_Change]:
+def _changes(
+    source: _LocalFolder | _StoreFolder, known: _KnownRows, max_bytes: int, report: IngestReport
+) -> Iterator[Change]:
     """Yields the rows that are new or changed, by rising image_id."""
-    files = _files(root, report)
+    files: Iterator[tuple[str, Any]] = source.files(report)
     while some := list(islice(files, _LOOKUP_FILES)):
         rows = known.find([image_id for image_id, _ in some])
-        for image_id, path in some:
+        for image_id, path, read in source.contents(some, max_bytes):
             try:
-                content, size = _read(root, path, max_bytes)
+                content, size = read()
             except OutsideFolderError:
                 report.refuse(image_id, "symbolic link out of the folder")
                 continue
             except _RefusedError as error:
                 report.refuse(image_id, str(error))
+                continue
+            except ChangedError:
+                report.refuse(image_id, _CHANGED)
                 continue
             except OSError as error:
                 report.refuse(image_id, error.strerror or "unreadable")
@@ -216,10 +254,10 @@ def _changes(root: Path, known: _KnownRows, max_bytes: int, report: IngestReport
                 "image_id": image_id,
                 "content": content,
                 "content_sha256": digest,
-                "path": str(path.absolute()),
+                "path": path,
                 "size": size,
             }
-            yield _Change(row, is_new=image_id not in rows)
+            yield Change(row, is_new=image_id not in rows)
 
 
 class _RefusedError(Exception):
@@ -246,17 +284,13 @@ def _read(root: Path, path: Path, max_bytes: int) -> tuple[bytes | None, int]:
     return content, before.st_size
 
 
-def _content_bytes(row: Mapping[str, Any]) -> int:
-    return len(row["content"] or b"")
-
-
-def _batches(changes: Iterable[_Change]) -> Iterator[list[_Change]]:
+def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
     """Groups rows into batches of bounded size."""
-    batch: list[_Change] = []
+    batch: list[Change] = []
     buffered_bytes = 0
     for change in changes:
         batch.append(change)
-        buffered_bytes += _content_bytes(change.row)
+        buffered_bytes += content_bytes(change.row)
         if buffered_bytes >= _FILE_BYTES or len(batch) >= _FILE_ROWS:
             yield batch
             batch, buffered_bytes = [], 0
@@ -299,7 +333,7 @@ def _entries(folder: Path, report: IngestReport) -> Iterator[tuple[Path, bool]]:
             for entry in entries:
                 if _is_folder(entry):
                     found.append((f"{entry.name}/", True))
-                elif Path(entry.name).suffix.lower() in SUFFIXES:
+                elif _is_image(entry.name):
                     found.append((entry.name, False))
     except OSError as error:
         report.refuse(str(folder), error.strerror or "unreadable")
@@ -307,107 +341,12 @@ def _entries(folder: Path, report: IngestReport) -> Iterator[tuple[Path, bool]]:
         yield folder / name, is_folder
 
 
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a cycle of links, or a missing permission
         return False
-
-
-def _write_file(location: str, rows: Iterable[dict[str, Any]]) -> None:
-    """Writes a Parquet file in row groups of bounded size; the file appears only when it is complete."""
-    system, name = file_system(location)
-    folder, _, file = name.rpartition("/")
-    system.create_dir(folder, recursive=True)
-    unfinished = f"{folder}/_{file}"  # engines ignore names that begin with an underscore
-    # Images are compressed already, and statistics of their bytes would only enlarge the footer.
-    with pq.ParquetWriter(
-        unfinished,
-        _SCHEMA,
-        filesystem=system,
-        compression={"image_id": "zstd", "content_sha256": "zstd", "path": "zstd", "size": "zstd", "content": "none"},
-        use_dictionary=False,
-        write_statistics=["image_id", "content_sha256", "path", "size"],
-    ) as writer:
-        group: list[dict[str, Any]] = []
-        buffered_bytes = 0
-        for row in rows:
-            group.append(row)
-            buffered_bytes += _content_bytes(row)
-            if buffered_bytes >= ROW_GROUP_BYTES:
-                writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
-                group, buffered_bytes = [], 0
-        if group:
-            writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
-    system.move(unfinished, name)
-
-
-class _ParquetTable:
-    """A folder of Parquet files. A changed row is replaced in its file, so no image_id is ever there twice."""
-
-    def __init__(self, location: str) -> None:
-        self._location = location
-
-    def remove_leftovers(self) -> None:
-        """Removes the unfinished files of a killed ingestion."""
-        system, folder = file_system(self._location)
-        for info in system.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
-            if info.base_name.startswith("_") and info.extension == "parquet":
-                system.delete_file(info.path)
-
-    def write(self, changes: Sequence[_Change]) -> None:
-        """Writes rows; without any, an empty file that makes the folder a table."""
-        changed = {change.row["image_id"]: change.row for change in changes if not change.is_new}
-        new = [change.row for change in changes if change.is_new]
-        if changed:
-            self._replace(changed)
-        if new or not changed:
-            _write_file(join(self._location, f"part-{uuid.uuid4().hex}.parquet"), new)
-
-    def _replace(self, changed: dict[str, dict[str, Any]]) -> None:
-        system, folder = file_system(self._location)
-        for info in system.get_file_info(fs.FileSelector(folder)):
-            if not info.base_name.endswith(".parquet") or info.base_name.startswith(("_", ".")):
-                continue
-            ids = pq.read_table(info.path, columns=["image_id"], filesystem=system).column(0).to_pylist()
-            if changed.keys().isdisjoint(ids):
-                continue
-            with system.open_input_file(info.path) as source:
-                file = pq.ParquetFile(source)
-                # Read by row group, whose size is bounded in bytes.
-                groups = (file.read_row_group(number) for number in range(file.num_row_groups))
-                rows = (changed.get(row["image_id"], row) for group in groups for row in group.to_pylist())
-                _write_file(join(self._location, info.base_name), rows)
-
-
-class _DeltaTable:
-    """A Delta table. Rows reach it through staged Parquet files, so no message from client to server holds images."""
-
-    def __init__(self, tables: Tables, ref: TableRef, location: str) -> None:
-        self._tables = tables
-        self._ref = ref
-        self._staging = join(location, "_ingest")
-
-    def remove_leftovers(self) -> None:
-        """Removes the staged files of a killed ingestion."""
-        system, name = file_system(self._staging)
-        if system.get_file_info(name).type == fs.FileType.Directory:
-            system.delete_dir(name)
-
-    def write(self, changes: Sequence[_Change]) -> None:
-        """Writes rows; without any, makes an empty table."""
-        self._tables.ensure(self._ref, IMAGES)
-        changed = [change.row for change in changes if not change.is_new]
-        new = [change.row for change in changes if change.is_new]
-        for first in range(0, len(changed), _REPLACE_ROWS):
-            # In one commit, so that a concurrent reader finds either the old image or the new one.
-            some = changed[first : first + _REPLACE_ROWS]
-            self._tables.replace(self._ref, self._staged(some), "image_id", [row["image_id"] for row in some])
-        if new:
-            self._tables.append(self._ref, self._staged(new))
-        self.remove_leftovers()
-
-    def _staged(self, rows: list[dict[str, Any]]) -> DataFrame:
-        file = join(self._staging, f"{uuid.uuid4().hex}.parquet")
-        _write_file(file, rows)
-        return self._tables.spark.read.schema(IMAGES).option("__globPaths__", "false").parquet(file)

@@ -10,7 +10,6 @@ rename. If a process is killed, the lock is released and no partial jar is left.
 """
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from faceattr_udf.errors import EngineError, FaceattrError
 from faceattr_udf.sanitize import redacted
+from faceattr_udf.spark.versions import delta_coordinates, installed_delta, java_versions, spark_version
 from faceattr_udf.user_cache import user_cache
 
 _PACKAGES: Final = "spark.jars.packages"
@@ -31,6 +31,8 @@ _PACKAGES: Final = "spark.jars.packages"
 _KEY_SETTINGS: Final = (_PACKAGES, "spark.jars.excludes", "spark.jars.repositories")
 # Settings that only decide how jars are fetched; the JVM's options may name a proxy.
 _FETCH_SETTINGS: Final = ("spark.jars.ivy", "spark.jars.ivySettings", "spark.driver.extraJavaOptions")
+# Settings that put jars on the driver's class path.
+_CLASS_PATHS: Final = ("spark.jars", "spark.driver.extraClassPath")
 _TIMEOUT_SECONDS: Final = 900
 _PARTIAL: Final = ".partial-"
 
@@ -110,26 +112,41 @@ def _published_folder(resolver: Mapping[str, str]) -> Path:
 
 
 def delta_package() -> str:
-    """Returns the Maven coordinates of the Delta jar for the installed delta-spark and pyspark."""
-    spark, delta = importlib.metadata.version("pyspark"), importlib.metadata.version("delta_spark")
-    minor = ".".join(spark.split(".")[:2])
-    return f"io.delta:delta-spark_{minor}_2.13:{delta}"
+    """Returns the Maven coordinates of Delta's jar for the installed pyspark; delta-spark need not be installed.
+
+    Raises:
+        EngineError: No release of Delta is known for this Spark.
+    """
+    return delta_coordinates(spark_version(), installed_delta())
 
 
 def _packages(settings: Mapping[str, str]) -> str:
     """Returns the packages to resolve, including Delta unless the settings or Spark already include it."""
     given = settings.get(_PACKAGES, "")
-    if "delta-spark" in given or "delta-spark" in settings.get("spark.jars", "") or _has_bundled_delta():
+    named = [given, *(settings.get(key, "") for key in _CLASS_PATHS)]
+    if any(_names_delta(text) for text in named) or _has_bundled_delta():
         return given
     return ",".join([delta_package(), *filter(None, [given])])
 
 
+def _names_delta(text: str) -> bool:
+    """Checks whether a list of jars or packages includes Delta; its jar was called delta-core before 3.0."""
+    return "delta-spark" in text or "delta-core" in text
+
+
 def _has_bundled_delta() -> bool:
-    """Checks whether the installed Spark includes Delta's jar, as container images often do."""
+    """Checks whether the installed Spark includes Delta, among its jars or in its defaults, as images often do."""
     import pyspark  # noqa: PLC0415
 
     home = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent)
-    return any((home / "jars").glob("delta-spark_*.jar"))
+    if any(_names_delta(jar.name) for jar in (home / "jars").glob("*.jar")):
+        return True
+    defaults = Path(os.environ.get("SPARK_CONF_DIR") or home / "conf") / "spark-defaults.conf"
+    try:
+        lines = defaults.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(_names_delta(line) for line in lines if not line.lstrip().startswith("#"))
 
 
 def _cache_folder() -> Path:
@@ -163,16 +180,18 @@ def _fetch(resolver: Mapping[str, str]) -> list[str]:
 
 
 def _failure_message(packages: str, stderr: str) -> str:
-    r"""Returns one sentence with the cause of a failed resolution.
+    r"""Returns one sentence with the cause of a failed resolution: the resolver's own line where there is one.
 
-    >>> _failure_message("io.delta:x:1", "JAVA_HOME is not set\nTraceback ...")
-    'engine spark cannot start (JAVA_HOME is not set); it needs Java 17 or 21'
+    >>> _failure_message("io.delta:x:1", "JAVA_HOME is not set\nTraceback ...").partition(";")[0]
+    'engine spark cannot start (JAVA_HOME is not set)'
     """
     lines = [line.strip(": \t") for line in stderr.splitlines()]
     java = [line for line in lines if "JAVA_HOME" in line or "UnsupportedClassVersionError" in line or "/java:" in line]
     if java:
-        return f"engine spark cannot start ({redacted(java[0])}); it needs Java 17 or 21"
-    causes = ("download failed", "not found", "Server access error", "Exception", "Error")
+        wanted = " or ".join(map(str, sorted(java_versions(spark_version()))))
+        return f"engine spark cannot start ({redacted(java[0])}); it needs Java {wanted}"
+    # The most telling first: Python's own line only says that the JVM has ended.
+    causes = ("download failed", "module not found", "not found", "Server access error", "Exception", "Error")
     found = [line for cause in causes for line in lines if cause in line]
     cause = redacted(found[0]) if found else "the resolver gave no reason"
     return (

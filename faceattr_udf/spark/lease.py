@@ -152,6 +152,11 @@ class Lease:
             self._thread.join()
             self._withdraw()
 
+    @property
+    def held(self) -> bool:
+        """Whether the lease was taken; False where the folder cannot be reached."""
+        return self._held
+
     def check(self) -> None:
         """Checks, before a commit, that this process still holds the lease.
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
@@ -11,6 +12,7 @@ from pyarrow import fs
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import ConfigError, EngineError, TableNotFoundError
+from faceattr_udf.sanitize import first_line
 from faceattr_udf.spark.catalog_names import quoted, quoted_name, split_name
 
 _URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/+)(.*)", re.DOTALL)
@@ -76,21 +78,33 @@ def holds_data(path: Path) -> bool:
 
 
 def file_system(location: str) -> tuple[fs.FileSystem, str]:
-    """Returns Arrow's file system of a path or URI, and the path in it.
+    """Returns the file system of a path or URI, and the path in it.
 
-    Spark Connect gives no access to Spark's own file systems.
+    Of a URI it is Hadoop's where this process has a classic Spark session, which reaches whatever Spark reaches, and
+    Arrow's elsewhere: Spark Connect gives no access to Spark's own file systems.
 
     Raises:
-        EngineError: Arrow does not know the URI's scheme, or cannot reach the store.
+        EngineError: The URI's scheme is unknown, or the store cannot be reached.
     """
     path = local_path(location)
     if path is not None:
         return fs.LocalFileSystem(), str(path)
     try:
-        return fs.FileSystem.from_uri(arrow_uri(location))
+        return _hadoop(location) or fs.FileSystem.from_uri(arrow_uri(location))
     except (OSError, ValueError) as error:
-        msg = f"{location} cannot be opened ({error}); use a path or a URI that Arrow knows (s3, gs, abfss, hdfs)"
+        msg = (
+            f"{location} cannot be opened ({first_line(error)}); use a path or a URI that the engine and Arrow know "
+            "(s3, gs, abfss, hdfs), and give Spark the store's connector"
+        )
         raise EngineError(msg) from error
+
+
+def _hadoop(location: str) -> tuple[fs.FileSystem, str] | None:
+    if "pyspark" not in sys.modules:  # then no session has started
+        return None
+    from faceattr_udf.spark.hadoop_fs import hadoop_file_system  # noqa: PLC0415
+
+    return hadoop_file_system(location)
 
 
 def arrow_uri(location: str) -> str:

@@ -1,16 +1,17 @@
 """Spark sessions: one entry point for the embedded engine, Apache Spark and Spark Connect servers."""
 
-import importlib.metadata
 import os
 import re
 import sys
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
 import pyspark
+from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -19,6 +20,8 @@ from faceattr_udf.errors import EngineError
 from faceattr_udf.sanitize import SPARK_REDACTION, first_line, redacted
 from faceattr_udf.spark.jars import with_jars
 from faceattr_udf.spark.schemas import ROW_GROUP_BYTES
+from faceattr_udf.spark.session_settings import apply_settings
+from faceattr_udf.spark.versions import java_problem, spark_version
 
 _DELTA: Final = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -44,10 +47,11 @@ _SMALL_TABLES: Final = {
 _JVM_START: Final = {"spark.sql.codegen.cache.maxEntries": "1000"}
 _QUIET: Final = {"spark.ui.showConsoleProgress": "false"}  # the job reports its own progress on the same stream
 
+_PHOTOGRAPH_BYTES: Final = 4 * 2**20
 _CONNECT_SECONDS: Final = 10
 _ONE_YEAR: Final = 365 * 24 * 3600
 
-_CONNECT_MODE: Final = "SPARK_CONNECT_MODE_ENABLED"
+CONNECT_MODE: Final = "SPARK_CONNECT_MODE_ENABLED"
 """PySpark's switch: while it is set, `pyspark.sql.functions` build Connect columns. It applies to the whole process, so
 the engine that was started last decides."""
 
@@ -73,6 +77,8 @@ _embedded: dict[str, _EmbeddedServer] = {}
 """Rows per batch -> server: Sail reads this setting only when a server starts."""
 _sessions: dict[str, SparkSession] = {}
 """Server address -> session of this client."""
+_started: "weakref.WeakSet[SparkSession]" = weakref.WeakSet()
+"""Sessions that `start` has returned, or that have its settings."""
 
 
 def start(config: Config | None = None) -> SparkSession:
@@ -97,7 +103,19 @@ def start(config: Config | None = None) -> SparkSession:
             # A running server only takes settings of its SQL engine, for this client's session.
             sql = {key: value for key, value in _spark_settings(config).items() if key.startswith("spark.sql.")}
             session = _connect(str(config.engine.remote), config, defaults=_SMALL_TABLES, settings=sql)
+    _started.add(session)
     return session
+
+
+def is_started_here(session: SparkSession) -> bool:
+    """Checks whether `start` has returned this session, so that it has the settings of a run."""
+    return session in _started
+
+
+def query_settings(config: Config) -> dict[str, str]:
+    """Returns the settings that a run needs of a session that has already started, in the order to set them."""
+    settings = {**_spark_settings(config), **config.engine.settings}
+    return {key: value for key, value in settings.items() if key.startswith(("spark.sql.", "spark.databricks."))}
 
 
 def _connect(
@@ -112,7 +130,7 @@ def _connect(
         defaults: Settings that apply only where the server has no value of its own.
 
     Raises:
-        EngineError: The client is not installed, or the server is not reachable or refuses a setting.
+        EngineError: The client is not installed, or the server is not reachable or refuses one of `engine.settings`.
     """
     # With gRPC's fork support 4 % of child processes abort, among them the JVM that this process may start later for
     # Apache Spark. gRPC reads the variable on first use. None of our child processes uses gRPC.
@@ -123,7 +141,7 @@ def _connect(
     except ImportError as error:
         msg = f"Spark Connect's client is not installed ({error}); install the extra faceattr_udf[sail]"
         raise EngineError(msg) from error
-    os.environ[_CONNECT_MODE] = "1"  # SparkSession.builder.remote would do the same
+    os.environ[CONNECT_MODE] = "1"  # SparkSession.builder.remote would do the same
     try:
         _wait_for(remote)
         session = _sessions.get(remote)
@@ -131,12 +149,10 @@ def _connect(
             # Not getOrCreate, which returns the process's last session, whichever server it belongs to.
             session = cast("SparkSession", ConnectSession.builder.remote(remote).create())
             _sessions[remote] = session
-            given = session.conf.getAll
-            for key, value in (defaults or {}).items():
-                if key not in given:
-                    session.conf.set(key, value)
-        for key, value in settings.items():
+            apply_settings(session, {k: v for k, v in (defaults or {}).items() if not _is_set(session, k)})
+        for key, value in _UTC.items():
             session.conf.set(key, value)
+        apply_settings(session, settings)
     except Exception as error:  # the client wraps gRPC's failures in several unrelated types
         server = server_address(remote)
         reason = redacted(first_line(error)).replace(remote, server)
@@ -165,6 +181,16 @@ def _is_usable(session: SparkSession) -> bool:
     return True
 
 
+def _is_set(session: SparkSession, key: str) -> bool:
+    """Checks whether a server has a value of its own for a setting."""
+    if hasattr(session.conf, "getAll"):
+        return key in session.conf.getAll
+    try:  # Spark 3.5 cannot list them, and its `get` returns the default where there is no value
+        return bool(session.sql(f"SET {key}").where("value <> '<undefined>'").count())
+    except PySparkException:
+        return False
+
+
 def _wait_for(remote: str) -> None:
     """Waits until a server answers. The client itself would retry for ten minutes before it fails.
 
@@ -172,9 +198,11 @@ def _wait_for(remote: str) -> None:
         TimeoutError: The server did not answer in time.
     """
     import grpc  # noqa: PLC0415
-    from pyspark.sql.connect.client import DefaultChannelBuilder  # noqa: PLC0415
+    from pyspark.sql.connect import client  # noqa: PLC0415
 
-    channel = DefaultChannelBuilder(remote).toChannel()
+    # Spark 3.5 has one builder, which later versions made abstract.
+    builder: Any = getattr(client, "DefaultChannelBuilder", None) or client.ChannelBuilder
+    channel = builder(remote).toChannel()
     try:
         grpc.channel_ready_future(channel).result(timeout=_CONNECT_SECONDS)
     except grpc.FutureTimeoutError as error:
@@ -194,7 +222,7 @@ def _start_sail(config: Config) -> SparkSession:
     with _lock:
         if batch_rows not in _embedded:
             _embedded[batch_rows] = _start_server(batch_rows)
-    return _connect(_embedded[batch_rows].remote, config, settings=_UTC)
+    return _connect(_embedded[batch_rows].remote, config, settings={})
 
 
 def _start_server(batch_rows: str) -> _EmbeddedServer:
@@ -224,13 +252,8 @@ def _start_server(batch_rows: str) -> _EmbeddedServer:
 
 def _start_spark(config: Config) -> SparkSession:
     """Starts a JVM session in this process, or returns the running one."""
-    try:
-        importlib.metadata.version("delta_spark")
-    except importlib.metadata.PackageNotFoundError as error:
-        msg = f"engine spark is not installed ({error}); install the extra faceattr_udf[spark]"
-        raise EngineError(msg) from error
     # An engine started before may have set it: the JVM would start in Connect mode.
-    os.environ.pop(_CONNECT_MODE, None)
+    os.environ.pop(CONNECT_MODE, None)
     # Workers would otherwise run the first python3 on the PATH.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(config.engine.app_name)
@@ -244,6 +267,8 @@ def _start_spark(config: Config) -> SparkSession:
     }
     if "PYSPARK_GATEWAY_PORT" in os.environ:  # set by spark-submit
         settings = _without_submitted(settings)
+    elif SparkContext._active_spark_context is not None:
+        pass  # the JVM runs already and can take no jars; the session's own settings still apply
     else:
         master = config.engine.master or "local[*]"
         if master.startswith("local-cluster"):
@@ -258,15 +283,16 @@ def _start_spark(config: Config) -> SparkSession:
         session.sparkContext.setLogLevel("ERROR")
     except Exception as error:  # py4j and the launcher raise several unrelated types
         reason = redacted(first_line(error))
-        msg = f"engine spark cannot start ({reason}); it needs Java 17 or 21 and valid engine.settings"
+        # Where the JVM does not even start, Python knows nothing more than that.
+        fix = java_problem(spark_version()) if "GATEWAY" in reason.upper() else None
+        fix = fix or "the lines that Spark has printed above may say more; correct engine.settings"
+        msg = f"engine spark cannot start ({reason}); {fix}"
         raise EngineError(msg) from error
     return session
 
 
 def _without_submitted(settings: Mapping[str, str]) -> dict[str, str]:
     """Returns the settings that spark-submit's command line does not set: the command line takes precedence."""
-    from pyspark import SparkConf, SparkContext  # noqa: PLC0415
-
     SparkContext._ensure_initialized()  # SparkConf() knows the command line only after this
     given = dict(SparkConf().getAll())
     return {key: value for key, value in settings.items() if key not in given}
@@ -285,12 +311,16 @@ def _with_retries(master: str) -> str:
 
 def _spark_settings(config: Config) -> dict[str, str]:
     """Returns the settings of every Spark session that depend on the configuration."""
+    rows = config.enrich.max_batch_rows
+    if spark_version().startswith("3."):
+        # Spark 3.5 does not know maxBytesPerBatch, so rows alone bound what a worker receives at once.
+        rows = max(1, min(rows, config.enrich.max_batch_bytes // _PHOTOGRAPH_BYTES))
     return {
         **_UTC,
         **_READING,
         "spark.redaction.regex": SPARK_REDACTION,
         # Arrow batches are counted in rows by default, and 10,000 photographs in one batch are gigabytes.
-        "spark.sql.execution.arrow.maxRecordsPerBatch": str(config.enrich.max_batch_rows),
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(rows),
         "spark.sql.execution.arrow.maxBytesPerBatch": str(config.enrich.max_batch_bytes),
         # Small images take long per byte. With the default of 128 MiB a wave of them would be one task, and the other
         # cores would wait.

@@ -5,7 +5,7 @@ No other module reads or writes tables.
 
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 from urllib.parse import quote
@@ -20,6 +20,7 @@ from faceattr_udf.spark.locations import TableRef, holds_data, local_path
 from faceattr_udf.spark.parquet_input import InputFrames, Wanted, open_parquet
 from faceattr_udf.spark.retries import commit
 from faceattr_udf.spark.schemas import check_columns
+from faceattr_udf.spark.table_details import TableDetails
 
 _NOT_FOUND: Final = re.compile(
     r"(table|view|database|schema|namespace|catalog)\S* (or view )?not[ _]found|_not_found|does not exist"
@@ -149,20 +150,32 @@ class Tables:
             check_columns(str(ref), frame.schema, schema)
         return frame is not None
 
-    def ensure(self, ref: TableRef, schema: StructType) -> None:
+    def ensure(self, ref: TableRef, schema: StructType, details: TableDetails | None = None) -> None:
         """Creates a Delta table if it does not exist.
+
+        Args:
+            ref: The table.
+            schema: Its columns.
+            details: What a new table carries beside them.
 
         Raises:
             SchemaError: The table exists with other columns.
             EngineError: The engine does not have Delta.
         """
-        if not self.check(ref, schema):
-            try:
+        if self.check(ref, schema):
+            return
+        try:
+            if details is None:
                 self._write(self.spark.createDataFrame([], schema), ref)
-            except Exception as error:  # as in `find`
-                if isinstance(error, FaceattrError) or is_conflict(error) or is_transient(error):
-                    raise
-                raise EngineError(self._cannot_create(ref, error)) from error
+            else:
+                empty = self.spark.createDataFrame([], details.described(schema))
+                self._write(empty, ref, options=details.options())
+        except Exception as error:  # as in `find`
+            if isinstance(error, FaceattrError) or is_conflict(error) or is_transient(error):
+                raise
+            raise EngineError(self._cannot_create(ref, error)) from error
+        if details is not None:
+            details.finish(self.spark, ref, schema)
 
     @staticmethod
     def _cannot_create(ref: TableRef, error: Exception) -> str:
@@ -215,8 +228,10 @@ class Tables:
         condition = f"{quoted(key)} IS NOT NULL AND {quoted(key)} IN ({', '.join(map(literal, values))})"
         self._write(frame, ref, condition)
 
-    def _write(self, frame: DataFrame, ref: TableRef, replaced: str | None = None) -> None:
-        writer = frame.write.format("delta").mode("overwrite" if replaced else "append")
+    def _write(
+        self, frame: DataFrame, ref: TableRef, replaced: str | None = None, options: Mapping[str, str] | None = None
+    ) -> None:
+        writer = frame.write.format("delta").mode("overwrite" if replaced else "append").options(**(options or {}))
         if replaced:
             writer = writer.option("replaceWhere", replaced)
         with self._explain_missing_delta():

@@ -2,10 +2,11 @@
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from faceattr_udf.cli import doctor
+from faceattr_udf.cli import doctor, doctor_engine
 from faceattr_udf.config import Config
 
 
@@ -18,6 +19,8 @@ def test_default_configuration_is_ready(tmp_path: Path, capsys: pytest.CaptureFi
     printed = capsys.readouterr().out
     assert printed.endswith("ready\n")
     assert "failed" not in printed
+    for name in ("Query", "Workers", "Delta", "Lease"):
+        assert f"ok       {name}" in printed
     assert not any((tmp_path / "new").iterdir())
 
 
@@ -42,6 +45,32 @@ def _java(folder: Path, printed: str) -> None:
     java.parent.mkdir(parents=True)
     java.write_text(f"#!/bin/sh\necho '{printed}' >&2\n")
     java.chmod(java.stat().st_mode | stat.S_IXUSR)
+
+
+def test_workers_without_the_package_fail_with_its_name() -> None:
+    class Workers:
+        """A session whose Python workers lack the package."""
+
+        def range(self, *_: int) -> "Workers":
+            return self
+
+        def mapInArrow(self, *_: object) -> "Workers":  # noqa: N802 - Spark's own name
+            return self
+
+        def first(self) -> None:
+            msg = "Traceback (most recent call last):\n  ...\nModuleNotFoundError: No module named 'faceattr_udf'\n\n"
+            raise RuntimeError(msg)
+
+    workers: Any = Workers()
+    check = doctor_engine.check_workers(workers)
+    assert (check.state, check.detail) == ("failed", "ModuleNotFoundError: No module named 'faceattr_udf'")
+    assert "--archives" in check.fix
+
+
+def test_place_without_a_lease_fails(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check = doctor_engine.check_lease(_config(), str(tmp_path / "file"))
+    assert check.state == "failed"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from fakes import content, provider
 from faceattr_udf.errors import BusyError, SchemaError, TableNotFoundError
 from faceattr_udf.spark import ingestion
 from faceattr_udf.spark.enrichment.run import enrich
+from faceattr_udf.spark.images_writer import Change
 from faceattr_udf.spark.ingestion import IngestReport, ingest
 from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.locations import TableRef
@@ -169,7 +170,7 @@ def test_unreadable_folder_is_refused(sail_workspace: IngestionWorkspace, monkey
 
 def test_batches_without_content_are_bounded_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingestion, "_FILE_ROWS", 3)
-    changes = [ingestion._Change({"image_id": str(index), "content": None}, is_new=True) for index in range(7)]
+    changes = [Change({"image_id": str(index), "content": None}, is_new=True) for index in range(7)]
     assert [len(batch) for batch in ingestion._batches(changes)] == [3, 3, 1]
 
 

@@ -32,9 +32,11 @@ from faceattr_udf.spark.input_columns import DELETE_FLAG, wanted_columns
 from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.locations import Outputs, input_ref
 from faceattr_udf.spark.maintenance.migrations import check_schema_version
+from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.retries import retry_transient
 from faceattr_udf.spark.runs import Run, RunsTable
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, RUNS
+from faceattr_udf.spark.table_details import TableDetails, check_details
 from faceattr_udf.spark.tables import Tables
 from faceattr_udf.spark.udf import DEFAULT_PROVIDER, AnalyzerProvider
 
@@ -60,7 +62,7 @@ def enrich(
     Only one run at a time writes to an output; a second one is refused while the first is alive.
 
     Args:
-        spark: A session of `config.engine`.
+        spark: A session, from `start` or the caller's own; `config.engine` need not fit it.
         config: The configuration.
         images: The images table: a path, a URI, or a catalog name.
         output: The folder of the output tables and of the staging area.
@@ -76,7 +78,8 @@ def enrich(
             next run continues.
         FaceattrError: The user can correct the cause; nothing has been written.
     """
-    return EnrichmentRun(spark, config, images, output, provider=provider).execute(progress)
+    with adopted(spark, config) as fitting:
+        return EnrichmentRun(spark, fitting, images, output, provider=provider).execute(progress)
 
 
 class EnrichmentRun:
@@ -139,6 +142,7 @@ class EnrichmentRun:
             self._outputs.image_results: IMAGE_RESULTS,
             self._outputs.runs: RUNS,
         }
+        check_details(config.output, self._schemas.values())
         for ref in (self._outputs.image_results, self._outputs.runs):
             self._tables.check(ref, self._schemas[ref])
 
@@ -176,8 +180,9 @@ class EnrichmentRun:
         """Creates missing tables, and cleans up after killed runs."""
         with explained("the output tables cannot be prepared", "check the locations and the access to them"):
             self._changes.apply(self._tables, self._outputs.faces)
-            for ref, schema in self._schemas.items():
-                self._tables.ensure(ref, schema)
+            for name, ref in self._outputs.tables.items():
+                details = TableDetails(name, self._config.output, self._config.engine.name)
+                self._tables.ensure(ref, self._schemas[ref], details)
         self._on_step("created")
         interrupted = self._runs.mark_stale_runs()
         if interrupted:

@@ -148,7 +148,7 @@ class Wave:
                 return analyzed, n_inferred
             # Inference happens in this write and nowhere else.
             inferred = [self._analyze(scan, shape) for scan in scans]
-            written = self._write(f"analyzed_{number}", reduce(DataFrame.unionByName, inferred))
+            written = self._write(f"analyzed_{number}", reduce(lambda left, right: left.unionByName(right), inferred))
             analyzed = analyzed.unionByName(written.join(sources.select("image_id", "content_sha256"), "image_id"))
             n_found = written.where("status <> 'missing'").count()
             n_inferred += n_found

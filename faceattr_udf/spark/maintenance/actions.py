@@ -1,10 +1,12 @@
 """The maintenance actions: compact, vacuum, prune-runs and migrate.
 
 A run may write while the first three work: they make Delta commits, or delete files that no recent version needs. Only
-migrate takes the same lease as a run, because it changes columns.
+migrate takes the same lease as a run, because it changes columns. On S3 every action takes it: there, two Spark drivers
+that commit to one table at the same time may lose a commit, unless a log store is configured that prevents it.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, get_args
@@ -18,11 +20,12 @@ from faceattr_udf.errors import ConfigError, TableNotFoundError
 from faceattr_udf.spark.engine_errors import explained
 from faceattr_udf.spark.enrichment.staging import remove_abandoned
 from faceattr_udf.spark.file_systems import qualified
-from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.locations import Outputs, TableRef
 from faceattr_udf.spark.maintenance.delta_ops import DeltaOperations, delta_operations
 from faceattr_udf.spark.maintenance.disk_usage import DiskUsage, measure_disk_usage
+from faceattr_udf.spark.maintenance.exclusive import commits_may_be_lost, exclusive
 from faceattr_udf.spark.maintenance.migrations import AddColumn, migrate
+from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.tables import Tables
 
 Action = Literal["compact", "vacuum", "prune-runs", "migrate"]
@@ -83,7 +86,7 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
     """Maintains the existing output tables.
 
     Args:
-        spark: A session of `config.engine`.
+        spark: A session, from `start` or the caller's own.
         config: The configuration; the section `maintain` has the limits of each action.
         output: The folder of the output tables, the same as for `enrich`.
         actions: The actions in the order to run them. "compact" joins small files, "vacuum" deletes files that only old
@@ -95,16 +98,17 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
 
     Raises:
         ConfigError: An action is unknown.
-        BusyError: "migrate" is among the actions and a run is in progress.
+        BusyError: An action needs the lease ("migrate" always, on S3 each one) and a run is in progress.
         FaceattrError: There is no table, the engine lacks an operation, or the action would disturb a run in progress.
     """
     unknown = set(actions) - set(ACTIONS)
     if unknown:
         msg = f"unknown maintenance actions {', '.join(sorted(unknown))}; choose among {', '.join(ACTIONS)}"
         raise ConfigError(msg)
-    tables = Tables(spark, config.engine.name)
-    with explained(f"the tables in {output} cannot be maintained", "check their location and the access to them"):
-        return _maintain(tables, config, output, actions)
+    with adopted(spark, config) as fitting:
+        tables = Tables(spark, fitting.engine.name)
+        with explained(f"the tables in {output} cannot be maintained", "check their location and the access to them"):
+            return _maintain(tables, fitting, output, actions)
 
 
 def _maintain(tables: Tables, config: Config, output: str, actions: Sequence[Action]) -> MaintenanceReport:
@@ -120,19 +124,25 @@ def _maintain(tables: Tables, config: Config, output: str, actions: Sequence[Act
     if "vacuum" in actions and hours < _SAFE_HOURS and "runs" in found:
         _refuse_while_running(tables, outputs.runs, hours)
     before = {name: _size(operations, ref) for name, ref in found.items()} if operations else {}
-    n_runs_deleted, steps = 0, []
+    n_runs_deleted = 0
+    steps: list[AddColumn] = []
+    alone = commits_may_be_lost(tables.spark, [outputs.folder, *(ref.location for ref in found.values())])
     for action in actions:
-        if action == "migrate":
-            with Lease(outputs.folder, "jobs.maintain migrate", config.runtime.lease_seconds):
+        with (
+            exclusive(outputs.folder, action, config.runtime.lease_seconds)
+            if alone or action == "migrate"
+            else nullcontext()
+        ):
+            if action == "migrate":
                 steps += migrate(tables, outputs.tables, output)
-        elif action == "prune-runs":
-            n_runs_deleted += _prune_runs(tables, found, config.maintain.keep_runs_days)
-        elif operations:
-            for ref in found.values():
-                if action == "compact":
-                    operations.compact(ref, config.maintain.target_file_bytes)
-                else:
-                    operations.vacuum(ref, hours)
+            elif action == "prune-runs":
+                n_runs_deleted += _prune_runs(tables, found, config.maintain.keep_runs_days)
+            elif operations:
+                for ref in found.values():
+                    if action == "compact":
+                        operations.compact(ref, config.maintain.target_file_bytes)
+                    else:
+                        operations.vacuum(ref, hours)
         if action == "vacuum":
             remove_abandoned(outputs.folder, timedelta(hours=max(hours, _SAFE_HOURS)))
         log.info("maintenance_action_done", action=action, tables=sorted(found))

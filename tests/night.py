@@ -1,0 +1,44 @@
+"""A night in a process of its own: two ingestions, two runs, and maintenance; prints what the runs did.
+
+python tests/night.py FOLDER key=value ...
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import fakes
+import pyspark
+from pyspark import cloudpickle
+
+from faceattr_udf.config import Config
+from faceattr_udf.spark import enrich, ingest, maintain, start
+
+PHOTOS = {f"{number}.jpg": f"{number % 3}|{number}".encode() for number in range(6)}
+
+
+def night(folder: Path, overrides: list[str]) -> dict[str, object]:
+    """Returns the version of Spark, and what the runs did."""
+    cloudpickle.register_pickle_by_value(fakes)  # the workers cannot import the tests' modules
+    config = Config.load(None, overrides)
+    spark = start(config)
+    photos, images, output = (folder / name for name in ("photos", "images", "out"))
+    photos.mkdir(parents=True)
+    for name, content in PHOTOS.items():
+        (photos / name).write_bytes(content)
+    done = [ingest(spark, config, str(photos), str(images))]
+    (photos / "0.jpg").write_bytes(b"2|changed")
+    done.append(ingest(spark, config, str(photos), str(images)))
+    analyzers = fakes.provider(folder / "seen")
+    runs = [enrich(spark, config, str(images), str(output), provider=analyzers) for _ in range(2)]
+    maintain(spark, config, str(output), ["compact", "vacuum", "prune-runs"])
+    return {
+        "spark": pyspark.__version__,
+        "ingested": [(report.new, report.changed, report.unchanged) for report in done],
+        "counts": [run.counts for run in runs],
+        "faces": [run.n_faces for run in runs],
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(night(Path(sys.argv[1]), sys.argv[2:])))  # noqa: T201
