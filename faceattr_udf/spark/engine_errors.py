@@ -43,7 +43,7 @@ _TRANSIENT: Final = re.compile(
 )
 
 _LASTING: Final = re.compile(
-    r"MISMATCH|UNRESOLVED|AMBIGUOUS|DIVIDE_BY_ZERO|CAST_INVALID|NOT_FOUND\b.*SQLSTATE: 42|SQLSTATE: (42|22)"
+    r"MISMATCH|VIOLATE|UNRESOLVED|AMBIGUOUS|DIVIDE_BY_ZERO|CAST_INVALID|NOT_FOUND\b.*SQLSTATE: 42|SQLSTATE: (42|22)"
     r"|data type mismatch|not a parquet file|invalid parquet|corrupt footer|no space left|permission denied"
     r"|access ?denied|403 Forbidden|unauthorized|no such bucket|NoSuchBucket|unsupported",
     re.IGNORECASE,

@@ -143,7 +143,7 @@ def _merge(location: str, columns: dict[str, pa.DataType], int96: set[str], syst
 
 
 def _schema(file: pq.ParquetFile) -> pa.Schema:
-    """Returns a file's columns, with its writer's dates in milliseconds, which Arrow reads as days and Rust does not."""
+    """Returns a file's columns; dates in milliseconds as such, although Arrow's C++ reader makes days of them."""
     schema = file.schema_arrow
     embedded = (file.metadata.metadata or {}).get(b"ARROW:schema")
     if embedded is None:
