@@ -33,7 +33,7 @@ _TRANSIENT: Final = re.compile(
     r"|Py4JNetworkError|error while sending or receiving|transport error|unexpected end of file|EOFException"
     # Stores that ask to wait, or fail for a moment.
     r"|too many requests|slow ?down|throttl|temporarily unavailable|service ?unavailable|internal ?(server )?error"
-    r"|\b(429|500|502|503|504)\b|RequestTimeout|error sending request"
+    r"|(status|code|http|error)\W{1,6}(code\W{1,3})?(429|500|502|503|504)\b|RequestTimeout|error sending request"
     # Workers and executors that are lost; the next attempt runs on others.
     r"|worker exited|worker (is|was) (gone|lost|killed)|executor ?lost|lost executor|executor \S+ (exited|is lost)"
     r"|lost task|fetch ?failed|block \S+ (is )?not (found|available)|node (is )?lost|decommission|heartbeat|crashed"
@@ -43,7 +43,7 @@ _TRANSIENT: Final = re.compile(
 )
 
 _LASTING: Final = re.compile(
-    r"MISMATCH|UNRESOLVED|AMBIGUOUS|DIVIDE_BY_ZERO|CAST_INVALID|NOT_FOUND\b.*SQLSTATE: 42|SQLSTATE: (42|22)"
+    r"MISMATCH|VIOLATE|UNRESOLVED|AMBIGUOUS|DIVIDE_BY_ZERO|CAST_INVALID|NOT_FOUND\b.*SQLSTATE: 42|SQLSTATE: (42|22)"
     r"|data type mismatch|not a parquet file|invalid parquet|corrupt footer|no space left|permission denied"
     r"|access ?denied|403 Forbidden|unauthorized|no such bucket|NoSuchBucket|unsupported",
     re.IGNORECASE,
@@ -89,7 +89,8 @@ def is_transient(error: BaseException) -> bool:
     if is_engine_error(error):
         if is_conflict(error):
             return True
-        text = f"{type(error).__name__}: {error}"
+        lines = (line for line in str(error).splitlines() if not line.startswith("\tat "))  # no stack traces
+        text = "\n".join([type(error).__name__, *lines])
         if _LASTING_TYPES & {kind.__name__ for kind in type(error).mro()} or _LASTING.search(text):
             return False
         return _TRANSIENT.search(text) is not None

@@ -31,8 +31,11 @@ from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.parquet_input import Wanted
 from faceattr_udf.spark.schemas import faces_table, require_column
 
-DELETE_FLAG: Final = "__faceattr_delete"
-"""A column that the work adds to rows that it merges. Every other such column has names that no output column has."""
+WORK_PREFIX: Final = "__faceattr_"
+"""Begins the names of columns that the work adds to rows of the faces table; no pass-through column has it."""
+
+DELETE_FLAG: Final = f"{WORK_PREFIX}delete"
+"""True in rows to merge whose key is to be deleted."""
 
 _FORBIDDEN: Final = " ,;{}()\n\t="
 """Characters that Delta refuses in a column's name, unless columns are mapped."""
@@ -193,9 +196,14 @@ def _refuse_ambiguous(schema: StructType, table: str, used: Iterable[str]) -> No
 
 
 def _refuse_names(passed: list[StructField], names: ColumnsConfig, taken: Iterable[str]) -> None:
-    lower = {name.casefold() for name in taken} | {DELETE_FLAG}
+    lower = {name.casefold() for name in taken}
     outer = names.content.partition(".")[0]
-    clash = [field.name for field in passed if field.name.casefold() in lower or field.name in {names.content, outer}]
+    lower |= {names.content.casefold(), outer.casefold()}
+    clash = [
+        field.name
+        for field in passed
+        if field.name.casefold() in lower or field.name.casefold().startswith(WORK_PREFIX)
+    ]
     if clash:
         msg = f"input.columns.pass_through names {', '.join(clash)}, which the faces table already has; leave it out"
         raise SchemaError(msg)

@@ -1,5 +1,6 @@
 """The files of a Parquet folder: which belong to it, whether each is whole, and which columns they have together."""
 
+import base64
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -124,7 +125,7 @@ def _merge(location: str, columns: dict[str, pa.DataType], int96: set[str], syst
     try:
         with system.open_input_file(path) as source:
             file = pq.ParquetFile(source)
-            schema, leaves = file.schema_arrow, [file.schema.column(n) for n in range(len(file.schema))]
+            schema, leaves = _schema(file), [file.schema.column(n) for n in range(len(file.schema))]
     except (pa.ArrowException, OSError) as error:
         msg = f"{path} is damaged ({error}); move it out of the images table, or write it again"
         raise SchemaError(msg) from error
@@ -139,6 +140,20 @@ def _merge(location: str, columns: dict[str, pa.DataType], int96: set[str], syst
             )
             raise SchemaError(msg)
         columns[column.name] = together
+
+
+def _schema(file: pq.ParquetFile) -> pa.Schema:
+    """Returns a file's columns; dates in milliseconds as such, although Arrow's C++ reader makes days of them."""
+    schema = file.schema_arrow
+    embedded = (file.metadata.metadata or {}).get(b"ARROW:schema")
+    if embedded is None:
+        return schema
+    written = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(embedded)))
+    for index, field_ in enumerate(schema):
+        place = written.get_field_index(field_.name)
+        if place >= 0 and pa.types.is_date64(written.field(place).type):
+            schema = schema.set(index, field_.with_type(pa.date64()))
+    return schema
 
 
 def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:

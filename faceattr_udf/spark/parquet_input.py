@@ -102,7 +102,7 @@ class _Reader:
 
     def frames(self) -> InputFrames:
         types = self._types()
-        content, inner = self.wanted.field_of(types)
+        content, _ = self.wanted.field_of(types)
         core = {self.wanted.image_id, content, self.wanted.content_sha256}
         native = {name: type_ for name, type_ in types.items() if self._is_native(name)}
         left = [name for name in types if name not in native]
@@ -113,8 +113,6 @@ class _Reader:
                     f"{self.engine} cannot read; write it as {types[name]}, or take it out of input.columns"
                 )
                 raise SchemaError(msg)
-        if inner is not None and content in native:
-            native[content] = _only_field(native[content], inner)
         frame = self._read(native)
         if not left:
             return InputFrames(frame)
@@ -129,7 +127,7 @@ class _Reader:
         for name in dict.fromkeys((self.wanted.image_id, content, self.wanted.content_sha256, *self.wanted.others)):
             if name not in known:
                 continue
-            plain = plain_type(known[name])
+            plain = plain_type(self._stored_type(name))
             if plain is None:
                 msg = (
                     f"column {name!r} of table {self.folder.location} is {known[name]}, which Delta tables cannot "
@@ -142,10 +140,16 @@ class _Reader:
                 types[name] = pa.string() if name == self.wanted.image_id else pa.binary()
         return types
 
+    def _stored_type(self, name: str) -> pa.DataType:
+        """Returns the type of a column in the files; of a struct that holds the content only its field."""
+        content, inner = self.wanted.field_of(self.folder.columns)
+        type_ = {**self.folder.columns, **self.folder.partitions}[name]
+        return _only_field(type_, inner) if name == content and inner is not None else type_
+
     def _is_native(self, name: str) -> bool:
         if name in self.folder.partitions or name in self.folder.int96:
             return True
-        type_ = self.folder.columns[name]
+        type_ = self._stored_type(name)
         if self.engine == "sail":
             return pa.types.is_timestamp(type_) or _sail_reads(type_)
         return _is_nanoseconds(type_) or _spark_reads(type_)

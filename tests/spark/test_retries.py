@@ -5,10 +5,10 @@ import errno
 import pytest
 import structlog
 from py4j.protocol import Py4JNetworkError
-from pyspark.errors import PySparkException
+from pyspark.errors import AnalysisException, PySparkException
 
-from faceattr_udf.errors import BusyError
-from faceattr_udf.spark.engine_errors import is_engine_error, is_transient
+from faceattr_udf.errors import BusyError, EngineError
+from faceattr_udf.spark.engine_errors import explained, is_engine_error, is_transient
 from faceattr_udf.spark.retries import commit, retry_transient
 
 CONFLICT = "[DELTA_CONCURRENT_APPEND] files were added"
@@ -71,6 +71,56 @@ def test_permanent_errors_are_not_retried(error: BaseException, waits: list[floa
     assert waits == []
     assert not is_transient(error)
     assert not is_engine_error(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Job aborted: Task 0 failed 4 times, most recent failure: Lost task 0.3: ExecutorLostFailure",
+        "Lost task 0.0 in stage 3.0: org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)",
+        "Job aborted due to stage failure: FetchFailed(BlockManagerId(1, host, 1, None))",
+        "failed to lookup address information: Name or service not known",
+        "status code: 503, SlowDown: please reduce your request rate",
+        "java.net.SocketTimeoutException: Read timed out",
+        "[DELTA_CONCURRENT_APPEND] files were added",
+        "[FAILED_READ_FILE.FILE_NOT_EXIST] a file was replaced while it was read. SQLSTATE: KD001",
+    ],
+)
+def test_faults_of_engines_that_pass(text: str) -> None:
+    assert is_transient(PySparkException(text))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PySparkException("an error that nobody has seen yet"),
+        AnalysisException("ambiguous attribute: the connection was reset"),
+        PySparkException("Lost task 0.3 in stage 1.0: [FAILED_READ_FILE.PARQUET_COLUMN_DATA_TYPE_MISMATCH] [c]"),
+        PySparkException("Lost task 0.3: java.lang.RuntimeException: x.txt is not a Parquet file. Expected magic"),
+        PySparkException("[DELTA_VIOLATE_CONSTRAINT_WITH_VALUES] CHECK constraint p (age > 0) violated by row"),
+        PySparkException("Lost task 0.3: java.io.IOException: No space left on device"),
+        PySparkException("[CAST_INVALID_INPUT] The value 'x' cannot be cast. SQLSTATE: 22018"),
+        PySparkException("Server returned non-2xx status code: 403 Forbidden"),
+    ],
+)
+def test_faults_of_engines_that_last(error: Exception) -> None:
+    assert is_engine_error(error)
+    assert not is_transient(error)
+
+
+def test_errors_are_explained_in_one_line() -> None:
+    def explain(error: BaseException) -> None:
+        with explained("t cannot be read", "check it"):
+            raise error
+
+    bridge = "An error occurred while calling o1.x.\n: a.B: Job aborted\n\tat x\nCaused by: c.D: cut off\n\tat y"
+    with pytest.raises(EngineError, match=r"^t cannot be read \(c\.D: cut off\); check it$"):
+        explain(PySparkException(bridge))
+    with pytest.raises(EngineError, match="Not a directory"):
+        explain(NotADirectoryError(errno.ENOTDIR, "Not a directory"))
+    for other in (BusyError("another writer"), ZeroDivisionError("a bug")):
+        with pytest.raises(type(other)):
+            explain(other)
 
 
 def test_last_transient_error_is_raised(waits: list[float]) -> None:

@@ -1,6 +1,6 @@
 """Changes of the faces table when pass-through columns of the images table come, go or change their type."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -46,7 +46,12 @@ class ColumnChanges:
 
     @classmethod
     def of(
-        cls, table: str, existing: StructType | None, output: OutputConfig, pass_through: Iterable[StructField]
+        cls,
+        table: str,
+        existing: StructType | None,
+        output: OutputConfig,
+        pass_through: Iterable[StructField],
+        generated: Collection[str] = (),
     ) -> "ColumnChanges":
         """Compares a table with the columns that a run writes.
 
@@ -55,6 +60,7 @@ class ColumnChanges:
             existing: Its columns; None if there is no table.
             output: Decides which columns describe a face.
             pass_through: The pass-through columns.
+            generated: Columns whose values Delta computes; nothing is written to them.
 
         Raises:
             SchemaError: A column other than the pass-through columns differs, or a type cannot be changed.
@@ -72,6 +78,7 @@ class ColumnChanges:
         added = tuple(field for field in passed if field.name not in have)
         retyped = tuple(field for field in passed if have.get(field.name, want[field.name]) != want[field.name])
         kept = tuple(StructField(field.name, field.dataType) for field in existing if field.name not in want)
+        kept = tuple(field for field in kept if field.name not in generated)
         spellings = {name.casefold(): name for name in have}
         for field in added:
             if field.name.casefold() in spellings:

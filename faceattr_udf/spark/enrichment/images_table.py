@@ -11,7 +11,7 @@ from faceattr_udf.config import Config
 from faceattr_udf.errors import SchemaError
 from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.engine_errors import is_engine_error, is_transient, reason
-from faceattr_udf.spark.input_columns import InputColumns
+from faceattr_udf.spark.input_columns import WORK_PREFIX, InputColumns
 from faceattr_udf.spark.parquet_input import InputFrames
 
 NULL_ID: Final = "null-image-id:"
@@ -69,7 +69,7 @@ class ImagesTable:
     @property
     def keys_of_pass_through(self) -> dict[str, str]:
         """The pass-through columns -> their names in `keys`, which no other column can have."""
-        return {field.name: f"passed_{index}" for index, field in enumerate(self.pass_through)}
+        return {field.name: f"{WORK_PREFIX}{index}" for index, field in enumerate(self.pass_through)}
 
     @property
     def comparable(self) -> dict[str, str]:

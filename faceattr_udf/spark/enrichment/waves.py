@@ -15,7 +15,7 @@ from faceattr_udf.results import NO_CONSENT, NO_CONTENT, ImageStatus
 from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.enrichment.images_table import ImagesTable
 from faceattr_udf.spark.enrichment.staging import Staging
-from faceattr_udf.spark.input_columns import DELETE_FLAG
+from faceattr_udf.spark.input_columns import DELETE_FLAG, WORK_PREFIX
 from faceattr_udf.spark.runs import Run
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, face_struct, faces_table, result_struct
 from faceattr_udf.spark.udf import AnalyzeBatches, AnalyzerProvider
@@ -23,7 +23,7 @@ from faceattr_udf.spark.udf import AnalyzeBatches, AnalyzerProvider
 _REUSABLE: Final = [str(s) for s in ImageStatus if s not in {"missing", "not_consented", "model_error"}]
 """Statuses that depend on the content alone; the others depend on the row or may pass."""
 
-_IS_NEW: Final = f"{DELETE_FLAG}_not"
+_IS_NEW: Final = f"{WORK_PREFIX}new"
 
 _VALUES: Final = ("status", "error", "width", "height", "n_faces")
 """Columns of image_results that are inferred or reused."""
