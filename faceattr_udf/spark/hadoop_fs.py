@@ -16,14 +16,19 @@ from pyarrow import fs
 from pyspark import SparkContext
 from pyspark.sql.utils import is_remote
 
+_NO_CONNECTOR = ("UnsupportedFileSystemException", "ClassNotFoundException")
+
 _T = TypeVar("_T")
 
 
 def hadoop_file_system(uri: str) -> tuple[fs.FileSystem, str] | None:
-    """Returns the file system of a URI and the path in it; None where this process has no classic session.
+    """Returns the file system of a URI and the path in it.
+
+    Returns:
+        None where this process has no classic session, or its Hadoop has no connector for the scheme.
 
     Raises:
-        OSError: Hadoop has no connector for the scheme, or cannot reach the store.
+        OSError: Hadoop cannot reach the store.
     """
     context: Any = SparkContext._active_spark_context
     if context is None or is_remote():
@@ -33,8 +38,13 @@ def hadoop_file_system(uri: str) -> tuple[fs.FileSystem, str] | None:
     jvm, configuration = context._jvm, context._jsc.hadoopConfiguration()
     with _os_errors(uri):
         place = jvm.org.apache.hadoop.fs.Path(scheme, authority or None, "/")
-        handler = _Hadoop(jvm, place.getFileSystem(configuration), scheme, authority)
-    return fs.PyFileSystem(handler), slash + path
+        try:
+            system = place.getFileSystem(configuration)
+        except Py4JJavaError as error:
+            if any(name in str(error.java_exception.toString()) for name in _NO_CONNECTOR):
+                return None
+            raise
+    return fs.PyFileSystem(_Hadoop(jvm, system, scheme, authority)), slash + path
 
 
 @contextmanager

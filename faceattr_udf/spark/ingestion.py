@@ -24,6 +24,7 @@ from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.safe_open import OutsideFolderError, open_inside
 from faceattr_udf.spark.schemas import IMAGES
 from faceattr_udf.spark.store_files import ChangedError, StoreFolder
+from faceattr_udf.spark.store_places import check_store_place
 from faceattr_udf.spark.tables import Tables
 
 SUFFIXES: Final = frozenset(
@@ -122,6 +123,7 @@ def _ingest(
     ref = output_ref(images, ".") if "." in images and "/" not in images else TableRef(absolute(images), "delta")
     if ref.format == "delta" and _is_parquet(ref.location, table_format):
         ref = TableRef(ref.location, "parquet")
+    check_store_place(config.engine.name, ref.location)
     tables.check(ref, IMAGES)
     report = IngestReport(ref)
     location = _work_location(tables, ref)

@@ -32,6 +32,7 @@ from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.retries import is_engine_error, retry_transient
 from faceattr_udf.spark.runs import Run, RunsTable
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, RUNS, faces_table
+from faceattr_udf.spark.store_places import check_store_place
 from faceattr_udf.spark.table_details import TableDetails, check_details
 from faceattr_udf.spark.tables import Tables
 from faceattr_udf.spark.udf import DEFAULT_PROVIDER, AnalyzerProvider
@@ -117,6 +118,8 @@ class EnrichmentRun:
             self._outputs.runs: RUNS,
         }
         check_details(config.output, self._schemas.values())
+        for place in (self._outputs.folder, *(ref.location for ref in self._schemas)):
+            check_store_place(config.engine.name, place)
         for ref, schema in self._schemas.items():
             self._tables.check(ref, schema)
         self._run = Run(images, config, provider.model_version(config))
