@@ -17,21 +17,21 @@ from faceattr_udf.spark import enrich, ingest, maintain, start
 PHOTOS = {f"{number}.jpg": f"{number % 3}|{number}".encode() for number in range(6)}
 
 
-def night(folder: Path, overrides: list[str]) -> dict[str, object]:
+def night(folder: Path, place: str, overrides: list[str]) -> dict[str, object]:
     """Returns the version of Spark, and what the runs did."""
     cloudpickle.register_pickle_by_value(fakes)  # the workers cannot import the tests' modules
     config = Config.load(None, overrides)
     spark = start(config)
-    photos, images, output = (folder / name for name in ("photos", "images", "out"))
+    photos, images, output = folder / "photos", f"{place}/images", f"{place}/out"
     photos.mkdir(parents=True)
     for name, content in PHOTOS.items():
         (photos / name).write_bytes(content)
-    done = [ingest(spark, config, str(photos), str(images))]
+    done = [ingest(spark, config, str(photos), images)]
     (photos / "0.jpg").write_bytes(b"2|changed")
-    done.append(ingest(spark, config, str(photos), str(images)))
+    done.append(ingest(spark, config, str(photos), images))
     analyzers = fakes.provider(folder / "seen")
-    runs = [enrich(spark, config, str(images), str(output), provider=analyzers) for _ in range(2)]
-    maintain(spark, config, str(output), ["compact", "vacuum", "prune-runs"])
+    runs = [enrich(spark, config, images, output, provider=analyzers) for _ in range(2)]
+    maintain(spark, config, output, ["compact", "vacuum", "prune-runs"])
     return {
         "spark": pyspark.__version__,
         "ingested": [(report.new, report.changed, report.unchanged) for report in done],
@@ -41,4 +41,4 @@ def night(folder: Path, overrides: list[str]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(night(Path(sys.argv[1]), sys.argv[2:])))  # noqa: T201
+    print(json.dumps(night(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])))  # noqa: T201

@@ -8,7 +8,7 @@ Content passes through the gateway's socket, so this is for small files and for 
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 from py4j.protocol import Py4JError, Py4JJavaError
@@ -16,25 +16,37 @@ from pyarrow import fs
 from pyspark import SparkContext
 from pyspark.sql.utils import is_remote
 
+_NOT_HERE: Final = ("UnsupportedFileSystemException", "ClassNotFoundException", "Py4JSecurityException")
+"""Exceptions of a Hadoop without the scheme's connector, and of platforms that close their JVM to Python."""
+
 _T = TypeVar("_T")
 
 
 def hadoop_file_system(uri: str) -> tuple[fs.FileSystem, str] | None:
-    """Returns the file system of a URI and the path in it; None where this process has no classic session.
+    """Returns the file system of a URI and the path in it.
+
+    Returns:
+        None where this process has no classic session, its Hadoop has no connector for the scheme, or the platform does
+        not let Python use it.
 
     Raises:
-        OSError: Hadoop has no connector for the scheme, or cannot reach the store.
+        OSError: Hadoop cannot reach the store.
     """
     context: Any = SparkContext._active_spark_context
     if context is None or is_remote():
         return None
     scheme, _, rest = uri.partition("://")
     authority, slash, path = rest.partition("/")
-    jvm, configuration = context._jvm, context._jsc.hadoopConfiguration()
     with _os_errors(uri):
-        place = jvm.org.apache.hadoop.fs.Path(scheme, authority or None, "/")
-        handler = _Hadoop(jvm, place.getFileSystem(configuration), scheme, authority)
-    return fs.PyFileSystem(handler), slash + path
+        try:
+            jvm = context._jvm
+            place = jvm.org.apache.hadoop.fs.Path(scheme, authority or None, "/")
+            system = place.getFileSystem(context._jsc.hadoopConfiguration())
+        except Py4JError as error:
+            if any(name in str(error) for name in _NOT_HERE):
+                return None
+            raise
+    return fs.PyFileSystem(_Hadoop(jvm, system, scheme, authority)), slash + path
 
 
 @contextmanager
@@ -45,7 +57,6 @@ def _os_errors(path: str) -> Iterator[None]:
     except Py4JJavaError as error:
         name, text = str(error.java_exception.getClass().getSimpleName()), str(error.java_exception.toString())
         kinds = {"FileNotFoundException": FileNotFoundError, "AccessControlException": PermissionError}
-        # The two lines of a missing connector are one sentence.
         raise kinds.get(name, OSError)(f"{path}: {text.splitlines()[0]}") from error
     except Py4JError as error:
         msg = f"{path}: the JVM does not answer ({error})"

@@ -26,6 +26,7 @@ from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.safe_open import OutsideFolderError, open_inside
 from faceattr_udf.spark.schemas import IMAGES
 from faceattr_udf.spark.store_files import ChangedError, StoreFolder
+from faceattr_udf.spark.store_places import check_store_place
 from faceattr_udf.spark.tables import Tables
 
 SUFFIXES: Final = frozenset(
@@ -122,6 +123,7 @@ def ingest(
 
 def _ingest(tables: Tables, config: Config, source: "_LocalFolder | _StoreFolder", report: IngestReport) -> None:
     ref = report.table
+    check_store_place(config.engine.name, ref.location)
     tables.check(ref, IMAGES)
     location = _work_location(tables, ref)
     with Lease(location, "jobs.ingest", config.runtime.lease_seconds) as lease:

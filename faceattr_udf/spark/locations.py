@@ -90,7 +90,7 @@ def file_system(location: str) -> tuple[fs.FileSystem, str]:
     if path is not None:
         return fs.LocalFileSystem(), str(path)
     try:
-        return _hadoop(location) or fs.FileSystem.from_uri(arrow_uri(location))
+        return _hadoop(location) or _arrow(location)
     except (OSError, ValueError) as error:
         msg = (
             f"{location} cannot be opened ({first_line(error)}); use a path or a URI that the engine and Arrow know "
@@ -105,6 +105,17 @@ def _hadoop(location: str) -> tuple[fs.FileSystem, str] | None:
     from faceattr_udf.spark.hadoop_fs import hadoop_file_system  # noqa: PLC0415
 
     return hadoop_file_system(location)
+
+
+def _arrow(location: str) -> tuple[fs.FileSystem, str]:
+    uri = arrow_uri(location)
+    scheme, separator, rest = uri.partition("://")
+    store, slash, path = rest.partition("/")
+    if scheme not in {"s3", "gs"} or "?" in rest:
+        return fs.FileSystem.from_uri(uri)
+    # Arrow would refuse a blank in a URI and decode "%20". Engines take both as they are.
+    system, root = fs.FileSystem.from_uri(scheme + separator + store)
+    return system, root + slash + path
 
 
 def arrow_uri(location: str) -> str:

@@ -88,6 +88,22 @@ def test_default_configuration_fits_any_session(
 
 
 @pytest.mark.spark
+@pytest.mark.parametrize("name", ["spark_engine", pytest.param("connect_engine", marks=pytest.mark.slow)])
+def test_run_goes_on_where_a_session_refuses_a_setting(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine: Engine = request.getfixturevalue(name)
+    engine.select(monkeypatch)
+    spark = _own(engine, monkeypatch)
+    static = "spark.sql.warehouse.dir"
+    config = engine.config("enrich.max_batch_rows=7", f"engine.settings.{static}=/elsewhere")
+    with structlog.testing.capture_logs() as logs, adopted(spark, config):
+        assert spark.conf.get(_ROWS) == "7"
+    (event,) = [event for event in logs if event["event"] == "settings_refused"]
+    assert event["settings"] == [static]
+
+
+@pytest.mark.spark
 def test_own_session_gets_its_settings_back(spark_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     spark = _own(spark_engine, monkeypatch)
     spark_engine.select(monkeypatch)

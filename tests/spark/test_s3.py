@@ -1,22 +1,30 @@
 """Nights on an S3 server: runs, kills, the lease, maintenance, and a bucket as the folder to ingest."""
 
+import json
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Engine
+from conftest import SPARK_SETTINGS, Engine
 from fakes import content, inferred, provider
 from s3_server import S3Server, s3_server
+from spark_servers import HOME
 from workspaces import Killed, killed_at
 
-from faceattr_udf.errors import BusyError, TableNotFoundError
+from faceattr_udf.errors import BusyError, EngineError, TableNotFoundError
 from faceattr_udf.spark.enrichment.run import EnrichmentRun
 from faceattr_udf.spark.ingestion import IngestReport, ingest
+from faceattr_udf.spark.jars import with_jars
 from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.maintenance.actions import maintain
 from faceattr_udf.spark.runs import Run
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +104,64 @@ def test_night_rerun_and_maintenance(workspace: S3Workspace) -> None:
     assert workspace.rows("faces") == before
 
 
+HADOOP_AWS = {"3.5.0": "2.35.4"}
+"""Hadoop's version -> the AWS SDK that its connector is built with. Its own dependency is a jar of 690 MB."""
+
+
+def _s3a_settings(server: S3Server) -> dict[str, str]:
+    """Returns the settings of a Spark session that reaches the server, and skips the test where it cannot be had."""
+    (jar,) = (HOME / "jars").glob("hadoop-client-api-*.jar")
+    hadoop = jar.stem.rpartition("-")[2]
+    if hadoop not in HADOOP_AWS:
+        pytest.skip(f"the AWS SDK of Hadoop {hadoop} is not known here")
+    parts = ("s3", "s3-transfer-manager", "sts")
+    packages = [f"software.amazon.awssdk:{part}:{HADOOP_AWS[hadoop]}" for part in parts]
+    bulky = "software.amazon.awssdk:bundle,software.amazon.s3.analyticsaccelerator:analyticsaccelerator-s3"
+    jars = {"spark.jars.packages": ",".join([f"org.apache.hadoop:hadoop-aws:{hadoop}", *packages])}
+    jars["spark.jars.excludes"] = bulky
+    try:
+        with_jars(jars)
+    except EngineError as error:
+        pytest.skip(f"the jars of s3a cannot be had here: {error}")
+    s3a = {
+        "endpoint": server.endpoint,
+        "endpoint.region": "us-east-1",
+        "access.key": "test",
+        "secret.key": "test",
+        "path.style.access": "true",
+        "connection.ssl.enabled": "false",
+        "change.detection.mode": "none",
+    }
+    return {**SPARK_SETTINGS, **jars, **{f"spark.hadoop.fs.s3a.{key}": value for key, value in s3a.items()}}
+
+
+@pytest.mark.slow
+@pytest.mark.spark
+@pytest.mark.xdist_group("cluster")
+def test_night_of_spark_through_s3a(server: S3Server, tmp_path: Path) -> None:
+    """With the endpoint and the keys in Hadoop's settings only: Arrow alone would reach nothing."""
+    settings = [f"engine.settings.{key}={value}" for key, value in _s3a_settings(server).items()]
+    place = server.bucket(f"bucket-{uuid.uuid4().hex[:12]}")
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SPARK_", "PYSPARK_"))
+    }
+    command = [sys.executable, str(ROOT / "tests" / "night.py"), str(tmp_path), place.replace("s3:", "s3a:")]
+    done = subprocess.run(  # noqa: S603 - our own interpreter and code
+        [*command, "engine.name=spark", "engine.master=local[2]", *settings],
+        env=inherited | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["ingested"] == [[6, 0, 0], [0, 1, 5]]
+    assert (told["counts"][1], told["faces"]) == ({}, [8, 0])
+    assert "lease_unavailable" not in done.stderr
+    # Hadoop keeps a folder as an object with its name and a slash, which `keys` leaves out.
+    assert {key.split("/")[0] for key in server.keys(f"{place}/out")} == {"faces", "image_results", "runs"}
+
+
 @pytest.mark.parametrize("step", ["staged", pytest.param("faces", marks=pytest.mark.slow)])
 def test_killed_night_is_continued(workspace: S3Workspace, step: str) -> None:
     for number in range(4):
@@ -147,3 +213,23 @@ def test_bucket_is_ingested_as_a_folder_is(workspace: S3Workspace, table_format:
     assert rows["big.jpg"]["size"] == 2000
     done = workspace.ingest("images.max_bytes=1000", table_format=table_format)
     assert (done.new, done.changed, done.unchanged, done.too_large) == (0, 0, 5, 0)
+
+
+@pytest.mark.parametrize("name", ["my lake", "l%20k", "q[1]", "a{b}"])
+def test_place_that_the_embedded_engine_writes_elsewhere_is_refused(workspace: S3Workspace, name: str) -> None:
+    workspace.put("a.jpg", content(1))
+    kept, workspace.images = workspace.images, f"{workspace.root}/{name}/images"
+    with pytest.raises(EngineError, match=r"engine sail cannot write to .* choose a name of letters"):
+        workspace.ingest()
+    workspace.images = kept
+    assert workspace.server.keys(workspace.root) == ["photos/a.jpg"]
+
+
+def test_names_in_a_bucket_mean_themselves(workspace: S3Workspace) -> None:
+    workspace.photos = f"{workspace.root}/my [new] photos%20{{1}}"
+    names = ["a b.jpg", "c%20d.jpg", "e[1].jpg", "f'g.jpg", "h*{i}.jpg", "ü.jpg"]
+    for name in names:
+        workspace.put(name, content(1, name))
+    assert workspace.ingest().new == len(names)
+    rows = workspace.engine.session.read.format("delta").load(workspace.images).collect()
+    assert sorted(row["image_id"] for row in rows) == sorted(names)

@@ -49,7 +49,7 @@ def expected(sail_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("expected")
     with pytest.MonkeyPatch.context() as patch:
         sail_engine.select(patch)
-        night(folder, [])
+        night(folder, str(folder), [])
     return folder
 
 
@@ -59,7 +59,7 @@ def test_night_on_another_spark_writes_equal_tables(
 ) -> None:
     python = environment_of(*OTHERS[version])
     settings = [f"engine.settings.{key}={value}" for key, value in SPARK_SETTINGS.items()]
-    command = [str(python), str(ROOT / "tests" / "night.py"), str(tmp_path)]
+    command = [str(python), str(ROOT / "tests" / "night.py"), str(tmp_path), str(tmp_path)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
     done = subprocess.run(  # noqa: S603 - our own interpreter and code
         [*command, "engine.name=spark", "engine.master=local[2]", *settings],

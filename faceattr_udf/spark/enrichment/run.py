@@ -37,6 +37,7 @@ from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.retries import retry_transient
 from faceattr_udf.spark.runs import Run, RunsTable
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, RUNS
+from faceattr_udf.spark.store_places import check_store_place
 from faceattr_udf.spark.table_details import TableDetails, check_details
 from faceattr_udf.spark.tables import Tables
 from faceattr_udf.spark.udf import DEFAULT_PROVIDER, AnalyzerProvider
@@ -128,6 +129,8 @@ class EnrichmentRun:
         images_ref = input_ref(qualified(spark, images), config)
         self._outputs = Outputs.of(config, qualified(spark, output))
         self._outputs.refuse_overlap(images_ref)
+        for place in (self._outputs.folder, *(ref.location for ref in self._outputs.tables.values())):
+            check_store_place(config.engine.name, place)
         frames = self._tables.read_images(images_ref, wanted_columns(config))
         self._images = ImagesTable.check(frames, images, config)
         self._images.probe()
