@@ -199,11 +199,8 @@ def _refuse_names(passed: list[StructField], names: ColumnsConfig, taken: Iterab
     lower = {name.casefold() for name in taken}
     outer = names.content.partition(".")[0]
     lower |= {names.content.casefold(), outer.casefold()}
-    clash = [
-        field.name
-        for field in passed
-        if field.name.casefold() in lower or field.name.casefold().startswith(WORK_PREFIX)
-    ]
+    # Those that the table lacks as well, because the next table may have them.
+    clash = [name for name in names.pass_through if name.casefold() in lower or name.casefold().startswith(WORK_PREFIX)]
     if clash:
         msg = f"input.columns.pass_through names {', '.join(clash)}, which the faces table already has; leave it out"
         raise SchemaError(msg)
