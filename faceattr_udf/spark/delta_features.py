@@ -87,6 +87,27 @@ class DeltaFeatures:
         return self.properties.get(name, "false").lower() == "true"
 
 
+def add_local_times(ref: TableRef) -> None:
+    """Adds the feature of columns with local times to a table by path, with delta-rs.
+
+    Raises:
+        EngineError: The package deltalake is not installed, or the table is in a catalog.
+    """
+    try:
+        import deltalake  # noqa: PLC0415
+    except ImportError as error:
+        msg = (
+            f"table {ref} gets its first column of local times, which engine sail does only with the package deltalake "
+            f"({error}); install the extra faceattr_udf[maintain], or write the column with a time zone"
+        )
+        raise EngineError(msg) from error
+    if ref.format == "table":
+        msg = f"engine sail cannot locate the catalog table {ref} for a column of local times; set engine.name=spark"
+        raise EngineError(msg)
+    table = deltalake.DeltaTable(ref.location)
+    table.alter.add_feature(deltalake.TableFeatures.TimestampWithoutTimezone, allow_protocol_versions_increase=True)
+
+
 def _message(ref: TableRef, what: str, name: str) -> str:
     return (
         f"table {ref} {what}; turn it off with ALTER TABLE {ref.sql} SET TBLPROPERTIES ('{name}' = 'false') on Spark, "

@@ -29,7 +29,7 @@ from faceattr_udf.config import ColumnsConfig, Config
 from faceattr_udf.errors import SchemaError
 from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.parquet_input import Wanted
-from faceattr_udf.spark.schemas import faces_table, require_column
+from faceattr_udf.spark.schemas import faces_table, refuse_ambiguous, require_column
 
 WORK_PREFIX: Final = "__faceattr_"
 """Begins the names of columns that the work adds to rows of the faces table; no pass-through column has it."""
@@ -97,7 +97,7 @@ class InputColumns:
         ]
         if config.input.require_consent:
             used.append(names.consent)
-        _refuse_ambiguous(schema, table, used)
+        refuse_ambiguous(schema.fieldNames(), table, used)
         _refuse_names(passed, names, faces_table(config.output).fieldNames())
         for field in passed:
             if not _is_kept(field.dataType):
@@ -183,27 +183,12 @@ def _require_content(schema: StructType, table: str, name: str) -> None:
     require_column(table, schema, name, BinaryType(), key)
 
 
-def _refuse_ambiguous(schema: StructType, table: str, used: Iterable[str]) -> None:
-    """Refuses names that differ in case only: engines take them for the same column."""
-    spellings: dict[str, list[str]] = {}
-    for name in schema.fieldNames():
-        spellings.setdefault(name.casefold(), []).append(name)
-    for name in used:
-        if len(spellings.get(name.casefold(), [])) > 1:
-            both = " and ".join(repr(one) for one in spellings[name.casefold()])
-            msg = f"table {table} has the columns {both}, which engines take for the same; rename one of them"
-            raise SchemaError(msg)
-
-
 def _refuse_names(passed: list[StructField], names: ColumnsConfig, taken: Iterable[str]) -> None:
     lower = {name.casefold() for name in taken}
     outer = names.content.partition(".")[0]
     lower |= {names.content.casefold(), outer.casefold()}
-    clash = [
-        field.name
-        for field in passed
-        if field.name.casefold() in lower or field.name.casefold().startswith(WORK_PREFIX)
-    ]
+    # Those that the table lacks as well, because the next table may have them.
+    clash = [name for name in names.pass_through if name.casefold() in lower or name.casefold().startswith(WORK_PREFIX)]
     if clash:
         msg = f"input.columns.pass_through names {', '.join(clash)}, which the faces table already has; leave it out"
         raise SchemaError(msg)

@@ -24,6 +24,7 @@ from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.engine_errors import explained
 from faceattr_udf.spark.locations import file_system, local_path
 from faceattr_udf.spark.parquet_files import ParquetFolder, plain_type
+from faceattr_udf.spark.schemas import refuse_ambiguous
 
 _GLOBS: Final = frozenset("*?[]{}")
 
@@ -124,7 +125,9 @@ class _Reader:
         known = {**self.folder.columns, **self.folder.partitions}
         content, _ = self.wanted.field_of(known)
         types: dict[str, pa.DataType] = {}
-        for name in dict.fromkeys((self.wanted.image_id, content, self.wanted.content_sha256, *self.wanted.others)):
+        asked = dict.fromkeys((self.wanted.image_id, content, self.wanted.content_sha256, *self.wanted.others))
+        refuse_ambiguous(known, self.folder.location, (name for name in asked if name in known))
+        for name in asked:
             if name not in known:
                 continue
             plain = plain_type(self._stored_type(name))

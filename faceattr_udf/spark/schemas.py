@@ -249,3 +249,24 @@ def require_column(table: str, actual: StructType, name: str, type_: DataType, k
             f"cast it in the table or set {key} to another column"
         )
         raise SchemaError(msg)
+
+
+def refuse_ambiguous(names: Iterable[str], table: str, used: Iterable[str]) -> None:
+    """Checks that no column in use has a name that differs from another's in case only: engines ignore case.
+
+    Args:
+        names: The table's columns.
+        table: The table's name in the error.
+        used: The columns in use.
+
+    Raises:
+        SchemaError: Naming both.
+    """
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(name.casefold(), []).append(name)
+    for name in used:
+        if len(spellings.get(name.casefold(), [])) > 1:
+            both = " and ".join(repr(one) for one in spellings[name.casefold()])
+            msg = f"table {table} has the columns {both}, which engines take for the same; rename one of them"
+            raise SchemaError(msg)

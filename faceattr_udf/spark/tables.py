@@ -15,6 +15,7 @@ from pyspark.sql.types import StructType
 
 from faceattr_udf.errors import EngineError, FaceattrError, TableNotFoundError
 from faceattr_udf.spark.catalog_names import quoted
+from faceattr_udf.spark.delta_features import DeltaFeatures, add_local_times
 from faceattr_udf.spark.engine_errors import is_conflict, is_engine_error, is_transient, reason
 from faceattr_udf.spark.locations import TableRef, holds_data, local_path
 from faceattr_udf.spark.parquet_input import InputFrames, Wanted, open_parquet
@@ -192,6 +193,20 @@ class Tables:
         """Replaces all rows and the columns of a table in one commit; `frame` may be computed from the table."""
         writer = frame.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
         commit(ref, lambda: self._save(writer, ref), self._before_commit)
+
+    def allow_local_times(self, ref: TableRef) -> None:
+        """Lets an existing table have columns of local times, for which it needs a feature.
+
+        Raises:
+            EngineError: The engine is the embedded one, which cannot add the feature, and nothing else can.
+        """
+        if "timestampNtz" in DeltaFeatures.read(ref).writer_features:
+            return
+        if self._engine == "sail":
+            commit(ref, lambda: add_local_times(ref), self._before_commit)
+            return
+        statement = f"ALTER TABLE {ref.sql} SET TBLPROPERTIES ('delta.feature.timestampNtz' = 'supported')"
+        commit(ref, lambda: self.spark.sql(statement).collect(), self._before_commit)
 
     def add_columns(self, ref: TableRef, schema: StructType) -> None:
         """Adds nullable columns to a table in one commit that rewrites no file.

@@ -54,7 +54,8 @@ def analyze_images(config: Config | None = None, provider: AnalyzerProvider = DE
         kept = [field for field in schema if field.name != columns.content]
         added = [*result_struct(config.output), StructField("config_id", StringType())]
         added.append(StructField("model_version", StringType()))
-        clash = sorted({field.name for field in kept} & {field.name for field in added})
+        taken = {field.name.casefold() for field in added}  # engines ignore case
+        clash = sorted(field.name for field in kept if field.name.casefold() in taken)
         if clash:
             msg = f"the images already have the columns {', '.join(clash)}, which the result adds; rename or drop them"
             raise SchemaError(msg)

@@ -1,14 +1,15 @@
 """Features of Delta tables, without an engine: which are in the way of a run is said before any work."""
 
 import json
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from faceattr_udf.errors import SchemaError
-from faceattr_udf.spark.delta_features import DeltaFeatures
+from faceattr_udf.errors import EngineError, SchemaError
+from faceattr_udf.spark.delta_features import DeltaFeatures, add_local_times
 from faceattr_udf.spark.locations import TableRef
 
 ROWS = pa.table({"image_id": ["a"], "n": [1]})
@@ -73,6 +74,17 @@ def test_row_tracking_is_refused_on_the_embedded_engine(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match="has the feature domainMetadata, which engine sail cannot write; set engine"):
         DeltaFeatures.read(ref).refuse(ref, "sail")
     DeltaFeatures.read(ref).refuse(ref, "spark")
+
+
+def test_local_times_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = table(tmp_path)
+    add_local_times(ref)
+    assert "timestampNtz" in DeltaFeatures.read(ref).writer_features
+    with pytest.raises(EngineError, match=r"engine sail cannot locate the catalog table shop\.faces"):
+        add_local_times(TableRef("shop.faces", "table"))
+    monkeypatch.setitem(sys.modules, "deltalake", None)
+    with pytest.raises(EngineError, match=r"install the extra .*, or write the column with a time zone"):
+        add_local_times(ref)
 
 
 def test_generated_columns(tmp_path: Path) -> None:

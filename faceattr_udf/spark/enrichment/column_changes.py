@@ -101,6 +101,8 @@ class ColumnChanges:
 
     def apply(self, tables: Tables, ref: TableRef) -> None:
         """Changes the table; can be repeated after it was killed."""
+        if any("timestamp_ntz" in field.dataType.simpleString() for field in (*self.added, *self.retyped)):
+            tables.allow_local_times(ref)
         if self.retyped:
             frame = tables.read(ref)
             have, changed = frame.schema, {field.name: field.dataType for field in self.retyped}

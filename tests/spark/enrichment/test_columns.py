@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -70,19 +71,27 @@ def test_odd_names_pass_through(workspace: Workspace) -> None:
 
 @pytest.mark.on_spark
 def test_columns_that_come_go_and_change_their_type(workspace: Workspace) -> None:
-    asked = passing("path", "shop", "year")
+    asked = passing("path", "shop", "year", "at")
     parquet(workspace, path=["x", "y"], year=["2024", "no year"])
     workspace.run(asked)
     seen = inferred(workspace.seen)
-    parquet(workspace, shop=[1, 2], year=pa.array([2024, None], pa.int32()))
+    times = pa.array([datetime(2026, 1, 2, 3, 4, 5), None], pa.timestamp("ns"))
+    parquet(workspace, shop=[1, 2], year=pa.array([2024, None], pa.int32()), at=times)
     assert workspace.run(asked).n_images == 0
     assert (column(workspace, "path"), column(workspace, "shop")) == (["x", "y"], [1, 2])
     assert column(workspace, "year") == [2024, None]
+    assert [str(time) for time in column(workspace, "at")] == ["2026-01-02 03:04:05", "None"]
     assert inferred(workspace.seen) == seen
     changed = {**CONTENTS, "content": [content(1, "new"), CONTENTS["content"][1]]}
     parquet(workspace, **changed, path=pa.nulls(2))
     workspace.run(asked)
     assert (column(workspace, "path"), column(workspace, "shop")) == ([None, "y"], [None, 2])
+
+
+def test_names_that_differ_in_case_only_are_refused(workspace: Workspace) -> None:
+    parquet(workspace, IMAGE_ID=["x", "y"])
+    with pytest.raises(SchemaError, match="has the columns 'image_id' and 'IMAGE_ID', which engines take for the same"):
+        workspace.run(passing("path"))
 
 
 def test_type_that_cannot_be_changed_is_refused(workspace: Workspace) -> None:
