@@ -65,6 +65,14 @@ class InputConfig(Section):
     require_consent: bool = False
 
 
+class IngestConfig(Section):
+    """Which files of a folder become images."""
+
+    include: Annotated[tuple[str, ...], TUPLE_FROM_LIST] = ()
+    exclude: Annotated[tuple[str, ...], TUPLE_FROM_LIST] = ()
+    skip_system_files: bool = False
+
+
 class ImagesConfig(Section):
     """Limits on one image, checked before its pixels are decoded, and how it is decoded."""
 
@@ -185,6 +193,7 @@ class Config(Section):
 
     engine: EngineConfig = EngineConfig()
     input: InputConfig = InputConfig()
+    ingest: IngestConfig = IngestConfig()
     images: ImagesConfig = ImagesConfig()
     detector: DetectorConfig = DetectorConfig()
     attributes: AttributesConfig = AttributesConfig()

@@ -18,17 +18,12 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import TableNotFoundError
+from faceattr_udf.spark.file_choice import FileChoice
 from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.locations import TableRef, absolute, file_system, holds_data, join, local_path, output_ref
 from faceattr_udf.spark.safe_open import OutsideFolderError, open_inside
 from faceattr_udf.spark.schemas import IMAGES, ROW_GROUP_BYTES, arrow_type
 from faceattr_udf.spark.tables import Tables
-
-SUFFIXES: Final = frozenset(
-    {".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".icns", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"}
-    | {".jpf", ".jpg", ".jpx", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".sgi", ".tga", ".tif", ".tiff", ".webp"}
-)
-"""Suffixes, in lower case, of the files that are taken."""
 
 _FILE_BYTES: Final = 128 * 2**20
 """Image bytes in a Parquet file of the table. They are held in memory until the file is written."""
@@ -60,6 +55,9 @@ class IngestReport:
         unchanged: Rows left untouched.
         too_large: New or changed rows without content, because the file is larger than images.max_bytes.
         refused: Number of refused files per reason.
+        left_out: Number of files per suffix that are no images; the suffix is "" if there is none.
+        system: Number of system files and folders that `ingest.skip_system_files` skipped.
+        excluded: Number of files that `ingest.include` and `ingest.exclude` left out.
         bytes_written: Image bytes written.
     """
 
@@ -69,12 +67,19 @@ class IngestReport:
     unchanged: int = 0
     too_large: int = 0
     refused: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    system: int = 0
+    excluded: int = 0
     bytes_written: int = 0
 
     def refuse(self, path: str, reason: str) -> None:
         """Counts and logs a refused file."""
         self.refused[reason] = self.refused.get(reason, 0) + 1
         log.warning("file_refused", path=path.encode(errors="replace").decode(), reason=reason)
+
+    def add_choice(self, choice: FileChoice) -> None:
+        """Takes over the counts of files that were left out."""
+        self.left_out, self.system, self.excluded = choice.left_out, choice.system, choice.excluded
 
     def add(self, changes: Sequence["_Change"]) -> None:
         """Counts rows that were written."""
@@ -139,7 +144,8 @@ def ingest(
         writer.remove_leftovers()
         exists = tables.check(ref, IMAGES)
         known = _KnownRows(tables, ref if exists else None)
-        for batch in _batches(_changes(root, known, config.images.max_bytes, report)):
+        choice = FileChoice(config.ingest)
+        for batch in _batches(_changes(root, known, config.images.max_bytes, report, choice)):
             lease.check()
             writer.write(batch)
             report.add(batch)
@@ -147,6 +153,7 @@ def ingest(
         if not exists:
             lease.check()
             writer.write([])
+    report.add_choice(choice)
     return report
 
 
@@ -191,9 +198,11 @@ class _KnownRows:
         return {row["image_id"]: (row["content_sha256"], row["size"]) for row in found.collect()}
 
 
-def _changes(root: Path, known: _KnownRows, max_bytes: int, report: IngestReport) -> Iterator[_Change]:
+def _changes(
+    root: Path, known: _KnownRows, max_bytes: int, report: IngestReport, choice: FileChoice
+) -> Iterator[_Change]:
     """Yields the rows that are new or changed, by rising image_id."""
-    files = _files(root, report)
+    files = _files(root, report, choice)
     while some := list(islice(files, _LOOKUP_FILES)):
         rows = known.find([image_id for image_id, _ in some])
         for image_id, path in some:
@@ -267,15 +276,17 @@ def _batches(changes: Iterable[_Change]) -> Iterator[list[_Change]]:
         yield batch
 
 
-def _files(root: Path, report: IngestReport) -> Iterator[tuple[str, Path]]:
+def _files(root: Path, report: IngestReport, choice: FileChoice) -> Iterator[tuple[str, Path]]:
     """Yields the image_id and path of every image file, by rising image_id."""
-    levels = [_entries(root, report)]
+    levels = [_entries(root, report, choice)]
     while levels:
         path, is_folder = next(levels[-1], (None, False))
         if path is None:
             levels.pop()
         elif not is_folder:
             image_id = path.relative_to(root).as_posix()
+            if not choice.takes(root, image_id):
+                continue
             try:
                 image_id.encode()
             except UnicodeEncodeError:
@@ -285,11 +296,11 @@ def _files(root: Path, report: IngestReport) -> Iterator[tuple[str, Path]]:
         elif path.is_symlink():  # not followed, so that links cannot lead in circles
             report.refuse(str(path), "symbolic link to a folder")
         else:
-            levels.append(_entries(path, report))
+            levels.append(_entries(path, report, choice))
 
 
-def _entries(folder: Path, report: IngestReport) -> Iterator[tuple[Path, bool]]:
-    """Yields the image files and subfolders of a folder in the order of their image_ids.
+def _entries(folder: Path, report: IngestReport, choice: FileChoice) -> Iterator[tuple[Path, bool]]:
+    """Yields the files and subfolders of a folder in the order of their image_ids.
 
     A subfolder sorts by its name with a slash, as in the image_ids below it: "a.jpg" < "a/b.jpg" < "a0.jpg".
 
@@ -300,10 +311,9 @@ def _entries(folder: Path, report: IngestReport) -> Iterator[tuple[Path, bool]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if _is_folder(entry):
-                    found.append((f"{entry.name}/", True))
-                elif Path(entry.name).suffix.lower() in SUFFIXES:
-                    found.append((entry.name, False))
+                is_folder = _is_folder(entry)
+                if not choice.skips(entry.name, is_folder=is_folder):
+                    found.append((f"{entry.name}/" if is_folder else entry.name, is_folder))
     except OSError as error:
         report.refuse(str(folder), error.strerror or "unreadable")
     for name, is_folder in sorted(found):
