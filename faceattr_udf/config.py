@@ -61,6 +61,7 @@ class InputConfig(Section):
     """The format and the columns of the images table."""
 
     format: Literal["auto", "delta", "parquet", "table"] = "auto"
+    content_encoding: Literal["binary", "base64"] = "binary"
     columns: ColumnsConfig = ColumnsConfig()
     require_consent: bool = False
 

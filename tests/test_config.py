@@ -183,6 +183,7 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "engine.app_name": ("nightly", False),
     "input.format": ("delta", False),
     "input.require_consent": (True, False),  # compared per image, so that enabling it infers no image again
+    "input.content_encoding": ("base64", False),  # the same images, and another hash of the content
     "input.columns.content": ("bytes", False),
     "ingest.include": (["*.jpg"], False),
     "ingest.exclude": (["private/*"], False),

@@ -21,7 +21,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from faceattr_udf.config import OutputConfig
+from faceattr_udf.config import InputConfig, OutputConfig
 from faceattr_udf.errors import SchemaError
 from faceattr_udf.labels import CLASSES
 from faceattr_udf.results import BoundingBox, Face, Quality
@@ -249,3 +249,20 @@ def require_column(table: str, actual: StructType, name: str, type_: DataType, k
             f"cast it in the table or set {key} to another column"
         )
         raise SchemaError(msg)
+
+
+def require_content(table: str, actual: StructType, options: InputConfig) -> None:
+    """Checks the column of images, which is binary, or text if `input.content_encoding` says so.
+
+    Raises:
+        SchemaError: The column is missing or of another type.
+    """
+    name = options.columns.content
+    type_ = StringType() if options.content_encoding == "base64" else BinaryType()
+    if type_ == BinaryType() and any(field.name == name and field.dataType == StringType() for field in actual):
+        msg = (
+            f'column {name!r} of table {table} is text; set input.content_encoding = "base64" if it is base64, or '
+            "download the images of its URLs or paths into a binary column first"
+        )
+        raise SchemaError(msg)
+    require_column(table, actual, name, type_, "input.columns.content")

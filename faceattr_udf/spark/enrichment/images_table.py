@@ -6,11 +6,11 @@ from typing import Final
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
-from pyspark.sql.types import BinaryType, BooleanType, LongType, StringType, StructField
+from pyspark.sql.types import BooleanType, LongType, StringType, StructField
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import SchemaError
-from faceattr_udf.spark.schemas import IMAGE_RESULTS, face_struct, require_column
+from faceattr_udf.spark.schemas import IMAGE_RESULTS, face_struct, require_column, require_content
 
 NULL_ID: Final = "null-image-id:"
 """Prefix of the image_id of rows that have none; the hash of their content follows, so that they keep their results."""
@@ -41,7 +41,7 @@ class ImagesTable:
         """
         columns, schema = config.input.columns, frame.schema
         require_column(name, schema, columns.image_id, StringType(), "input.columns.image_id")
-        require_column(name, schema, columns.content, BinaryType(), "input.columns.content")
+        require_content(name, schema, config.input)
         if columns.content_sha256 in schema.fieldNames():
             require_column(name, schema, columns.content_sha256, StringType(), "input.columns.content_sha256")
         if config.input.require_consent:
