@@ -52,7 +52,7 @@ def _bytes(item: object, index: int) -> bytes | None:
 def _described(item: object) -> str:
     kind = type(item)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-    return f"of the type {name}"
+    return f"a value of the type {name}"
 
 
 def _fix(item: object) -> str:

@@ -61,8 +61,17 @@ class InputConfig(Section):
     """The format and the columns of the images table."""
 
     format: Literal["auto", "delta", "parquet", "table"] = "auto"
+    content_encoding: Literal["binary", "base64"] = "binary"
     columns: ColumnsConfig = ColumnsConfig()
     require_consent: bool = False
+
+
+class IngestConfig(Section):
+    """Which files of a folder become images."""
+
+    include: Annotated[tuple[str, ...], TUPLE_FROM_LIST] = ()
+    exclude: Annotated[tuple[str, ...], TUPLE_FROM_LIST] = ()
+    skip_system_files: bool = False
 
 
 class ImagesConfig(Section):
@@ -190,6 +199,7 @@ class Config(Section):
 
     engine: EngineConfig = EngineConfig()
     input: InputConfig = InputConfig()
+    ingest: IngestConfig = IngestConfig()
     images: ImagesConfig = ImagesConfig()
     detector: DetectorConfig = DetectorConfig()
     attributes: AttributesConfig = AttributesConfig()

@@ -183,7 +183,11 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "engine.app_name": ("nightly", False),
     "input.format": ("delta", False),
     "input.require_consent": (True, False),  # compared per image, so that enabling it infers no image again
+    "input.content_encoding": ("base64", False),  # the same images, and another hash of the content
     "input.columns.content": ("bytes", False),
+    "ingest.include": (["*.jpg"], False),
+    "ingest.exclude": (["private/*"], False),
+    "ingest.skip_system_files": (True, False),
     "images.max_bytes": (1000, True),
     "images.max_pixels": (1000, True),
     "images.cut_jpegs": (True, True),
@@ -255,7 +259,7 @@ def test_config_id_changes_only_with_result_settings(key: str) -> None:
 def test_all_keys_are_covered_by_changes() -> None:
     keys = {
         f"{section}.{name}"
-        for section in ("images", "detector", "attributes", "output", "enrich", "maintain", "runtime")
+        for section in ("ingest", "images", "detector", "attributes", "output", "enrich", "maintain", "runtime")
         for name in getattr(Config(), section).model_dump()
     }
     assert keys <= set(CHANGES)

@@ -1,7 +1,7 @@
 """`faceattr ingest`: writes the images of a folder to an images table."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
@@ -12,6 +12,10 @@ from faceattr_udf.cli.summary_file import SummaryFile, json_option
 if TYPE_CHECKING:
     from faceattr_udf.config import Config
     from faceattr_udf.spark.ingestion import IngestReport
+
+
+_LISTED_SUFFIXES: Final = 8
+"""Suffixes of left-out files that the summary names; a folder may have any number of them."""
 
 
 @click.command("ingest", cls=Command)
@@ -72,6 +76,15 @@ def summarize(done: "IngestReport", config: "Config") -> None:
         click.echo(f"{done.too_large} images without content, because they exceed images.max_bytes = {limit}")
     for reason, count in sorted(done.refused.items()):
         click.echo(f"{count} files refused: {reason}")
+    if done.left_out:
+        kinds = sorted(done.left_out.items(), key=lambda item: (-item[1], item[0]))
+        listed = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in kinds[:_LISTED_SUFFIXES])
+        more = f", {len(kinds) - _LISTED_SUFFIXES} other suffixes" if len(kinds) > _LISTED_SUFFIXES else ""
+        click.echo(f"{sum(done.left_out.values())} files left out, which are no images: {listed}{more}")
+    if done.system:
+        click.echo(f"{done.system} system files and folders skipped (ingest.skip_system_files)")
+    if done.excluded:
+        click.echo(f"{done.excluded} files excluded by ingest.include and ingest.exclude")
 
 
 main = entry_point(command)

@@ -1,11 +1,13 @@
 """Loads labeled faces: Parquet files of face images become arrays of crops, framed as in production, and labels."""
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -20,6 +22,7 @@ from faceattr_udf.errors import ImageError, SchemaError, TableNotFoundError
 from faceattr_udf.images.crop import crop_face
 from faceattr_udf.images.decode import decode_image, to_grayscale
 from faceattr_udf.labels import CLASSES, LABEL_CLASSES, LABELS, OTHERS
+from faceattr_udf.sanitize import first_line
 
 COLUMNS = ("image_id", "image", "source", "age", "age_min", "age_max", "gender", "ethnicity", "emotion")
 OPTIONAL_COLUMNS = ("identity", "race7")
@@ -101,19 +104,76 @@ def label_matrix(attribute: str) -> BoolArray:
 def read_table(path: Path) -> pa.Table:
     """Reads a Parquet file of labeled faces and checks its columns.
 
+    Returns:
+        The columns that are used; texts are strings, whatever their encoding in the file.
+
     Raises:
         TableNotFoundError: The file does not exist.
-        SchemaError: A column is missing.
+        SchemaError: The file cannot be read as Parquet, or a column is missing or has another type.
     """
+    wanted = f"pass a Parquet file with the columns {', '.join(COLUMNS)}"
     if not path.exists():
-        msg = f"labeled faces {path} not found; pass a Parquet file with the columns {', '.join(COLUMNS)}"
+        msg = f"labeled faces {path} not found; {wanted}"
         raise TableNotFoundError(msg)
-    schema = pq.read_schema(path)
+    if path.is_dir():
+        msg = f"labeled faces {path} is a folder; {wanted}"
+        raise SchemaError(msg)
+    try:
+        schema = pq.read_schema(path)
+        _check_types(path, schema)
+        table = pq.read_table(path, columns=[*COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in schema.names)])
+    except (pa.ArrowException, OSError, ValueError) as error:
+        msg = f"labeled faces {path} cannot be read as Parquet ({first_line(error)}); {wanted}"
+        raise SchemaError(msg) from error
+    texts = (name for name in table.column_names if name in _TEXTS and table[name].type != pa.string())
+    for name in texts:
+        table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.string()))
+    return table
+
+
+def _check_types(path: Path, schema: pa.Schema) -> None:
     missing = [column for column in COLUMNS if column not in schema.names]
     if missing:
         msg = f"labeled faces {path} lack the columns {', '.join(missing)}; all of {', '.join(COLUMNS)} are required"
         raise SchemaError(msg)
-    return pq.read_table(path, columns=[*COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in schema.names)])
+    wrong = [
+        f"{field.name} is {field.type} instead of {kind}"
+        for field in schema
+        for kind, names, fits in _KINDS
+        if field.name in names and not (fits(field.type) or pa.types.is_null(field.type))
+    ]
+    wrong += [f"{name} is there more than once" for name in COLUMNS if schema.names.count(name) > 1]
+    if wrong:
+        msg = f"labeled faces {path} have unusable columns ({'; '.join(wrong)}); write them with these types"
+        raise SchemaError(msg)
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    if pa.types.is_dictionary(type_):
+        return _is_text(type_.value_type)
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_))
+
+
+def _is_bytes(type_: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(type_)
+        or pa.types.is_large_binary(type_)
+        or pa.types.is_fixed_size_binary(type_)
+        or pa.types.is_binary_view(type_)
+    )
+
+
+_TEXTS: Final = ("image_id", "source", "gender", "ethnicity", "emotion", "race7")
+_KINDS: Final[tuple[tuple[str, tuple[str, ...], Callable[[pa.DataType], bool]], ...]] = (
+    ("text", _TEXTS, _is_text),
+    ("a number", ("age", "age_min", "age_max"), _is_number),
+    ("binary", ("image",), _is_bytes),
+)
+"""Kind of type, the columns that have it, and its check; a column of nulls may have any type."""
 
 
 def read_tables(paths: Sequence[Path]) -> pa.Table:
@@ -126,7 +186,7 @@ def read_tables(paths: Sequence[Path]) -> pa.Table:
     tables = [read_table(path) for path in paths]
     try:
         return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowTypeError as error:
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
         msg = f"labeled faces {', '.join(map(str, paths))} cannot be joined: {error}; write equal types"
         raise SchemaError(msg) from error
 
@@ -287,10 +347,10 @@ def _column(table: pa.Table, name: str) -> list[Any]:
 def _encode(table: pa.Table, crops: UInt8Array, detected: BoolArray, unreadable: tuple[str, ...]) -> LabeledFaces:
     ages = []
     for age, low, high in zip(*(_column(table, name) for name in ("age", "age_min", "age_max")), strict=True):
-        if low is not None and high is not None:
+        if _is_known(low) and _is_known(high):
             ages.append((low, high))
         else:
-            ages.append((age, age) if age is not None else (UNLABELED, UNLABELED))
+            ages.append((age, age) if _is_known(age) else (UNLABELED, UNLABELED))
     labels, unknown, unknown_labels = {}, {}, {}
     for attribute in CLASSES:
         index = {label: i for i, label in enumerate(LABELS[attribute])}
@@ -313,6 +373,11 @@ def _encode(table: pa.Table, crops: UInt8Array, detected: BoolArray, unreadable:
         unknown_labels=unknown_labels,
         unreadable=unreadable,
     )
+
+
+def _is_known(age: float | Decimal | None) -> bool:
+    """Checks whether a cell has an age; several programs write NaN for none."""
+    return age is not None and math.isfinite(age)
 
 
 def _identities(table: pa.Table) -> Int64Array:

@@ -18,6 +18,7 @@ from faceattr_udf.config import Config
 from faceattr_udf.errors import EngineError, TableNotFoundError
 from faceattr_udf.sanitize import first_line
 from faceattr_udf.spark.engine_errors import explained
+from faceattr_udf.spark.file_choice import FileChoice, first_bytes
 from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.images_writer import Change, DeltaTable, ParquetTable, content_bytes
 from faceattr_udf.spark.lease import Lease
@@ -28,12 +29,6 @@ from faceattr_udf.spark.schemas import IMAGES
 from faceattr_udf.spark.store_files import ChangedError, StoreFolder
 from faceattr_udf.spark.store_places import check_store_place
 from faceattr_udf.spark.tables import Tables
-
-SUFFIXES: Final = frozenset(
-    {".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".icns", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"}
-    | {".jpf", ".jpg", ".jpx", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".sgi", ".tga", ".tif", ".tiff", ".webp"}
-)
-"""Suffixes, in lower case, of the files that are taken."""
 
 _FILE_BYTES: Final = 128 * 2**20
 """Image bytes in a Parquet file of the table. They are held in memory until the file is written."""
@@ -63,6 +58,9 @@ class IngestReport:
         unchanged: Rows left untouched.
         too_large: New or changed rows without content, because the file is larger than images.max_bytes.
         refused: Number of refused files per reason.
+        left_out: Number of files per suffix that are no images; the suffix is "" if there is none.
+        system: Number of system files and folders that `ingest.skip_system_files` skipped.
+        excluded: Number of files that `ingest.include` and `ingest.exclude` left out.
         bytes_written: Image bytes written.
     """
 
@@ -72,12 +70,19 @@ class IngestReport:
     unchanged: int = 0
     too_large: int = 0
     refused: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    system: int = 0
+    excluded: int = 0
     bytes_written: int = 0
 
     def refuse(self, path: str, reason: str) -> None:
         """Counts and logs a refused file."""
         self.refused[reason] = self.refused.get(reason, 0) + 1
         log.warning("file_refused", path=path.encode(errors="replace").decode(), reason=reason)
+
+    def add_choice(self, choice: FileChoice) -> None:
+        """Takes over the counts of files that were left out."""
+        self.left_out, self.system, self.excluded = choice.left_out, choice.system, choice.excluded
 
     def add(self, changes: Sequence[Change]) -> None:
         """Counts rows that were written."""
@@ -131,7 +136,8 @@ def _ingest(tables: Tables, config: Config, source: "_LocalFolder | _StoreFolder
         writer.remove_leftovers()
         exists = tables.check(ref, IMAGES)
         known = _KnownRows(tables, ref if exists else None)
-        for batch in _batches(_changes(source, known, config.images.max_bytes, report)):
+        choice = FileChoice(config.ingest)
+        for batch in _batches(_changes(source, known, config.images.max_bytes, report, choice)):
             lease.check()
             writer.write(batch)
             report.add(batch)
@@ -139,6 +145,7 @@ def _ingest(tables: Tables, config: Config, source: "_LocalFolder | _StoreFolder
         if not exists:
             lease.check()
             writer.write([])
+    report.add_choice(choice)
 
 
 def _source(folder: str) -> "_LocalFolder | _StoreFolder":
@@ -164,8 +171,8 @@ class _LocalFolder:
     def exists(self) -> bool:
         return self._root.is_dir()
 
-    def files(self, report: IngestReport) -> Iterator[tuple[str, Path]]:
-        return _files(self._root, report)
+    def files(self, report: IngestReport, choice: FileChoice) -> Iterator[tuple[str, Path]]:
+        return _files(self._root, report, choice)
 
     def contents(self, files: Sequence[tuple[str, Path]], max_bytes: int) -> Iterator[tuple[str, str, _Reader]]:
         for image_id, path in files:
@@ -181,8 +188,10 @@ class _StoreFolder:
     def exists(self) -> bool:
         return self._folder.exists()
 
-    def files(self, report: IngestReport) -> Iterator[tuple[str, fs.FileInfo]]:
-        return self._folder.files(_is_image, report.refuse)
+    def files(self, report: IngestReport, choice: FileChoice) -> Iterator[tuple[str, fs.FileInfo]]:
+        for image_id, info in self._folder.files(choice.skips, report.refuse):
+            if choice.takes(image_id, partial(self._folder.first_bytes, info)):
+                yield image_id, info
 
     def contents(self, files: Sequence[tuple[str, fs.FileInfo]], max_bytes: int) -> Iterator[tuple[str, str, _Reader]]:
         for image_id, read in self._folder.read_ahead(files, max_bytes):
@@ -224,10 +233,10 @@ class _KnownRows:
 
 
 def _changes(
-    source: _LocalFolder | _StoreFolder, known: _KnownRows, max_bytes: int, report: IngestReport
+    source: _LocalFolder | _StoreFolder, known: _KnownRows, max_bytes: int, report: IngestReport, choice: FileChoice
 ) -> Iterator[Change]:
     """Yields the rows that are new or changed, by rising image_id."""
-    files: Iterator[tuple[str, Any]] = source.files(report)
+    files: Iterator[tuple[str, Any]] = source.files(report, choice)
     while some := list(islice(files, _LOOKUP_FILES)):
         rows = known.find([image_id for image_id, _ in some])
         for image_id, path, read in source.contents(some, max_bytes):
@@ -300,15 +309,17 @@ def _batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
         yield batch
 
 
-def _files(root: Path, report: IngestReport) -> Iterator[tuple[str, Path]]:
+def _files(root: Path, report: IngestReport, choice: FileChoice) -> Iterator[tuple[str, Path]]:
     """Yields the image_id and path of every image file, by rising image_id."""
-    levels = [_entries(root, report)]
+    levels = [_entries(root, report, choice)]
     while levels:
         path, is_folder = next(levels[-1], (None, False))
         if path is None:
             levels.pop()
         elif not is_folder:
             image_id = path.relative_to(root).as_posix()
+            if not choice.takes(image_id, partial(first_bytes, root, image_id)):
+                continue
             try:
                 image_id.encode()
             except UnicodeEncodeError:
@@ -318,11 +329,11 @@ def _files(root: Path, report: IngestReport) -> Iterator[tuple[str, Path]]:
         elif path.is_symlink():  # not followed, so that links cannot lead in circles
             report.refuse(str(path), "symbolic link to a folder")
         else:
-            levels.append(_entries(path, report))
+            levels.append(_entries(path, report, choice))
 
 
-def _entries(folder: Path, report: IngestReport) -> Iterator[tuple[Path, bool]]:
-    """Yields the image files and subfolders of a folder in the order of their image_ids.
+def _entries(folder: Path, report: IngestReport, choice: FileChoice) -> Iterator[tuple[Path, bool]]:
+    """Yields the files and subfolders of a folder in the order of their image_ids.
 
     A subfolder sorts by its name with a slash, as in the image_ids below it: "a.jpg" < "a/b.jpg" < "a0.jpg".
 
@@ -333,18 +344,13 @@ def _entries(folder: Path, report: IngestReport) -> Iterator[tuple[Path, bool]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if _is_folder(entry):
-                    found.append((f"{entry.name}/", True))
-                elif _is_image(entry.name):
-                    found.append((entry.name, False))
+                is_folder = _is_folder(entry)
+                if not choice.skips(entry.name, is_folder=is_folder):
+                    found.append((f"{entry.name}/" if is_folder else entry.name, is_folder))
     except OSError as error:
         report.refuse(str(folder), error.strerror or "unreadable")
     for name, is_folder in sorted(found):
         yield folder / name, is_folder
-
-
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

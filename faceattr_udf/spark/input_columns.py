@@ -25,7 +25,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from faceattr_udf.config import ColumnsConfig, Config
+from faceattr_udf.config import ColumnsConfig, Config, InputConfig
 from faceattr_udf.errors import SchemaError
 from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.parquet_input import Wanted
@@ -82,7 +82,7 @@ class InputColumns:
         """
         names = config.input.columns
         _require_id(schema, table, names.image_id)
-        _require_content(schema, table, names.content)
+        require_content(schema, table, config.input)
         if names.content_sha256 in schema.fieldNames():
             require_column(table, schema, names.content_sha256, StringType(), "input.columns.content_sha256")
         if config.input.require_consent:
@@ -164,23 +164,35 @@ def _require_id(schema: StructType, table: str, name: str) -> None:
     require_column(table, schema, name, StringType(), "input.columns.image_id")
 
 
-def _require_content(schema: StructType, table: str, name: str) -> None:
+def require_content(schema: StructType, table: str, options: InputConfig) -> None:
+    """Checks the column of images, or the field of a struct: binary, or text if `input.content_encoding` says so.
+
+    Raises:
+        SchemaError: It is missing or of another type.
+    """
+    name, key = options.columns.content, "input.columns.content"
+    type_ = StringType() if options.content_encoding == "base64" else BinaryType()
     outer, dot, inner = name.partition(".")
-    key = "input.columns.content"
     if name not in schema.fieldNames() and dot and outer in schema.fieldNames():
         struct = schema[outer].dataType
         if isinstance(struct, StructType):
-            require_column(f"{table}, struct {outer}", struct, inner, BinaryType(), key)
+            require_column(f"{table}, struct {outer}", struct, inner, type_, key)
             return
     found = schema[name].dataType if name in schema.fieldNames() else None
     if isinstance(found, StructType):
-        fields = [f"{name}.{field.name}" for field in found if isinstance(field.dataType, BinaryType)]
+        fields = [f"{name}.{field.name}" for field in found if field.dataType == type_]
         msg = (
             f"column {name!r} of table {table} is a struct; set {key} to the field of its bytes "
-            f"({', '.join(fields) or 'it has no binary field'})"
+            f"({', '.join(fields) or f'it has no {type_.simpleString()} field'})"
         )
         raise SchemaError(msg)
-    require_column(table, schema, name, BinaryType(), key)
+    if type_ == BinaryType() and isinstance(found, StringType):
+        msg = (
+            f'column {name!r} of table {table} is text; set input.content_encoding = "base64" if it is base64, or '
+            "download the images of its URLs or paths into a binary column first"
+        )
+        raise SchemaError(msg)
+    require_column(table, schema, name, type_, key)
 
 
 def _refuse_names(passed: list[StructField], names: ColumnsConfig, taken: Iterable[str]) -> None:

@@ -240,7 +240,8 @@ class _ReadRowGroups:
             for index, value in enumerate(contents):
                 found = value.as_py() if given[index] is None else None
                 found = found[self.field] if found is not None and self.field is not None else found
-                given[index] = given[index] if found is None else sha256(found).hexdigest()
+                if found is not None:  # text is hashed as UTF-8, as the engines do
+                    given[index] = sha256(found.encode() if isinstance(found, str) else found).hexdigest()
         columns[self.hashes] = pa.array(given, pa.string())
         batches: list[pa.RecordBatch] = pa.table(columns).combine_chunks().to_batches()
         return batches

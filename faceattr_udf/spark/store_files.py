@@ -4,10 +4,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, Protocol
 
 from pyarrow import fs
 
+from faceattr_udf.spark.file_choice import SIGNATURE_BYTES
 from faceattr_udf.spark.locations import file_system, join
 
 _THREADS: Final = 8
@@ -18,6 +19,10 @@ _AHEAD_BYTES: Final = 64 * 2**20
 
 Content = tuple[bytes | None, int]
 """A file's content, None if it is too large, and its size."""
+
+
+class _Skips(Protocol):
+    def __call__(self, name: str, *, is_folder: bool) -> bool: ...
 
 
 class ChangedError(OSError):
@@ -44,31 +49,27 @@ class StoreFolder:
         """Checks whether there is such a folder; raises an `OSError` where the store cannot tell."""
         return bool(self._system.get_file_info(self._root).type == fs.FileType.Directory)
 
-    def files(
-        self, takes: Callable[[str], bool], refuse: Callable[[str, str], object]
-    ) -> Iterator[tuple[str, fs.FileInfo]]:
+    def files(self, skips: _Skips, refuse: Callable[[str, str], object]) -> Iterator[tuple[str, fs.FileInfo]]:
         """Yields the files below the folder by rising path.
 
         Args:
-            takes: Says of a file's name whether it is wanted.
+            skips: Says of the name of a file or folder whether it is passed over.
             refuse: Called with the path and the reason for a folder that cannot be listed.
 
         Returns:
             The path relative to the folder, with slashes, and what the store tells about the file.
         """
-        levels = [self._entries(self._root, takes, refuse)]
+        levels = [self._entries(self._root, skips, refuse)]
         while levels:
             info = next(levels[-1], None)
             if info is None:
                 levels.pop()
             elif info.type == fs.FileType.Directory:
-                levels.append(self._entries(info.path.rstrip("/"), takes, refuse))
+                levels.append(self._entries(info.path.rstrip("/"), skips, refuse))
             else:
                 yield info.path[len(self._root) :].lstrip("/"), info
 
-    def _entries(
-        self, folder: str, takes: Callable[[str], bool], refuse: Callable[[str, str], object]
-    ) -> Iterator[fs.FileInfo]:
+    def _entries(self, folder: str, skips: _Skips, refuse: Callable[[str, str], object]) -> Iterator[fs.FileInfo]:
         try:
             found = self._system.get_file_info(fs.FileSelector(folder))
         except OSError as error:
@@ -77,16 +78,20 @@ class StoreFolder:
         named = []
         for info in found:
             name = PurePosixPath(info.path).name
-            if info.type == fs.FileType.Directory:
-                named.append((f"{name}/", info))  # so it sorts as the paths below it do
-            elif info.type == fs.FileType.File and takes(name):
-                named.append((name, info))
+            is_folder = info.type == fs.FileType.Directory
+            if (is_folder or info.type == fs.FileType.File) and not skips(name, is_folder=is_folder):
+                named.append((f"{name}/" if is_folder else name, info))  # so a folder sorts as the paths below it do
         for _, info in sorted(named, key=lambda pair: pair[0]):
             yield info
 
     def location(self, path: str) -> str:
         """Returns the URI of a file below the folder."""
         return join(self._uri, path)
+
+    def first_bytes(self, info: fs.FileInfo) -> bytes:
+        """Reads the first bytes of a file, which tell its kind; raises an `OSError` where it cannot be read."""
+        with self._system.open_input_stream(info.path) as stream:
+            return bytes(stream.read(SIGNATURE_BYTES))
 
     def read_ahead(
         self, files: Sequence[tuple[str, fs.FileInfo]], max_bytes: int

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
-from pyspark.sql.types import BinaryType, BooleanType, StringType, StructField, StructType
+from pyspark.sql.types import BooleanType, StringType, StructField, StructType
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import SchemaError
+from faceattr_udf.spark.input_columns import require_content
 from faceattr_udf.spark.schemas import face_struct, require_column, result_struct
 from faceattr_udf.spark.udf import DEFAULT_PROVIDER, AnalyzeBatches, AnalyzerProvider
 
@@ -47,7 +48,7 @@ def analyze_images(config: Config | None = None, provider: AnalyzerProvider = DE
     def transform(images: DataFrame) -> DataFrame:
         columns = config.input.columns
         schema = images.schema
-        require_column("of images", schema, columns.content, BinaryType(), "input.columns.content")
+        require_content(schema, "of images", config.input)
         consent = columns.consent if config.input.require_consent else None
         if consent is not None:
             require_column("of images", schema, consent, BooleanType(), "input.columns.consent")

@@ -14,6 +14,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from faceattr_udf.config import Config
+from faceattr_udf.errors import ImageError
+from faceattr_udf.images.content_text import decode_text
 from faceattr_udf.inference.base import CPU
 from faceattr_udf.isolation import Analyzer, IsolatedAnalyzer
 from faceattr_udf.results import NO_CONSENT, ImageResult, ImageStatus
@@ -143,7 +145,7 @@ class AnalyzeBatches:
         config_json: The configuration as JSON; unpickling it does not need pydantic.
         provider: Loads the analyzers.
         keep: The pass-through columns.
-        content: The column of image bytes; it is not passed through.
+        content: The column of images, encoded as `input.content_encoding` says; it is not passed through.
         consent: A boolean column; the content is ignored unless it is true. None means that everyone consents.
         unique: A column; only the first row of each of its values in a partition is kept. None keeps all rows.
     """
@@ -164,11 +166,12 @@ class AnalyzeBatches:
         seen: set[Any] = set()
         for whole in batches:
             for batch in self._slices(self._first_of_each(whole, seen), config):
-                contents = self._contents(batch)
+                contents = self._contents(batch, config)
                 with analyzers.borrow() as analyzer:
-                    results = iter(analyzer.analyze([content for content, consented in contents if consented]))
-                refused = ImageResult(ImageStatus.NOT_CONSENTED, NO_CONSENT)
-                rows = [_row(next(results) if consented else refused, faces) for _, consented in contents]
+                    images = [content for content in contents if not isinstance(content, ImageResult)]
+                    results = iter(analyzer.analyze(images))
+                described = [c if isinstance(c, ImageResult) else next(results) for c in contents]
+                rows = [_row(result, faces) for result in described]
                 columns = [batch.column(name) for name in self.keep]
                 columns += [pa.array([row[field.name] for row in rows], type=field.type) for field in fields]
                 yield pa.RecordBatch.from_arrays(columns, [*self.keep, *(field.name for field in fields)])
@@ -197,12 +200,25 @@ class AnalyzeBatches:
         if batch.num_rows > first:
             yield batch.slice(first)
 
-    def _contents(self, batch: pa.RecordBatch) -> list[tuple[bytes | None, bool]]:
+    def _contents(self, batch: pa.RecordBatch, config: Config) -> list[bytes | ImageResult | None]:
+        """Returns the bytes of every image, or the result of those that are not analyzed."""
         consents = batch.column(self.consent).to_pylist() if self.consent else [True] * batch.num_rows
         contents = batch.column(self.content)
-        return [
-            (contents[row].as_py(), True) if consent is True else (None, False) for row, consent in enumerate(consents)
-        ]
+        read = _decoded_text if config.input.content_encoding == "base64" else _as_bytes
+        refused = ImageResult(ImageStatus.NOT_CONSENTED, NO_CONSENT)
+        return [read(contents[row]) if consent is True else refused for row, consent in enumerate(consents)]
+
+
+def _as_bytes(content: Any) -> bytes | None:  # noqa: ANN401 - a scalar of any type of bytes
+    value: bytes | None = content.as_py()
+    return value
+
+
+def _decoded_text(text: Any) -> bytes | ImageResult | None:  # noqa: ANN401 - a scalar of any type of text
+    try:
+        return decode_text(text.as_py()) if text.is_valid else None
+    except ImageError as error:
+        return ImageResult(ImageStatus(error.status), str(error))
 
 
 def _row(result: ImageResult, faces: Sequence[FaceColumn]) -> dict[str, Any]:

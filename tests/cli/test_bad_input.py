@@ -81,7 +81,8 @@ def test_missing_catalog_table_is_refused(refused: Callable[..., str]) -> None:
     [
         ("image_id string, picture binary", [], "it has image_id, picture); set input.columns.content"),
         ("image_id double, content binary", [], "column 'image_id' of table"),
-        ("image_id string, content string", [], "instead of binary; cast it in the table or set input.columns"),
+        ("image_id string, content string", [], 'is text; set input.content_encoding = "base64" if it is base64'),
+        ("image_id string, content int", [], "instead of binary; cast it in the table or set input.columns"),
         (SCHEMA, ["input.require_consent=true"], "has no column 'consent'"),
         (SCHEMA, ['input.columns.pass_through=["age"]'], "pass_through names age, which the faces table already has"),
     ],

@@ -64,6 +64,99 @@ def test_empty_table_has_no_faces() -> None:
     assert faces.crops.shape == (0, 112, 112, 3)
 
 
+def _row(**values: object) -> dict[str, object]:
+    return {"image_id": "a", "image": _gray_square(), "source": "x", **values}
+
+
+@pytest.mark.parametrize("content", [b"", b"image_id,image\n", b"PAR1", b"PAR1" + bytes(100) + b"PAR1"])
+def test_file_that_is_no_parquet_is_an_error(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "faces.parquet"
+    path.write_bytes(content)
+    with pytest.raises(SchemaError, match=r"faces\.parquet cannot be read as Parquet .*pass a Parquet file"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+def test_cut_file_is_an_error(kept: float, tmp_path: Path) -> None:
+    path = tmp_path / "faces.parquet"
+    pq.write_table(_table([_row()]), path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    with pytest.raises(SchemaError, match="cannot be read as Parquet"):
+        read_table(path)
+
+
+def test_damaged_pages_are_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "faces.parquet"
+    pq.write_table(_table([_row()] * 50), path)
+    content = bytearray(path.read_bytes())
+    content[4:200] = bytes(196)
+    path.write_bytes(content)
+    with pytest.raises(SchemaError, match="cannot be read as Parquet"):
+        read_table(path)
+
+
+def test_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SchemaError, match="is a folder"):
+        read_table(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "type_", "told"),
+    [
+        ("age", pa.string(), "age is string instead of a number"),
+        ("age_max", pa.list_(pa.float32()), "instead of a number"),
+        ("gender", pa.int64(), "gender is int64 instead of text"),
+        ("image", pa.string(), "image is string instead of binary"),
+        ("image", pa.struct([("bytes", pa.binary())]), "image is struct<bytes: binary> instead of binary"),
+        ("image_id", pa.float64(), "image_id is double instead of text"),
+    ],
+)
+def test_column_of_another_type_is_an_error(name: str, type_: pa.DataType, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "faces.parquet"
+    pq.write_table(pa.table({column: pa.nulls(1, {**COLUMNS, name: type_}[column]) for column in COLUMNS}), path)
+    with pytest.raises(SchemaError, match="have unusable columns") as caught:
+        read_table(path)
+    assert told in str(caught.value)
+
+
+def test_column_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
+    table = _table([_row()])
+    pq.write_table(pa.table([*table.columns, table["image"]], names=[*COLUMNS, "image"]), tmp_path / "faces.parquet")
+    with pytest.raises(SchemaError, match="image is there more than once"):
+        read_table(tmp_path / "faces.parquet")
+
+
+def test_types_of_other_programs_are_read(tmp_path: Path) -> None:
+    types = {
+        name: pa.dictionary(pa.int32(), type_) if type_ == pa.string() else type_ for name, type_ in COLUMNS.items()
+    }
+    types |= {"age": pa.float16(), "age_min": pa.decimal128(5, 1), "age_max": pa.int8(), "emotion": pa.null()}
+    types |= {"image": pa.large_binary(), "image_id": pa.large_string()}
+    rows = [_row(age=np.float16(30), age_min=None, age_max=None, gender="male", ethnicity="white")]
+    columns = {name: pa.array([row.get(name) for row in rows], types[name]) for row in rows for name in COLUMNS}
+    pq.write_table(pa.table(columns), tmp_path / "faces.parquet")
+    faces = load_faces(read_table(tmp_path / "faces.parquet"), 32, 0.0)
+    assert faces.age_range.tolist() == [[30, 30]]
+    assert (faces.labels["gender"][0], faces.labels["emotion"][0]) == (LABELS["gender"].index("male"), UNLABELED)
+
+
+@pytest.mark.parametrize(
+    ("ages", "expected"),
+    [
+        ((float("nan"), None, None), (UNLABELED, UNLABELED)),
+        ((30.0, float("nan"), float("nan")), (30, 30)),
+        ((30.0, 20.0, float("nan")), (30, 30)),
+        ((float("nan"), 20.0, 29.0), (20, 29)),
+        ((float("inf"), None, None), (UNLABELED, UNLABELED)),
+    ],
+)
+def test_age_that_is_not_a_number_is_no_age(ages: tuple[float | None, ...], expected: tuple[int, int]) -> None:
+    row = _row(**dict(zip(("age", "age_min", "age_max"), ages, strict=True)))
+    faces = load_faces(_table([row]), 32, 0.0)
+    assert tuple(faces.age_range[0]) == expected
+    assert faces.labeled("age").tolist() == [expected[0] != UNLABELED]
+
+
 def test_whole_image_is_the_crop_if_no_face_is_found() -> None:
     faces = load_faces(_table([{"image_id": "a", "image": _gray_square(), "source": "x"}]), 60, 0.0)
     assert not faces.detected[0]

@@ -12,6 +12,7 @@ import pytest
 from conftest import Engine
 from fakes import content, provider
 
+from faceattr_udf.cli.ingest import summarize
 from faceattr_udf.errors import BusyError, SchemaError, TableNotFoundError
 from faceattr_udf.spark import ingestion
 from faceattr_udf.spark.enrichment.run import enrich
@@ -391,3 +392,21 @@ def test_file_deleted_before_it_is_read_is_refused(
     report = sail_workspace.ingest()
     assert (report.new, report.refused) == (1, {"No such file or directory": 1})
     assert set(sail_workspace.rows()) == {"a.jpg"}
+
+
+def test_files_that_are_left_out_are_counted_and_printed(
+    sail_workspace: IngestionWorkspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["a.jpg", "notes.txt", "b.txt", "README", "._a.jpg", "__MACOSX/x.jpg", "private/c.jpg"]
+    for name in names:
+        sail_workspace.put(name, b"x")
+    sail_workspace.put("unnamed", b"\xff\xd8\xff\xe0")
+    report = sail_workspace.ingest("ingest.skip_system_files=true", 'ingest.exclude=["private/*"]')
+    assert set(sail_workspace.rows()) == {"a.jpg", "unnamed"}
+    assert (report.left_out, report.system, report.excluded) == ({".txt": 2, "": 1}, 2, 1)
+    summarize(report, sail_workspace.engine.config())
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "3 files left out, which are no images: 2 .txt, 1 without a suffix",
+        "2 system files and folders skipped (ingest.skip_system_files)",
+        "1 files excluded by ingest.include and ingest.exclude",
+    ]

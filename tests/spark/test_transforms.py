@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -60,13 +61,28 @@ def test_one_row_per_image_and_one_per_face(engine: Engine, images: DataFrame, t
     ("schema", "named"),
     [
         ("photo string", "has no column 'content'"),
-        ("content string", "is string instead of binary"),
+        ("content string", 'set input.content_encoding = "base64" if it is base64'),
+        ("content int", "is int instead of binary"),
         ("content binary, status string, faces int", "already have the columns faces, status"),
     ],
 )
 def test_images_with_other_columns_are_refused(engine: Engine, schema: str, named: str) -> None:
     with pytest.raises(SchemaError, match=named):
         engine.frame([], schema).transform(analyze_images(engine.config()))
+
+
+@pytest.mark.on_spark
+def test_base64_text_is_read_on_request(engine: Engine, tmp_path: Path) -> None:
+    config = engine.config("input.content_encoding=base64")
+    texts = [("a", b64encode(content(2)).decode()), ("b", "https://host/b.jpg"), ("c", None)]
+    results = engine.frame(texts, "id string, content string").transform(
+        analyze_images(config, provider(tmp_path / "seen"))
+    )
+    assert {row["id"]: (row["status"], row["n_faces"]) for row in results.collect()} == {
+        "a": ("ok", 2),
+        "b": ("unsupported", 0),
+        "c": ("missing", 0),
+    }
 
 
 def test_configured_columns_are_read(engine: Engine, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def run(loader: Loader, batches: Sequence[pa.RecordBatch], *overrides: str, **op
     return [row for batch in analyze(iter(batches)) for row in batch.to_pylist()]
 
 
-def images(*contents: bytes | None, type_: pa.DataType | None = None, **columns: list[Any]) -> pa.RecordBatch:
+def images(*contents: bytes | str | None, type_: pa.DataType | None = None, **columns: list[Any]) -> pa.RecordBatch:
     ids = pa.array([str(index) for index in range(len(contents))])
     content = pa.array(contents, type=type_ or pa.binary())
     return pa.RecordBatch.from_pydict({"image_id": ids, "content": content, **columns})
@@ -161,3 +161,18 @@ def test_each_config_has_its_own_pool(loader: Loader) -> None:
     one, two = Config(), Config.load(None, ["detector.min_face_size=40"])
     assert analyzer_pool(one, provider, 1) is analyzer_pool(one, provider, 1)
     assert analyzer_pool(one, provider, 1) is not analyzer_pool(two, provider, 1)
+
+
+@pytest.mark.parametrize("type_", [pa.string(), pa.large_string()])
+def test_base64_text_is_decoded_and_urls_are_told(loader: Loader, type_: pa.DataType) -> None:
+    batch = images("YWJj", None, "https://host/a.jpg", "not base64!", "data:image/png;base64,ZGVm", type_=type_)
+    rows = run(loader, [batch], "input.content_encoding=base64")
+    assert [row["status"] for row in rows] == ["no_face", "missing", "unsupported", "corrupt", "no_face"]
+    assert loader.analyzer.calls == [[b"abc", None, b"def"]]
+    assert rows[2]["error"].startswith("the content is a URL")
+
+
+def test_text_needs_no_decoding_without_consent(loader: Loader) -> None:
+    batch = images("https://host/a.jpg", "YWJj", type_=pa.string(), consent=[False, True])
+    rows = run(loader, [batch], "input.content_encoding=base64", consent="consent")
+    assert [row["status"] for row in rows] == ["not_consented", "no_face"]

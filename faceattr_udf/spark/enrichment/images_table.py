@@ -1,5 +1,6 @@
 """Read-side view of the images table: image keys without content, and the content of chosen images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -147,7 +148,7 @@ class ImagesTable:
             *(F.col(quoted(name)).alias(key) for name, key in self.keys_of_pass_through.items()),
         )
 
-    def contents(self, wanted: DataFrame, first: str, last: str) -> DataFrame:
+    def contents(self, wanted: DataFrame, first: str, last: str, image_ids: Sequence[str] | None = None) -> DataFrame:
         """Returns the content of images that their image_id identifies.
 
         `wanted` is broadcast, so content is never shuffled.
@@ -156,6 +157,8 @@ class ImagesTable:
             wanted: A few rows (image_id, content_sha256).
             first: The smallest image_id in `wanted`; the engine skips files and row groups by it.
             last: The largest image_id.
+            image_ids: The image_ids in `wanted`, so that the engine holds the contents of no others; None where these
+                are too many for a condition.
 
         Returns:
             image_id, content; no row for an image that has left the table or changed its content since `wanted` was
@@ -163,6 +166,8 @@ class ImagesTable:
         """
         own = self.columns.image_id
         near = self.frame.where((own >= first) & (own <= last))
+        if image_ids is not None:
+            near = near.where(own.isin(list(image_ids)))
         images = near.select(
             own.alias("image_id"), self._hash().alias("content_sha256"), self.columns.content.alias("content")
         )

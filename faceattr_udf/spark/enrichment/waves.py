@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Final
 
 from pyspark.sql import Column, DataFrame, Window
@@ -14,8 +14,10 @@ from faceattr_udf.config import Config
 from faceattr_udf.results import NO_CONSENT, NO_CONTENT, ImageStatus
 from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.enrichment.images_table import ImagesTable
+from faceattr_udf.spark.enrichment.scan_sizes import mean_content_bytes, rows_per_scan
 from faceattr_udf.spark.enrichment.staging import Staging
 from faceattr_udf.spark.input_columns import DELETE_FLAG, WORK_PREFIX
+from faceattr_udf.spark.locations import input_ref
 from faceattr_udf.spark.runs import Run
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, face_struct, faces_table, result_struct
 from faceattr_udf.spark.udf import AnalyzeBatches, AnalyzerProvider
@@ -51,6 +53,16 @@ class RunContext:
     def config(self) -> Config:
         """The configuration of the run."""
         return self.run.config
+
+    @cached_property
+    def rows_per_scan(self) -> int | None:
+        """The most images that one scan of the embedded engine reads; None for any number of them."""
+        if self.config.engine.name != "sail":
+            return None  # Spark reads files in parts of bounded size
+        ref = input_ref(self.run.images, self.config)
+        if ref.format == "table":
+            return None
+        return rows_per_scan(mean_content_bytes(ref.location, self.config.input.columns.content), self.config.enrich)
 
 
 @dataclass(frozen=True)
@@ -148,7 +160,14 @@ class Wave:
                 return analyzed, n_inferred
             # Inference happens in this write and nowhere else.
             inferred = [self._analyze(scan, shape) for scan in scans]
-            written = self._write(f"analyzed_{number}", reduce(lambda left, right: left.unionByName(right), inferred))
+            at_once = (os.cpu_count() or 1) if self.context.rows_per_scan else len(inferred)
+            parts = [
+                self._write(
+                    f"analyzed_{number}_{first}", reduce(DataFrame.unionByName, inferred[first : first + at_once])
+                )
+                for first in range(0, len(inferred), at_once)
+            ]
+            written = reduce(DataFrame.unionByName, parts)
             analyzed = analyzed.unionByName(written.join(sources.select("image_id", "content_sha256"), "image_id"))
             n_found = written.where("status <> 'missing'").count()
             n_inferred += n_found
@@ -161,6 +180,8 @@ class Wave:
     def _scans(self, sources: DataFrame) -> tuple[list[DataFrame], int]:
         """Returns scans of the images table that run in parallel (none if there is nothing to read), and their rows."""
         config, images = self.context.config, self.context.images
+        if self.context.rows_per_scan:
+            return self._small_scans(sources, self.context.rows_per_scan)
         n_tiles = config.enrich.partitions
         if not n_tiles:
             # Spark itself splits files among its cores; the embedded engine reads a Parquet file in one thread.
@@ -181,6 +202,20 @@ class Wave:
                 scans.append(images.contents(inside, first, last))
             n_rows += bound["n"]
         return scans, n_rows
+
+    def _small_scans(self, sources: DataFrame, rows: int) -> tuple[list[DataFrame], int]:
+        """Returns scans as `_scans` does, each of at most `rows` images that their image_id identifies."""
+        images = self.context.images
+        keys = sources.select("image_id", "by_content").collect()
+        ids = sorted(key["image_id"] for key in keys if not key["by_content"])
+        scans = []
+        for start in range(0, len(ids), rows):
+            some = ids[start : start + rows]
+            inside = sources.where(~F.col("by_content") & F.col("image_id").between(some[0], some[-1]))
+            scans.append(images.contents(inside, some[0], some[-1], some))
+        if len(ids) < len(keys):
+            scans.append(images.contents_by_hash(sources.where("by_content"), self.first, self.last))
+        return scans, len(keys)
 
     def _analyze(self, contents: DataFrame, shape: StructType) -> DataFrame:
         analyze = AnalyzeBatches(
