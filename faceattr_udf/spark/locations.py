@@ -328,8 +328,13 @@ class Outputs:
         not its own.
 
         Raises:
-            ConfigError: Naming the two.
+            ConfigError: Naming the two; or the output folder is below a file.
         """
+        path = local_path(self.folder)
+        file = next((place for place in (path, *path.parents) if place.is_file()), None) if path is not None else None
+        if file is not None:
+            msg = f"the output folder {self.folder} is below the file {file}; set --output to another folder"
+            raise ConfigError(msg)
         places = {f"output table {name}": ref for name, ref in self.tables.items()}
         for what, ref in places.items():
             if ref.format == "table" or images.format == "table":

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from faceattr_udf.errors import SchemaError
-from faceattr_udf.spark.locations import file_system
+from faceattr_udf.spark.locations import file_system, local_path
 
 _MAGIC: Final = b"PAR1"
 _PARTITION: Final = re.compile(r"([^=]+)=(.*)", re.DOTALL)
@@ -67,12 +67,14 @@ class ParquetFolder:
         system, root = file_system(location)
         found = list(_list(system, root))
         top = [ParquetFile(file.path, file.partition) for file in found if not file.nested]
-        for file in top:
-            _check_whole(system, file.path)
+        sampled = top[:: max(1, len(top) // _MAX_FOOTERS)]
+        # In a store, where opening a file takes long, only the files whose names are suspicious.
+        suspects = top if local_path(location) is not None else [f for f in top if not f.path.endswith(".parquet")]
+        for path in dict.fromkeys(file.path for file in (*suspects, *sampled)):
+            _check_whole(system, path)
         columns: dict[str, pa.DataType] = {}
         int96: set[str] = set()
-        step = max(1, len(top) // _MAX_FOOTERS)
-        for file in top[::step]:
+        for file in sampled:
             _merge(location, columns, int96, system, file.path)
         keys = list(dict.fromkeys(key for file in top for key in file.partition))
         partitions = {key: _partition_type([file.partition.get(key) for file in top]) for key in keys}

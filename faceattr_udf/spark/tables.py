@@ -205,8 +205,8 @@ class Tables:
         if self._engine == "sail":
             commit(ref, lambda: add_local_times(ref), self._before_commit)
             return
-        statement = f"ALTER TABLE {ref.sql} SET TBLPROPERTIES ('delta.feature.timestampNtz' = 'supported')"
-        commit(ref, lambda: self.spark.sql(statement).collect(), self._before_commit)
+        alter = f"ALTER TABLE {ref.sql} SET TBLPROPERTIES ('delta.feature.timestampNtz' = 'supported')"
+        commit(ref, lambda: self.spark.sql(alter).collect(), self._before_commit)
 
     def add_columns(self, ref: TableRef, schema: StructType) -> None:
         """Adds nullable columns to a table in one commit that rewrites no file.

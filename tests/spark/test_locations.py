@@ -130,6 +130,13 @@ def test_images_beside_the_output_tables_are_fine(tmp_path: Path) -> None:
     Outputs.of(Config(), str(tmp_path / "images-2")).refuse_overlap(TableRef(str(tmp_path / "images"), "parquet"))
 
 
+def test_output_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(ConfigError, match=r"is below the file .*/file; set --output"):
+            Outputs.of(Config(), str(folder)).refuse_overlap(TableRef("/elsewhere", "parquet"))
+
+
 def test_s3_and_s3a_are_the_same_store() -> None:
     assert is_inside("s3a://bucket/a/b", "s3://bucket/a")
 

@@ -17,7 +17,7 @@ from faceattr_udf.spark.tables import Tables
 
 KEY = StructField("key", StringType())
 KEY_VALUE = StructType([KEY, StructField("value", LongType())])
-INJECTION = "x') OR (1=1) --"
+INJECTION = "x') OR (1=1) -- ${env:HOME}"
 
 
 @pytest.fixture
