@@ -33,6 +33,9 @@ which costs an eighth of the time.
 _NMS_OVERLAP: Final = 0.7
 """NMS threshold of both refinement stages (IoU, then IoS), from the reference implementation."""
 
+_SURE: Final = 0.99
+"""An image with an upright face of this confidence is not turned; turned faces are found too, with a lower one."""
+
 _CANDIDATE_BATCH: Final = 512
 """Candidates per network call, which bounds the memory that an image of a crowd needs.
 
@@ -109,17 +112,19 @@ class Detector:
         if not self.config.rotations:
             return found
         return [
-            detections if len(detections) else self._detect_turned(image, detections)
+            detections if _upright(detections).max(initial=0.0) >= _SURE else self._detect_turned(image, detections)
             for image, detections in zip(images, found, strict=True)
         ]
 
-    def _detect_turned(self, image: UInt8Array, nothing: Detections) -> Detections:
-        """Returns the faces of the rotation with the most confident ones, in pixels of the image as it is."""
+    def _detect_turned(self, image: UInt8Array, untouched: Detections) -> Detections:
+        """Returns the faces of the rotation with the most upright ones, in pixels of the image as it is."""
         height, width = image.shape[:2]
-        best = nothing
+        best, most = untouched, _upright(untouched).sum()
         for degrees in self.config.rotations:
             (found,) = self._detect_batch([turn_image(image, degrees)])
-            if found.confidences.sum() > best.confidences.sum():
+            confidence = _upright(found).sum()
+            if confidence > most:
+                most = confidence
                 turned = (width, height) if degrees == 180 else (height, width)
                 boxes = turn_boxes(found.boxes, 360 - degrees, *turned)
                 landmarks = turn_points(found.landmarks, 360 - degrees, *turned)
@@ -212,6 +217,12 @@ class Detector:
             crops = [integrals[int(i)].crop_and_resize(boxes[owners == i], size) for i in np.unique(owners)]
             outputs.append(network(np.concatenate(crops)))
         return candidates, [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+
+
+def _upright(found: Detections) -> Float32Array:
+    """Returns the confidences of the faces that lean by at most 45 degrees."""
+    right, down = (found.landmarks[:, 1] - found.landmarks[:, 0]).T
+    return np.asarray(found.confidences[right >= np.abs(down)], dtype=np.float32)
 
 
 def _batches(images: Sequence[UInt8Array]) -> Iterator[Sequence[UInt8Array]]:

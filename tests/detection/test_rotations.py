@@ -52,15 +52,14 @@ def portrait() -> np.ndarray:
 @pytest.mark.parametrize("turned_by", [90, 180, 270])
 def test_faces_of_turned_photographs_are_found_in_their_own_pixels(portrait: np.ndarray, turned_by: int) -> None:
     height, width = portrait.shape[:2]
-    # Without min_confidence the cascade is a little confident of faces that lie on their side.
-    plain = Detector(DetectorConfig(min_confidence=0.99))
-    turning = Detector(DetectorConfig(min_confidence=0.99, rotations=(90, 180, 270)))
+    plain, turning = Detector(DetectorConfig()), Detector(DetectorConfig(rotations=(90, 180, 270)))
     (expected,), (same,) = plain.detect([portrait]), turning.detect([portrait])
     assert len(expected) == 1
     assert same.rotation == 0
     np.testing.assert_array_equal(same.boxes, expected.boxes)
     photograph = turn_image(portrait, turned_by)
-    assert len(plain.detect([photograph])[0]) == 0
+    # The cascade finds some turned faces as they are, but with uncertain boxes and landmarks.
+    assert all(plain.detect([photograph])[0].confidences < expected.confidences)
     (found,) = turning.detect([photograph])
     assert found.rotation == 360 - turned_by
     assert box_iou(found.boxes, turn_boxes(expected.boxes, turned_by, width, height))[0, 0] > 0.99
