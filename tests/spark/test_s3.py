@@ -116,9 +116,8 @@ def _s3a_settings(server: S3Server) -> dict[str, str]:
         pytest.skip(f"the AWS SDK of Hadoop {hadoop} is not known here")
     parts = ("s3", "s3-transfer-manager", "sts")
     packages = [f"software.amazon.awssdk:{part}:{HADOOP_AWS[hadoop]}" for part in parts]
-    bulky = "software.amazon.awssdk:bundle,software.amazon.s3.analyticsaccelerator:analyticsaccelerator-s3"
     jars = {"spark.jars.packages": ",".join([f"org.apache.hadoop:hadoop-aws:{hadoop}", *packages])}
-    jars["spark.jars.excludes"] = bulky
+    jars["spark.jars.excludes"] = "software.amazon.awssdk:bundle"
     try:
         with_jars(jars)
     except EngineError as error:
