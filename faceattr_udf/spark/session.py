@@ -21,7 +21,7 @@ from faceattr_udf.sanitize import SPARK_REDACTION, first_line, redacted
 from faceattr_udf.spark.jars import with_jars
 from faceattr_udf.spark.schemas import ROW_GROUP_BYTES
 from faceattr_udf.spark.session_settings import apply_settings
-from faceattr_udf.spark.versions import java_problem, spark_version
+from faceattr_udf.spark.versions import java_problem, java_versions, spark_version
 
 _DELTA: Final = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -284,8 +284,11 @@ def _start_spark(config: Config) -> SparkSession:
     except Exception as error:  # py4j and the launcher raise several unrelated types
         reason = redacted(first_line(error))
         # Where the JVM does not even start, Python knows nothing more than that.
-        fix = java_problem(spark_version()) if "GATEWAY" in reason.upper() else None
-        fix = fix or "the lines that Spark has printed above may say more; correct engine.settings"
+        problem = java_problem(spark_version()) if "GATEWAY" in reason.upper() else None
+        wanted = " or ".join(map(str, sorted(java_versions(spark_version()))))
+        fix = "the lines that Spark has printed above may say more; correct engine.settings"
+        if problem:
+            fix = f"it needs Java {wanted}: {problem}"
         msg = f"engine spark cannot start ({reason}); {fix}"
         raise EngineError(msg) from error
     return session

@@ -175,7 +175,7 @@ def test_spark_without_java_is_refused(images: Path, output: Path, tmp_path: Pat
     assert finished.returncode == 2
     sentence = finished.stderr.splitlines()[-1]
     assert sentence.startswith("enrich: engine spark cannot start")
-    assert "it needs Java 17 or 21" in sentence
+    assert "it needs Java 17 or 21: java is not on the PATH; install" in sentence
     assert not output.exists()
 
 
