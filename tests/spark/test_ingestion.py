@@ -13,9 +13,11 @@ from conftest import Engine
 from fakes import content, provider
 
 from faceattr_udf.cli.ingest import summarize
+from faceattr_udf.config import IngestConfig
 from faceattr_udf.errors import BusyError, SchemaError, TableNotFoundError
 from faceattr_udf.spark import ingestion
 from faceattr_udf.spark.enrichment.run import enrich
+from faceattr_udf.spark.file_choice import FileChoice
 from faceattr_udf.spark.images_writer import Change
 from faceattr_udf.spark.ingestion import IngestReport, ingest
 from faceattr_udf.spark.lease import Lease
@@ -150,7 +152,9 @@ def test_files_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
-    found = [name for name, _ in ingestion._files(tmp_path, IngestReport(TableRef("x", "delta")))]
+    found = [
+        name for name, _ in ingestion._files(tmp_path, IngestReport(TableRef("x", "delta")), FileChoice(IngestConfig()))
+    ]
     assert found == sorted(names)
 
 
