@@ -116,9 +116,9 @@ class DetectorConfig(Section):
 class MinConfidence(Section):
     """The confidence below which the model abstains, per attribute; one number in place of the section sets all."""
 
-    gender: float = Field(default=0.0, ge=0.0, le=1.0)
-    ethnicity: float = Field(default=0.0, ge=0.0, le=1.0)
-    emotion: float = Field(default=0.0, ge=0.0, le=1.0)
+    gender: float = Field(default=0.8, ge=0.0, le=1.0)
+    ethnicity: float = Field(default=0.55, ge=0.0, le=1.0)
+    emotion: float = Field(default=0.5, ge=0.0, le=1.0)
 
 
 class AttributesConfig(Section):

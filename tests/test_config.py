@@ -268,7 +268,7 @@ def test_all_keys_are_covered_by_changes() -> None:
 @pytest.mark.parametrize(
     ("overrides", "config_id"),
     [
-        ([], "aad319c5a54ad325"),
+        ([], "4986cd13ccc87751"),
         (["attributes.min_confidence=0.0", "detector.prefilter=false"], "f0f76d44c2b8f207"),
         (["attributes.min_confidence=0.5", "attributes.model=separate_grey"], "afe62a412ce1e5d7"),
     ],
