@@ -205,7 +205,11 @@ def test_color_profiles_are_applied_on_request() -> None:
         assert np.abs(turned[..., ::-1] - plain).max() <= 8, mode
 
 
-@pytest.mark.parametrize("profile", [b"", b"no profile", _profile("sRGB")[:200], _profile("LAB")])
+@pytest.mark.parametrize(
+    "profile",
+    [b"", b"no profile", _profile("sRGB")[:200], _profile("LAB")],
+    ids=["empty", "none", "cut", "lab"],  # the profiles hold the time of their making
+)
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_unusable_color_profile_is_ignored(profile: bytes, mode: str) -> None:
     image = quadrants().convert(mode)
