@@ -25,7 +25,7 @@ from faceattr_udf.spark.table_details import TableDetails
 
 _NOT_FOUND: Final = re.compile(
     r"(table|view|database|schema|namespace|catalog)\S* (or view )?not[ _]found|_not_found|does not exist"
-    r"|no commit files|missing_delta|path_not|is not a delta table",
+    r"|no commit files|missing_delta|path_not|is not a delta table|unable_to_infer_schema",
     re.IGNORECASE,
 )
 _DELTA_UNKNOWN: Final = "DATA_SOURCE_NOT_FOUND"

@@ -47,7 +47,7 @@ def test_evaluate_joins_files_and_keeps_unseen_sources_apart(
 ) -> None:
     out, card = tmp_path / "new" / "scores.json", tmp_path / "card.md"
     arguments = ["--faces", str(files["utkface"]), "--faces", str(files["fairface"]), "--unseen", str(files["expw"])]
-    arguments += ["--set", "attributes.min_confidence.gender=0.99"]
+    arguments += ["--set", "attributes.min_confidence.gender=0.99", "--set", "attributes.min_confidence.ethnicity=0"]
     assert evaluate.main([*arguments, "--json", str(out), "--card", str(card)]) == 0
     scores = json.loads(out.read_text(encoding="utf-8"))
     assert list(scores["by_source"]) == ["fairface", "utkface"]

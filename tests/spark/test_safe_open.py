@@ -12,6 +12,7 @@ from conftest import Engine
 from pyspark.sql import SparkSession
 
 from faceattr_udf.spark import ingestion
+from faceattr_udf.spark.file_choice import FileChoice
 from faceattr_udf.spark.ingestion import IngestReport, ingest
 from faceattr_udf.spark.safe_open import OutsideFolderError, open_inside
 
@@ -226,8 +227,8 @@ def test_ingest_refuses_a_path_swapped_after_listing(
 ) -> None:
     listed = ingestion._files
 
-    def files(root: Path, report: IngestReport) -> Iterator[tuple[str, Path]]:
-        found = list(listed(root, report))
+    def files(root: Path, report: IngestReport, choice: FileChoice) -> Iterator[tuple[str, Path]]:
+        found = list(listed(root, report, choice))
         swap(place.folder, outside)
         return iter(found)
 

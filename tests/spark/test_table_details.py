@@ -18,7 +18,7 @@ ALL = (
     "output.comments=true",
     'output.cluster_by=["image_id"]',
     "output.properties.delta.appendOnly=false",
-    "output.properties.owner=analytics",
+    "output.properties.team=analytics",
     "output.tags.sensitivity=high",
     'output.column_tags={ethnicity = {sensitivity = "high"}}',
 )
@@ -48,7 +48,7 @@ def test_new_tables_carry_what_their_engine_has(workspace: Workspace) -> None:
         assert skipped["faces"] == ["comments", "properties", "cluster_by", "tags", "column_tags"]
         return
     assert skipped == {"faces": ["tags", "column_tags"], "image_results": ["tags"], "runs": ["tags"]}
-    assert made["configuration"]["owner"] == "analytics"
+    assert made["configuration"]["team"] == "analytics"
     assert "not truths about people" in made["description"]
     (clustered,) = workspace.engine.session.sql(
         f"DESCRIBE DETAIL delta.`{workspace.folder / 'out' / 'faces'}`"

@@ -4,6 +4,7 @@ from face_sets import NO_AGE, labeled_faces
 
 from faceattr_udf.evaluation.metrics import age_coverage
 from faceattr_udf.training.calibrate import (
+    COVERAGE,
     fit_age_temperature,
     fit_class_temperature,
     fit_temperatures,
@@ -51,11 +52,11 @@ def test_overconfident_source_raises_the_temperature() -> None:
 
 
 @pytest.mark.parametrize("spread", [3.0, 12.0])
-def test_age_interval_covers_eighty_percent(spread: float) -> None:
+def test_age_interval_covers_the_share_that_calibration_aims_at(spread: float) -> None:
     random = np.random.default_rng(0)
     predicted = random.uniform(15, 80, 2000)
     ages = np.clip(np.round(predicted + random.normal(scale=6.0, size=2000)), 0, 100).astype(np.float32)
     logits = (-((np.arange(101)[None] - predicted[:, None]) ** 2) / (2 * spread**2)).astype(np.float32)
     temperature = fit_age_temperature(logits, ages, _equal(2000))
-    assert age_coverage(_softmax(logits / temperature), ages) == pytest.approx(0.8, abs=0.01)
+    assert age_coverage(_softmax(logits / temperature), ages) == pytest.approx(COVERAGE, abs=0.01)
     assert (temperature < 1) == (spread > 6)
