@@ -13,8 +13,11 @@ from faceattr_udf.evaluation.metrics import age_intervals
 from faceattr_udf.labels import ATTRIBUTES
 
 COVERAGE = 0.84
-"""The share of validation ages that the 80 % interval from `age_low` to `age_high` covers. Validation faces come from
-the sources of training; on other photographs errors are larger, so four points more keep the interval nearer to 80 %."""
+"""The share of validation ages that the 80 % interval from `age_low` to `age_high` is calibrated to cover.
+
+Validation faces come from the sources of training, and errors are larger on other photographs: four points more keep
+the interval nearer to 80 % there.
+"""
 
 _BISECTIONS = 20
 _AGE_TEMPERATURES = (0.02, 50.0)
@@ -78,7 +81,7 @@ def fit_class_temperature(logits: Float32Array, members: BoolArray, weights: Flo
 
 
 def fit_age_temperature(logits: Float32Array, ages: Float32Array, weights: Float64Array) -> float:
-    """Returns the temperature at which the 80 % interval covers a weighted `COVERAGE` of the exact ages; 1 without faces.
+    """Returns the temperature at which the 80 % interval covers a weighted `COVERAGE` of the ages; 1 without faces.
 
     Users read the interval; the temperature of the highest likelihood makes it too wide.
 
