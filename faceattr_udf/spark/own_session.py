@@ -7,7 +7,7 @@ skipped and said once: the results stay the same, only memory and speed may diff
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Final, Literal
 
 from pyspark.sql import SparkSession
 
@@ -16,6 +16,9 @@ from faceattr_udf.spark.session import CONNECT_MODE, is_started_here, query_sett
 from faceattr_udf.spark.session_settings import apply_settings, restore_settings
 
 EngineName = Literal["sail", "spark", "connect"]
+
+_OWN: Final = "sc://own-session"
+"""Stands for the server of a caller's session, because a configuration of Spark Connect names one."""
 
 
 def engine_of(spark: SparkSession) -> EngineName:
@@ -42,7 +45,8 @@ def adopted(spark: SparkSession, config: Config) -> Iterator[Config]:
     """
     engine = engine_of(spark)
     if engine != config.engine.name:
-        config = config.model_copy(update={"engine": config.engine.model_copy(update={"name": engine})})
+        update = {"name": engine, "remote": config.engine.remote or (_OWN if engine == "connect" else None)}
+        config = config.model_copy(update={"engine": config.engine.model_copy(update=update)})
     mode = os.environ.get(CONNECT_MODE)
     if engine == "spark":
         os.environ.pop(CONNECT_MODE, None)
