@@ -77,3 +77,10 @@ def test_nightly_file_selects_spark_without_a_master() -> None:
     nightly = Config.load(CONF / "nightly.toml")
     assert nightly.engine.name == "spark"
     assert nightly.engine.master is None
+
+
+def test_every_shipped_file_is_one_of_the_folder_conf() -> None:
+    shipped = CONF.parent / "faceattr_udf" / "conf"
+    links = [path for path in shipped.rglob("*") if path.suffix == ".toml"]
+    assert links
+    assert all(path.resolve() == (CONF / path.relative_to(shipped)).resolve(strict=True) for path in links)
