@@ -42,7 +42,7 @@ ARGUMENTS = {
     ],
     "multitask_facenet": [
         "train.optim.batch_size=16",
-        "train.optim.epochs=1.5",
+        "train.optim.epochs=6",
         "train.facenet.people_per_batch=2",
         "train.facenet.search_candidates=[2.0]",
         "train.facenet.search_epochs=0.1",
@@ -103,7 +103,8 @@ def test_training_loss_falls(name: str, trained: Path) -> None:
     steps = [line for line in map(json.loads, file.read_text().splitlines()) if "loss" in line]
     assert [line["step"] for line in steps] == list(range(1, steps[-1]["steps"] + 1))
     losses = [line["loss"] for line in steps]
-    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    half = len(losses) // 2  # one batch of a few faces says little
+    assert np.mean(losses[half:]) < np.mean(losses[:half])
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 import structlog
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark.errors import AnalysisException, PySparkException
 
 from faceattr_udf.errors import BusyError, EngineError
@@ -163,3 +163,10 @@ def test_commit_raises_other_errors_unchanged(waits: list[float]) -> None:
         commit("faces", act)
     assert caught.value is error
     assert waits == []
+
+
+@pytest.mark.parametrize(
+    ("message", "passes"), [("An error occurred while calling o1.x", True), ("no such key", False)]
+)
+def test_call_without_a_cause_is_transient_because_the_jvm_is_gone(message: str, *, passes: bool) -> None:
+    assert is_transient(Py4JError(message)) is passes
