@@ -31,7 +31,8 @@ _TRANSIENT: Final = re.compile(
     r"|name resolution|NETWORK_CONNECTION"
     r"|timed? ?out|deadline.?exceeded|StatusCode\.(UNAVAILABLE|ABORTED|CANCELLED)|_MultiThreadedRendezvous.*UNAVAILABLE"
     # A call without a cause: the JVM is gone.
-    r"|Py4JNetworkError|^Py4JError\nAn error occurred while calling \S+\s*\Z|error while sending or receiving|transport error|unexpected end of file|EOFException"
+    r"|Py4JNetworkError|^Py4JError\nAn error occurred while calling \S+\s*\Z"
+    r"|error while sending or receiving|transport error|unexpected end of file|EOFException"
     # Stores that ask to wait, or fail for a moment.
     r"|too many requests|slow ?down|throttl|temporarily unavailable|service ?unavailable|internal ?(server )?error"
     r"|(status|code|http|error)\W{1,6}(code\W{1,3})?(429|500|502|503|504)\b|RequestTimeout|error sending request"
