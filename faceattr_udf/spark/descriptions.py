@@ -49,9 +49,10 @@ FACES_COLUMNS: Final = {
 }
 RESULTS_COLUMNS: Final = {
     "image_id": "The image. Every row of the images table has exactly one row here.",
-    "content_sha256": "SHA-256 of the content that was processed; null where there is none.",
+    "content_sha256": "SHA-256 of the content that was processed, of the text where it is base64; null where there is "
+    "none.",
     "status": "What became of the image; see below.",
-    "error": "Why it has no faces, for statuses other than `ok` and `no_face`.",
+    "error": "What is wrong, for statuses other than `ok` and `no_face`.",
     "width": "Pixels, EXIF-upright; null where the image could not be read.",
     "height": "Pixels, EXIF-upright; null where the image could not be read.",
     "n_faces": "Number of its rows in faces.",
