@@ -1,8 +1,6 @@
 """Nights on an S3 server: runs, kills, the lease, maintenance, and a bucket as the folder to ingest."""
 
-import json
 import os
-import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import SPARK_SETTINGS, Engine
 from fakes import content, inferred, provider
+from night import night_on_spark
 from s3_server import S3Server, s3_server
 from spark_servers import HOME
 from workspaces import Killed, killed_at
@@ -23,8 +22,6 @@ from faceattr_udf.spark.jars import with_jars
 from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.maintenance.actions import maintain
 from faceattr_udf.spark.runs import Run
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -140,24 +137,12 @@ def _s3a_settings(server: S3Server) -> dict[str, str]:
 @pytest.mark.xfail(strict=False, reason="not seen to pass yet: S3A's jars without the SDK's bundle")
 def test_night_of_spark_through_s3a(server: S3Server, tmp_path: Path) -> None:
     """With the endpoint and the keys in Hadoop's settings only: Arrow alone would reach nothing."""
-    settings = [f"engine.settings.{key}={value}" for key, value in _s3a_settings(server).items()]
     place = server.bucket(f"bucket-{uuid.uuid4().hex[:12]}")
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SPARK_", "PYSPARK_"))
     }
-    command = [sys.executable, str(ROOT / "tests" / "night.py"), str(tmp_path), place.replace("s3:", "s3a:")]
-    done = subprocess.run(  # noqa: S603 - our own interpreter and code
-        [*command, "engine.name=spark", "engine.master=local[2]", *settings],
-        env=inherited | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["ingested"] == [[6, 0, 0], [0, 1, 5]]
-    assert (told["counts"][1], told["faces"]) == ({}, [8, 0])
-    assert "lease_unavailable" not in done.stderr
+    _, logged = night_on_spark(sys.executable, tmp_path, place.replace("s3:", "s3a:"), _s3a_settings(server), inherited)
+    assert "lease_unavailable" not in logged
     # Hadoop keeps a folder as an object with its name and a slash, which `keys` leaves out.
     assert {key.split("/")[0] for key in server.keys(f"{place}/out")} == {"faces", "image_results", "runs"}
 

