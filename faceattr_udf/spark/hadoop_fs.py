@@ -103,13 +103,14 @@ class _Hadoop(fs.FileSystemHandler):
 
     def get_file_info_selector(self, selector: fs.FileSelector) -> list[fs.FileInfo]:
         try:
-            return list(self._list(selector.base_dir, recursive=selector.recursive))
+            return list(self.entries(selector.base_dir, recursive=selector.recursive))
         except FileNotFoundError:
             if selector.allow_not_found:
                 return []
             raise
 
-    def _list(self, folder: str, *, recursive: bool) -> Iterator[fs.FileInfo]:
+    def entries(self, folder: str, *, recursive: bool = False) -> Iterator[fs.FileInfo]:
+        """Yields the entries of a folder, page by page where the connector does."""
         entries = self._call(folder, self._system.listStatusIterator)
         while True:
             with _os_errors(folder):
@@ -119,7 +120,7 @@ class _Hadoop(fs.FileSystemHandler):
             info = _info(f"{folder.rstrip('/')}/{entry.getPath().getName()}", entry)
             yield info
             if recursive and info.type == fs.FileType.Directory:
-                yield from self._list(info.path, recursive=True)
+                yield from self.entries(info.path, recursive=True)
 
     def create_dir(self, path: str, recursive: bool) -> None:  # noqa: ARG002 - Arrow's signature
         self._call(path, self._system.mkdirs)

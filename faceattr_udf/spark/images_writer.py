@@ -1,7 +1,7 @@
 """Writes the rows of an images table, as a folder of Parquet files or as a Delta table."""
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -108,30 +108,50 @@ class DeltaTable:
     """A Delta table. Rows reach it through staged Parquet files, so no message from client to server holds images."""
 
     def __init__(self, tables: Tables, ref: TableRef, location: str) -> None:
+        """Binds a table.
+
+        Args:
+            tables: Table operations.
+            ref: The table; it need not exist.
+            location: Where `staging` lies.
+        """
         self._tables = tables
         self._ref = ref
-        self._staging = join(location, "_ingest")
+        self.staging = join(location, "_ingest")
 
     def remove_leftovers(self) -> None:
-        """Removes the staged files of a killed ingestion."""
-        system, name = file_system(self._staging)
+        """Removes the staged files of this or of a killed ingestion."""
+        system, name = file_system(self.staging)
         if system.get_file_info(name).type == fs.FileType.Directory:
             system.delete_dir(name)
 
     def write(self, changes: Sequence[Change]) -> None:
         """Writes rows; without any, makes an empty table."""
-        self._tables.ensure(self._ref, IMAGES)
-        changed = [change.row for change in changes if not change.is_new]
+        changed = {change.row["image_id"]: change.row for change in changes if not change.is_new}
         new = [change.row for change in changes if change.is_new]
-        for first in range(0, len(changed), _REPLACE_ROWS):
-            # In one commit, so that a concurrent reader finds either the old image or the new one.
-            some = changed[first : first + _REPLACE_ROWS]
-            self._tables.replace(self._ref, self._staged(some), "image_id", [row["image_id"] for row in some])
-        if new:
-            self._tables.append(self._ref, self._staged(new))
+        self.replace(list(changed), lambda some: self._staged([changed[image_id] for image_id in some]))
+        self.append(self._staged(new) if new else None)
         self.remove_leftovers()
 
+    def append(self, rows: DataFrame | None) -> None:
+        """Adds rows; None only makes an empty table where there is none."""
+        self._tables.ensure(self._ref, IMAGES)
+        if rows is not None:
+            self._tables.append(self._ref, rows)
+
+    def replace(self, image_ids: Sequence[str], rows: Callable[[Sequence[str]], DataFrame]) -> None:
+        """Replaces rows of the table, some at a time.
+
+        Args:
+            image_ids: The rows to replace.
+            rows: Returns the new rows with some of these image_ids.
+        """
+        for first in range(0, len(image_ids), _REPLACE_ROWS):
+            # In one commit, so that a concurrent reader finds either the old image or the new one.
+            some = image_ids[first : first + _REPLACE_ROWS]
+            self._tables.replace(self._ref, rows(some), "image_id", some)
+
     def _staged(self, rows: list[dict[str, Any]]) -> DataFrame:
-        file = join(self._staging, f"{uuid.uuid4().hex}.parquet")
+        file = join(self.staging, f"{uuid.uuid4().hex}.parquet")
         _write_file(file, rows)
         return self._tables.spark.read.schema(IMAGES).option("__globPaths__", "false").parquet(file)

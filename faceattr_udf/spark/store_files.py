@@ -3,8 +3,9 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import PurePosixPath
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from pyarrow import fs
 
@@ -17,12 +18,24 @@ _THREADS: Final = 8
 _AHEAD_BYTES: Final = 64 * 2**20
 """Bytes that are downloaded ahead; one file may be larger."""
 
+_SORTED: Final = 100_000
+"""Names in a folder that are sorted at once."""
+
 Content = tuple[bytes | None, int]
 """A file's content, None if it is too large, and its size."""
 
 
 class _Skips(Protocol):
     def __call__(self, name: str, *, is_folder: bool) -> bool: ...
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A file system that lists a folder without holding all of it."""
+
+    def entries(self, folder: str) -> Iterator[fs.FileInfo]:
+        """Yields the entries of a folder; raises an `OSError` where it cannot be listed."""
+        ...
 
 
 class ChangedError(OSError):
@@ -32,7 +45,8 @@ class ChangedError(OSError):
 class StoreFolder:
     """A folder in an object store.
 
-    Memory depends on the files in one folder, as names in one folder are sorted, and not on their number below it.
+    The names in one folder are sorted some at a time; stores list them sorted. On Spark memory does not depend on their
+    number; elsewhere Arrow holds those of one folder at once, about 300 bytes each.
     """
 
     def __init__(self, uri: str) -> None:
@@ -50,7 +64,7 @@ class StoreFolder:
         return bool(self._system.get_file_info(self._root).type == fs.FileType.Directory)
 
     def files(self, skips: _Skips, refuse: Callable[[str, str], object]) -> Iterator[tuple[str, fs.FileInfo]]:
-        """Yields the files below the folder by rising path.
+        """Yields the files below the folder, by rising path as far as names are sorted together.
 
         Args:
             skips: Says of the name of a file or folder whether it is passed over.
@@ -70,19 +84,31 @@ class StoreFolder:
                 yield info.path[len(self._root) :].lstrip("/"), info
 
     def _entries(self, folder: str, skips: _Skips, refuse: Callable[[str, str], object]) -> Iterator[fs.FileInfo]:
-        try:
-            found = self._system.get_file_info(fs.FileSelector(folder))
-        except OSError as error:
-            refuse(folder, error.strerror or "unreadable")
-            return
-        named = []
-        for info in found:
-            name = PurePosixPath(info.path).name
-            is_folder = info.type == fs.FileType.Directory
-            if (is_folder or info.type == fs.FileType.File) and not skips(name, is_folder=is_folder):
-                named.append((f"{name}/" if is_folder else name, info))  # so a folder sorts as the paths below it do
-        for _, info in sorted(named, key=lambda pair: pair[0]):
-            yield info
+        listing = self._listing(folder)
+        while True:
+            try:
+                lot = list(islice(listing, _SORTED))
+            except OSError as error:
+                refuse(folder, error.strerror or "unreadable")
+                return
+            if not lot:
+                return
+            named = []
+            for info in lot:
+                name = PurePosixPath(info.path).name
+                is_folder = info.type == fs.FileType.Directory
+                if (is_folder or info.type == fs.FileType.File) and not skips(name, is_folder=is_folder):
+                    named.append((f"{name}/" if is_folder else name, info))  # so it sorts as the paths below it do
+            for _, info in sorted(named, key=lambda pair: pair[0]):
+                yield info
+
+    def _listing(self, folder: str) -> Iterator[fs.FileInfo]:
+        """Yields the entries of a folder; Hadoop's connectors list page by page, Arrow's list at once."""
+        handler = getattr(self._system, "handler", None)
+        if isinstance(handler, Listing):
+            yield from handler.entries(folder)
+        else:
+            yield from self._system.get_file_info(fs.FileSelector(folder))
 
     def location(self, path: str) -> str:
         """Returns the URI of a file below the folder."""

@@ -1,5 +1,6 @@
 """Hadoop's file systems as Arrow's: the lease and the staging area where Arrow reaches no store."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from fakes import content, provider
 from pyarrow import fs
 
 from faceattr_udf.errors import BusyError, EngineError
-from faceattr_udf.spark import enrich, ingest, maintain
+from faceattr_udf.spark import enrich, ingest, ingestion, maintain, store_files, worker_reads
 from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.locations import file_system
 
@@ -102,3 +103,81 @@ def test_parquet_images_table_is_written_through_hadoop(spark_engine: Engine, pl
     ingest(spark, config, str(tmp_path / "photos"), f"{place}/images", "parquet")
     (file,) = (tmp_path / "images").glob("*.parquet")
     assert pq.read_table(file).column("content").to_pylist() == [b"one"]
+
+
+def _rows(engine: Engine, place: str) -> dict[str, Any]:
+    rows = engine.session.read.format("delta").load(f"{place}/images").collect()
+    assert len({row["image_id"] for row in rows}) == len(rows)
+    return {row["image_id"]: row for row in rows}
+
+
+def test_workers_read_a_store_as_the_driver_reads_a_folder(
+    spark_engine: Engine, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingestion, "_LOOKUP_FILES", 4)
+    monkeypatch.setattr(store_files, "_SORTED", 3)
+    names = ["a b%20c.jpg", "country=NL/ü[1].jpg", "country=DE/{x}*.jpg", "_hidden.jpg", "plain.jpg", "z/_d/e.jpg"]
+    photos = {name: content(1, name) for name in names}
+    photos["empty.jpg"] = b""
+    for name, data in photos.items():
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    (tmp_path / "photos" / "big.jpg").write_bytes(b"x" * 2000)
+    (tmp_path / "photos" / "notes.txt").write_bytes(b"text")
+    spark, config = spark_engine.session, spark_engine.config("images.max_bytes=1000")
+    read_by_driver: list[str] = []
+    changes = ingestion._changes
+
+    def recording(source: Any, files: Any, *rest: Any) -> Any:
+        read_by_driver.extend(name for name, _ in files)
+        return changes(source, files, *rest)
+
+    monkeypatch.setattr(ingestion, "_changes", recording)
+    done = ingest(spark, config, f"{place}/photos", f"{place}/images")
+    assert (done.new, done.too_large, done.left_out) == (8, 1, {".txt": 1})
+    assert read_by_driver == ["_hidden.jpg"]  # Spark passes over such names
+    rows = _rows(spark_engine, place)
+    assert {
+        name: row["content"] if row["content"] is None else bytes(row["content"]) for name, row in rows.items()
+    } == {
+        **photos,
+        "big.jpg": None,
+    }
+    for name, data in photos.items():
+        assert rows[name]["path"] == f"{place}/photos/{name}"
+        assert (rows[name]["size"], rows[name]["content_sha256"]) == (len(data), sha256(data).hexdigest())
+    assert (rows["big.jpg"]["size"], rows["big.jpg"]["content_sha256"]) == (2000, None)
+    assert done.bytes_written == sum(map(len, photos.values()))
+    # A second night reads all and writes what differs.
+    (tmp_path / "photos" / "plain.jpg").write_bytes(b"other")
+    (tmp_path / "photos" / "new.jpg").write_bytes(b"new")
+    done = ingest(spark, config, f"{place}/photos", f"{place}/images")
+    assert (done.new, done.changed, done.unchanged, done.too_large) == (1, 1, 7, 0)
+    assert bytes(_rows(spark_engine, place)["plain.jpg"]["content"]) == b"other"
+    assert not (tmp_path / "images" / "_ingest").exists()
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_file_that_changes_or_goes_before_a_worker_reads_it_is_refused(
+    spark_engine: Engine, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("a.jpg", "grown.jpg", "gone.jpg"):
+        (tmp_path / "photos" / name).write_bytes(b"first")
+    write = worker_reads.WorkerReads.write
+
+    def late(self: Any, files: Any, known: Any) -> Any:
+        (tmp_path / "photos" / "grown.jpg").write_bytes(b"first and more")
+        if gone:  # then the driver reads the others
+            (tmp_path / "photos" / "gone.jpg").unlink()
+        return write(self, files, known)
+
+    monkeypatch.setattr(worker_reads.WorkerReads, "write", late)
+    done = ingest(spark_engine.session, spark_engine.config(), f"{place}/photos", f"{place}/images")
+    refused = {"changed while it was read": 1}
+    if gone:
+        (reason,) = set(done.refused) - set(refused)
+        refused[reason] = 1
+    assert (done.new, done.refused) == (1 if gone else 2, refused)
+    assert set(_rows(spark_engine, place)) == ({"a.jpg"} if gone else {"a.jpg", "gone.jpg"})

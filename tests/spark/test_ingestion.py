@@ -21,7 +21,7 @@ from faceattr_udf.spark.file_choice import FileChoice
 from faceattr_udf.spark.images_writer import Change
 from faceattr_udf.spark.ingestion import IngestReport, ingest
 from faceattr_udf.spark.lease import Lease
-from faceattr_udf.spark.locations import TableRef
+from faceattr_udf.spark.source_folders import LocalSource
 from jobs import ingest as job
 
 TableFormat = Literal["delta", "parquet"]
@@ -152,9 +152,8 @@ def test_files_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
-    found = [
-        name for name, _ in ingestion._files(tmp_path, IngestReport(TableRef("x", "delta")), FileChoice(IngestConfig()))
-    ]
+    source = LocalSource(tmp_path)
+    found = [name for name, _ in source.files(lambda *_: None, FileChoice(IngestConfig()))]
     assert found == sorted(names)
 
 
@@ -168,7 +167,7 @@ def test_unreadable_folder_is_refused(sail_workspace: IngestionWorkspace, monkey
             raise PermissionError(13, "Permission denied")
         return scandir(folder)
 
-    monkeypatch.setattr(ingestion.os, "scandir", refusing)
+    monkeypatch.setattr(os, "scandir", refusing)
     report = sail_workspace.ingest()
     assert (report.new, report.refused) == (1, {"Permission denied": 1})
 

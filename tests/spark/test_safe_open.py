@@ -11,7 +11,7 @@ import pytest
 from conftest import Engine
 from pyspark.sql import SparkSession
 
-from faceattr_udf.spark import ingestion
+from faceattr_udf.spark import source_folders
 from faceattr_udf.spark.file_choice import FileChoice
 from faceattr_udf.spark.ingestion import IngestReport, ingest
 from faceattr_udf.spark.safe_open import OutsideFolderError, open_inside
@@ -225,14 +225,14 @@ def test_ingest_takes_files_inside_and_counts_the_rest(place: Folder, outside: P
 def test_ingest_refuses_a_path_swapped_after_listing(
     place: Folder, outside: Path, swap: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listed = ingestion._files
+    listed = source_folders._files
 
-    def files(root: Path, report: IngestReport, choice: FileChoice) -> Iterator[tuple[str, Path]]:
-        found = list(listed(root, report, choice))
+    def files(root: Path, refuse: source_folders.Refuse, choice: FileChoice) -> Iterator[tuple[str, Path]]:
+        found = list(listed(root, refuse, choice))
         swap(place.folder, outside)
         return iter(found)
 
-    monkeypatch.setattr(ingestion, "_files", files)
+    monkeypatch.setattr(source_folders, "_files", files)
     report = place.ingest()
     assert place.contents() == {}
     assert sum(report.refused.values()) == 1
