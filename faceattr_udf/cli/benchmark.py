@@ -10,6 +10,7 @@ import click
 
 from faceattr_udf.cli.entry import ALARM, DONE, Command, entry_point
 from faceattr_udf.cli.options import PATH, ManyValues, config_options
+from faceattr_udf.cli.output_files import check_output_file
 from faceattr_udf.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -70,13 +71,14 @@ def command(
     from faceattr_udf.config import Config
 
     config = Config.load(config_file, overrides)
+    if json_file:
+        check_output_file(json_file, "--json")
     contents = _photographs(photos, pattern, config)
     results = _measure(contents, config, sections, rounds, deepface)
     # The engines differ in their configuration, so the overrides are applied again for each.
     configs = {name: Config.load(config_file, [*overrides, *_ENGINES[name]]) for name in engines}
     results |= _measure_jobs(contents, configs, sections, rounds, rows, sizes)
     if json_file:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     click.echo(markdown_table(results))
     same = results.get("detection", {}).get("same_faces")

@@ -10,6 +10,7 @@ import click
 
 from faceattr_udf.cli.entry import Command, entry_point
 from faceattr_udf.cli.options import PATH, config_options
+from faceattr_udf.cli.output_files import check_output_file
 
 if TYPE_CHECKING:
     from faceattr_udf.attributes.predictor import AttributePredictor
@@ -64,6 +65,7 @@ def command(
     from faceattr_udf.evaluation.report import report
 
     detector = Config.load(config_file, overrides).detector
+    check_output_file(json_file, "--json")
     table = read_tables(faces_files)
     predictors = _load(weights)
     milliseconds = _times(predictors)
@@ -79,7 +81,6 @@ def command(
             "overall": scores["overall"],
             "by_source": scores["by_source"],
         }
-    json_file.parent.mkdir(parents=True, exist_ok=True)
     json_file.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     click.echo(markdown_table(rows))
     click.echo(NOTE)

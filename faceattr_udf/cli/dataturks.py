@@ -7,6 +7,7 @@ import click
 
 from faceattr_udf.cli.entry import Command, entry_point
 from faceattr_udf.cli.options import PATH, config_options
+from faceattr_udf.cli.output_files import check_output_file
 
 
 @click.command("dataturks", cls=Command)
@@ -32,8 +33,10 @@ def command(
     from faceattr_udf.config import Config
     from faceattr_udf.datasets.dataturks import read_export
 
-    table, report = read_export(export, photos, Config.load(config_file, overrides).images)
-    faces.parent.mkdir(parents=True, exist_ok=True)
+    images = Config.load(config_file, overrides).images
+    for file in (faces, faces.with_suffix(".json")):
+        check_output_file(file, "--faces")
+    table, report = read_export(export, photos, images)
     pq.write_table(table, faces)
     details = {**report.summary(), "where": {"rejected": report.rejected, "noted": report.noted}}
     faces.with_suffix(".json").write_text(json.dumps(details, indent=2) + "\n", encoding="utf-8")

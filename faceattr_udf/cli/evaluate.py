@@ -8,6 +8,7 @@ import click
 
 from faceattr_udf.cli.entry import Command, entry_point
 from faceattr_udf.cli.options import PATH, config_options
+from faceattr_udf.cli.output_files import check_output_file
 from faceattr_udf.cli.text_table import text_table
 
 if TYPE_CHECKING:
@@ -96,6 +97,9 @@ def command(
     from faceattr_udf.inference.base import local_device
 
     config = Config.load(config_file, overrides)
+    check_output_file(json_file, "--json")
+    if card:
+        check_output_file(card, "--card")
     predictor = load_predictor(config.attributes, 2, local_device(config.runtime.device))
     tables = {name: read_tables(files) for name, files in (("faces", faces_files), ("unseen", unseen_files)) if files}
     _check_apart(tables)
@@ -109,7 +113,6 @@ def command(
     }
     if card:
         scores["small_faces"] = _small_faces(tables["faces"], predictor, config)
-    json_file.parent.mkdir(parents=True, exist_ok=True)
     json_file.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     folder = json_file.with_name(f"{json_file.stem}-plots")
     plots = sum(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from faceattr_udf.cli.options import PATH
+from faceattr_udf.cli.output_files import check_output_file
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -36,19 +37,10 @@ class SummaryFile:
         Raises:
             ConfigError: The file cannot be written.
         """
-        from faceattr_udf.errors import ConfigError
-
         self._path = path
-        if path is None:
-            return
-        try:
-            # Not only removed: a read-only folder should fail before the work, not after it.
-            self._unfinished.write_text("", encoding="utf-8")
-            self._unfinished.unlink()
+        if path is not None:
+            check_output_file(path, "--json", make_folder=False)
             path.unlink(missing_ok=True)
-        except OSError as error:
-            msg = f"--json {path} cannot be written ({error.strerror}); name a file in a folder that you may write to"
-            raise ConfigError(msg) from error
 
     @property
     def _unfinished(self) -> Path:
