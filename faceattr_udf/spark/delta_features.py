@@ -12,8 +12,11 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 import structlog
 from pyarrow import fs
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
 
 from faceattr_udf.errors import EngineError, SchemaError
+from faceattr_udf.sanitize import first_line
 from faceattr_udf.spark.locations import TableRef, file_system, join
 
 _COMMIT: Final = re.compile(r"(\d{20})\.json")
@@ -61,6 +64,18 @@ class DeltaFeatures:
         }
         properties = dict(metadata.get("configuration") or {})
         return cls(properties, frozenset(protocol.get("writerFeatures") or ()), frozenset(generated))
+
+    @classmethod
+    def of_catalog(cls, spark: SparkSession, ref: TableRef) -> "DeltaFeatures":
+        """Returns the features of a catalog table as Spark tells them; none where there is no Delta table."""
+        try:
+            row = spark.sql(f"DESCRIBE DETAIL {ref.sql}").first()
+        except PySparkException as error:
+            log.info("delta_features_unknown", table=str(ref), reason=first_line(error))
+            return cls()
+        detail = row.asDict() if row else {}
+        features = frozenset(detail.get("tableFeatures") or ())
+        return cls(detail.get("properties") or {}, features)
 
     def refuse(self, ref: TableRef, engine: str) -> None:
         """Checks that an engine can merge into the table.

@@ -315,9 +315,10 @@ def _with_retries(master: str) -> str:
 def _spark_settings(config: Config) -> dict[str, str]:
     """Returns the settings of every Spark session that depend on the configuration."""
     rows = config.enrich.max_batch_rows
-    if spark_version().startswith("3."):
-        # Spark 3.5 does not know maxBytesPerBatch, so rows alone bound what a worker receives at once.
-        rows = max(1, min(rows, config.enrich.max_batch_bytes // _PHOTOGRAPH_BYTES))
+    # For readers that count rows alone.
+    few_rows = max(1, min(rows, config.enrich.max_batch_bytes // _PHOTOGRAPH_BYTES))
+    if spark_version().startswith("3."):  # it does not know maxBytesPerBatch
+        rows = few_rows
     return {
         **_UTC,
         **_READING,
@@ -329,5 +330,5 @@ def _spark_settings(config: Config) -> dict[str, str]:
         # cores would wait.
         "spark.sql.files.maxPartitionBytes": str(ROW_GROUP_BYTES),
         # The vectorized reader would otherwise hold 4096 photographs in memory.
-        "spark.sql.parquet.columnarReaderBatchSize": str(config.enrich.max_batch_rows),
+        "spark.sql.parquet.columnarReaderBatchSize": str(few_rows),
     }

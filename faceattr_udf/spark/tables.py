@@ -194,13 +194,19 @@ class Tables:
         writer = frame.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
         commit(ref, lambda: self._save(writer, ref), self._before_commit)
 
+    def features(self, ref: TableRef) -> DeltaFeatures:
+        """Returns the features of an output table; none of a catalog table on the embedded engine."""
+        if ref.format == "table" and self._engine != "sail":
+            return DeltaFeatures.of_catalog(self.spark, ref)
+        return DeltaFeatures.read(ref)
+
     def allow_local_times(self, ref: TableRef) -> None:
         """Lets an existing table have columns of local times, for which it needs a feature.
 
         Raises:
             EngineError: The engine is the embedded one, which cannot add the feature, and nothing else can.
         """
-        if "timestampNtz" in DeltaFeatures.read(ref).writer_features:
+        if "timestampNtz" in self.features(ref).writer_features:
             return
         if self._engine == "sail":
             commit(ref, lambda: add_local_times(ref), self._before_commit)

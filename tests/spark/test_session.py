@@ -35,12 +35,12 @@ def test_config_bounds_arrow_batches_on_spark(
 ) -> None:
     engine: Engine = request.getfixturevalue(name)
     engine.select(monkeypatch)
-    for overrides in (["enrich.max_batch_rows=7", "enrich.max_batch_bytes=1000"], []):
+    for overrides, scanned in ((["enrich.max_batch_rows=7", "enrich.max_batch_bytes=9000000"], "2"), ([], "16")):
         config = engine.config(*overrides)
         conf = start(config).conf
         assert conf.get("spark.sql.execution.arrow.maxRecordsPerBatch") == str(config.enrich.max_batch_rows)
         assert conf.get("spark.sql.execution.arrow.maxBytesPerBatch") == str(config.enrich.max_batch_bytes)
-        assert conf.get("spark.sql.parquet.columnarReaderBatchSize") == str(config.enrich.max_batch_rows)
+        assert conf.get("spark.sql.parquet.columnarReaderBatchSize") == scanned
 
 
 def test_child_processes_survive_after_sail_started() -> None:

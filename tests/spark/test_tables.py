@@ -12,6 +12,7 @@ from pyspark.sql.types import IntegerType, LongType, StringType, StructField, St
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import BusyError, EngineError, SchemaError, TableNotFoundError
+from faceattr_udf.spark.delta_features import DeltaFeatures
 from faceattr_udf.spark.locations import TableRef, absolute, input_ref, output_ref
 from faceattr_udf.spark.tables import Tables
 
@@ -119,6 +120,22 @@ def test_catalog_table(engine: Engine, tables: Tables) -> None:
         tables.merge(ref, spark.createDataFrame([("a", 2), ("b", 3)], KEY_VALUE), ["key"])
         tables.delete(ref, spark.createDataFrame([("b",)], "key string"), "key")
         assert [tuple(row) for row in tables.read(ref).collect()] == [("a", 2)]
+    finally:
+        spark.sql(f"DROP TABLE IF EXISTS {ref.sql}")
+
+
+@pytest.mark.on_connect
+def test_features_of_a_catalog_table(engine: Engine, tables: Tables) -> None:
+    spark = tables.spark
+    spark.sql("CREATE DATABASE IF NOT EXISTS shop")
+    ref = output_ref(f"shop.closed_{engine.name}", "ignored")
+    assert tables.features(ref) == DeltaFeatures()
+    if engine.name == "sail":  # keeps no properties of catalog tables
+        return
+    try:
+        spark.sql(f"CREATE TABLE {ref.sql} (key string) USING delta TBLPROPERTIES ('delta.appendOnly' = 'true')")
+        with pytest.raises(SchemaError, match=r"closed_.* is append-only; turn it off with ALTER TABLE"):
+            tables.features(ref).refuse(ref, engine.name)
     finally:
         spark.sql(f"DROP TABLE IF EXISTS {ref.sql}")
 

@@ -19,7 +19,6 @@ from faceattr_udf.config import Config
 from faceattr_udf.errors import BusyError, EngineError
 from faceattr_udf.results import ImageStatus
 from faceattr_udf.spark.catalog_names import quoted
-from faceattr_udf.spark.delta_features import DeltaFeatures
 from faceattr_udf.spark.engine_errors import explained, is_engine_error, is_transient, reason
 from faceattr_udf.spark.enrichment.column_changes import ColumnChanges
 from faceattr_udf.spark.enrichment.images_table import ImagesTable
@@ -135,7 +134,7 @@ class EnrichmentRun:
         self._images = ImagesTable.check(frames, images, config)
         self._images.probe()
         check_schema_version(self._tables, self._outputs.tables, output)
-        features = {ref: DeltaFeatures.read(ref) for ref in self._outputs.tables.values()}
+        features = {ref: self._tables.features(ref) for ref in self._outputs.tables.values()}
         for ref, of_table in features.items():
             self._tables.check_writable(ref)
             of_table.refuse(ref, config.engine.name)

@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import cached_property, reduce
 from typing import Final
 
+import structlog
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from pyspark.sql.types import StringType, StructField, StructType
@@ -21,6 +22,8 @@ from faceattr_udf.spark.locations import input_ref
 from faceattr_udf.spark.runs import Run
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, face_struct, faces_table, result_struct
 from faceattr_udf.spark.udf import AnalyzeBatches, AnalyzerProvider
+
+log = structlog.get_logger(__name__)
 
 _REUSABLE: Final = [str(s) for s in ImageStatus if s not in {"missing", "not_consented", "model_error"}]
 """Statuses that depend on the content alone; the others depend on the row or may pass."""
@@ -214,6 +217,12 @@ class Wave:
             inside = sources.where(~F.col("by_content") & F.col("image_id").between(some[0], some[-1]))
             scans.append(images.contents(inside, some[0], some[-1], some))
         if len(ids) < len(keys):
+            log.warning(
+                "large_images_without_own_id",
+                images=len(keys) - len(ids),
+                reason=f"they are read in the engine's batches of {self.context.config.enrich.max_batch_rows} images",
+                advice=f"set enrich.max_batch_rows={rows} if memory is short, or give every image its own image_id",
+            )
             scans.append(images.contents_by_hash(sources.where("by_content"), self.first, self.last))
         return scans, len(keys)
 
