@@ -54,6 +54,24 @@ def _analysis(analysis: Measurements) -> Iterator[str]:
         )
 
 
+def _web(web: Measurements) -> Iterator[str]:
+    for name, measured in web["classes"].items():
+        times, faces = measured["milliseconds_per_photograph"], measured["faces"]
+        yield (
+            f"| {name}: decoding, detection and four attributes | {_ms(times['ours'])} | facenet-pytorch, detection "
+            f"alone: {_ms(times['facenet_pytorch_detection'])} | "
+            f"{_ratio(measured['times_as_fast_as_facenet_pytorch_detection'])} |"
+        )
+        yield f"| {name}: detection alone | | | {_ratio(measured['detection_times_as_fast'])} |"
+        again = measured["again_times_as_fast_as_facenet_pytorch_detection"]
+        slower = measured["cold_against_again"]
+        yield f"| {name}: seen again; the first time takes {slower:.2f} times as long | | | {_ratio(again)} |"
+        stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in measured["stages_milliseconds"].items())
+        yield f"| {name}: milliseconds of each part | {stages} | | |"
+        yield f"| {name}: faces | {faces['ours']} | {faces['facenet_pytorch_detection']} | |"
+    yield f"| peak memory of a process | {web['memory_mib']:.0f} MiB | | |"
+
+
 def _network(network: Measurements) -> Iterator[str]:
     yield f"| attribute network, per face | {_ms(network['milliseconds_per_face'])} | | |"
     yield f"| attribute network, scaled to 175 GFLOP/s | {network['at_175_gflops']:.2f} ms | | |"
@@ -108,6 +126,7 @@ def _scaling(scaling: Measurements) -> Iterator[str]:
 _SECTIONS = {
     "detection": _detection,
     "analysis": _analysis,
+    "web": _web,
     "network": _network,
     "loading": _loading,
     "engines": _engines,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from faceattr_udf.config import Config
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
-SECTIONS: Final = ("detection", "analysis", "network", "engines", "scaling")
+SECTIONS: Final = ("detection", "analysis", "web", "network", "engines", "scaling")
 
 _ENGINES: Final = {"sail": ("engine.name=sail",), "spark": ("engine.name=spark", "engine.master=local[2]")}
 
@@ -35,6 +35,9 @@ _ENGINES: Final = {"sail": ("engine.name=sail",), "spark": ("engine.name=spark",
     metavar="PYTHON",
     help='Also measure DeepFace: the interpreter of an environment with "deepface[tensorflow]" tf-keras flask mtcnn.',
 )
+@click.option(
+    "--web-photographs", type=int, default=20, show_default=True, help="Photographs of each batch in the section web."
+)
 @click.option("--rows", type=int, default=400, show_default=True, help="Images of the table in the section engines.")
 @click.option(
     "--sizes", cls=ManyValues, type=int, default=(1_000, 10_000, 100_000), help="Table sizes in the section scaling."
@@ -48,6 +51,7 @@ def command(
     sections: tuple[str, ...],
     engines: tuple[str, ...],
     deepface: Path | None,
+    web_photographs: int,
     rows: int,
     sizes: tuple[int, ...],
     config_file: str | None,
@@ -55,7 +59,8 @@ def command(
 ) -> int:
     """Measure speed against other libraries on the same photographs.
 
-    The sections detection, analysis and network run on one core, contenders in turn; engines runs the whole job beside
+    The sections detection, analysis, web and network run on one core, contenders in turn; web cuts the photographs to
+    many sizes, as catalogues hold them, and times each the first time it is seen; engines runs the whole job beside
     plain processes; scaling runs it over tables of many small images. The last two take many minutes. Exit code 3: the
     detected faces differ from the baseline's.
 
@@ -74,7 +79,7 @@ def command(
     if json_file:
         check_output_file(json_file, "--json")
     contents = _photographs(photos, pattern, config)
-    results = _measure(contents, config, sections, rounds, deepface)
+    results = _measure(contents, config, sections, rounds, deepface, web_photographs)
     # The engines differ in their configuration, so the overrides are applied again for each.
     configs = {name: Config.load(config_file, [*overrides, *_ENGINES[name]]) for name in engines}
     results |= _measure_jobs(contents, configs, sections, rounds, rows, sizes)
@@ -121,7 +126,12 @@ def _photographs(folder: Path, pattern: str, config: "Config") -> list[bytes]:
 
 
 def _measure(
-    contents: Sequence[bytes], config: "Config", sections: Sequence[str], rounds: int, deepface: Path | None
+    contents: Sequence[bytes],
+    config: "Config",
+    sections: Sequence[str],
+    rounds: int,
+    deepface: Path | None,
+    web_photographs: int,
 ) -> dict[str, Any]:
     # Imported here, so that a wrong configuration is reported before the other libraries load.
     from faceattr_udf.benchmarks import machine, single_core
@@ -136,6 +146,10 @@ def _measure(
             results["detection"] = single_core.detection(images, config, rounds, gemm)
         if "analysis" in sections:
             results["analysis"] = single_core.analysis(contents, config, rounds, deepface)
+        if "web" in sections:
+            from faceattr_udf.benchmarks.web import web
+
+            results["web"] = web(contents, config, max(1, rounds // 3), web_photographs, gemm)
         if "network" in sections:
             results["network"] = single_core.network(config, rounds, gemm)
             results["loading"] = single_core.loading(config)

@@ -23,14 +23,22 @@ def photos(tmp_path: Path, demo_photos: Path) -> Path:
 def test_detectors_find_the_same_faces(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "measurements.json"
     arguments = ["--photos", str(photos), "--rounds", "2", "--json", str(out)]
-    arguments += ["--sections", "detection", "analysis", "network"]
+    arguments += ["--sections", "detection", "analysis", "web", "network", "--web-photographs", "1"]
     assert benchmark.main(arguments) == 0
     measurements = json.loads(out.read_text())
     same = measurements["detection"]["same_faces"]
     assert same["pairs"] == same["faces"] == 7
     assert measurements["analysis"]["faces"] == same["faces"]
     assert measurements["detection"]["against_limit"] > 0
+    classes = measurements["web"]["classes"]
+    assert list(classes)[-1] == "all sizes"
+    for measured in classes.values():
+        assert min(measured["milliseconds_per_photograph"][name]["min"] for name in ("ours", "our_detection")) > 0
+        assert measured["stages_milliseconds"]["mtcnn_pnet"] > 0
+        assert abs(measured["faces"]["ours"] - measured["faces"]["facenet_pytorch_detection"]) <= 1
+    assert measurements["web"]["memory_mib"] > 100
     table = capsys.readouterr().out
+    assert "| all sizes: detection alone |" in table
     assert "| detection, per photograph |" in table
     assert "| attribute network, per face |" in table
 
