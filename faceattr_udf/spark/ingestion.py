@@ -139,14 +139,14 @@ def _ingest(tables: Tables, config: Config, source: LocalSource | StoreSource, r
         exists = tables.check(ref, IMAGES)
         known = _KnownRows(tables, ref if exists else None)
         choice, max_bytes = FileChoice(config.ingest), config.images.max_bytes
-        workers = _workers(tables, config, source, writer)
+        workers = _workers(tables, config, source, writer, lease)
         files: Iterator[tuple[str, Any]] = source.files(report.refuse, choice)
         while some := list(islice(files, _LOOKUP_FILES)):
             rows = known.find([image_id for image_id, _ in some])
             if workers is not None:
                 lease.check()
                 listed = [(name, info.size) for name, info in some if not is_hidden(name)]
-                if (done := workers.write(listed, rows)) is not None:
+                if listed and (done := workers.write(listed, rows)) is not None:
                     report.add_workers(done)
                     some = [(name, info) for name, info in some if is_hidden(name)]
             for batch in _batches(_changes(source, some, rows, max_bytes, report)):
@@ -160,7 +160,7 @@ def _ingest(tables: Tables, config: Config, source: LocalSource | StoreSource, r
 
 
 def _workers(
-    tables: Tables, config: Config, source: LocalSource | StoreSource, writer: ParquetTable | DeltaTable
+    tables: Tables, config: Config, source: LocalSource | StoreSource, writer: ParquetTable | DeltaTable, lease: Lease
 ) -> WorkerReads | None:
     """Returns the workers' way into the table; None where only the driver reads and writes.
 
@@ -168,7 +168,7 @@ def _workers(
     """
     if config.engine.name == "sail" or not isinstance(source, StoreSource) or not isinstance(writer, DeltaTable):
         return None
-    return WorkerReads(tables, writer, source.location, config.images.max_bytes)
+    return WorkerReads(tables, writer, source.location, config.images.max_bytes, lease.check)
 
 
 def _work_location(tables: Tables, ref: TableRef) -> str:

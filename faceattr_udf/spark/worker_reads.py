@@ -1,15 +1,16 @@
 """Ingestion of a store's files by Spark's workers: the driver lists them, the workers read and write them."""
 
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final
 
-from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
+from faceattr_udf.spark.engine_errors import is_engine_error
 from faceattr_udf.spark.images_writer import DeltaTable
 from faceattr_udf.spark.locations import join
 from faceattr_udf.spark.schemas import IMAGES, ROW_GROUP_BYTES
@@ -22,6 +23,8 @@ _FILE_BYTES: Final = 128 * 2**20
 _STAGED: Final = [*IMAGES.fieldNames(), "outcome"]
 _BEFORE_PATH: Final = r"^[A-Za-z][A-Za-z0-9+.-]*:(//[^/]*)?"
 """Scheme and store of a URI. Connectors may name the same store differently, so files are told by what follows."""
+
+_NO_CONNECTOR: Final = re.compile("UnsupportedFileSystem|No FileSystem for scheme")
 
 
 @dataclass
@@ -55,7 +58,14 @@ def is_hidden(image_id: str) -> bool:
 class WorkerReads:
     """Reads listed files on Spark's workers and writes the new and changed ones to a Delta table."""
 
-    def __init__(self, tables: Tables, table: DeltaTable, location: Callable[[str], str], max_bytes: int) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        table: DeltaTable,
+        location: Callable[[str], str],
+        max_bytes: int,
+        before_commit: Callable[[], object],
+    ) -> None:
         """Binds a folder and a table.
 
         Args:
@@ -63,7 +73,9 @@ class WorkerReads:
             table: The images table.
             location: Returns the URI of the file with an image_id.
             max_bytes: Larger files are not read; their rows have no content.
+            before_commit: Called after the files are read; may raise to prevent the commit.
         """
+        self._before_commit = before_commit
         self._tables = tables
         self._table = table
         self._location = location
@@ -79,22 +91,23 @@ class WorkerReads:
             known: image_id -> content_sha256 and size of the rows that the table has.
 
         Returns:
-            The outcomes. None if a file was gone before Spark looked for it: then nothing is written.
+            The outcomes. None if a file was gone before Spark looked for it, or if Spark has no connector for the
+            store, which the driver reaches through Arrow: then nothing is written.
         """
         located = {image_id: self._location(image_id) for image_id, _ in files}
         staging = join(self._table.staging, uuid.uuid4().hex)
         try:
-            _with_outcome(self._contents(files, located, known)).write.option(
-                "parquet.block.size", ROW_GROUP_BYTES
-            ).parquet(staging)
-        except AnalysisException as error:  # raised by `load`, or later by Spark Connect
-            if not is_not_found(error):
-                raise
-            return None
+            read = _with_outcome(self._contents(files, located, known))
+            read.write.option("parquet.block.size", ROW_GROUP_BYTES).parquet(staging)
+        except Exception as error:  # py4j and the Connect client raise unrelated types
+            if is_engine_error(error) and (is_not_found(error) or _NO_CONNECTOR.search(str(error))):
+                return None
+            raise
         # Read once only: a file may change between two reads.
         staged = self._tables.spark.read.option("__globPaths__", "false").parquet(staging)
         report = self._report(staged, list(located))
         changed = [row["image_id"] for row in staged.where("outcome = 'changed'").select("image_id").collect()]
+        self._before_commit()
         images = staged.select(*IMAGES.fieldNames())
         self._table.replace(changed, lambda some: images.where(F.col("image_id").isin(list(some))))
         if report.counts.get("new"):

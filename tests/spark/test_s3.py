@@ -200,6 +200,19 @@ def test_bucket_is_ingested_as_a_folder_is(workspace: S3Workspace, table_format:
     assert (done.new, done.changed, done.unchanged, done.too_large) == (0, 0, 5, 0)
 
 
+@pytest.mark.spark
+def test_driver_reads_a_bucket_for_which_spark_has_no_connector(
+    spark_engine: Engine, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spark_engine.select(monkeypatch)
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    place = server.bucket(f"bucket-{uuid.uuid4().hex[:12]}")
+    server.put(f"{place}/a.jpg", content(1))
+    done = ingest(spark_engine.session, spark_engine.config(), place, str(tmp_path / "images"))
+    assert done.new == 1
+
+
 @pytest.mark.parametrize("name", ["my lake", "l%20k", "q[1]", "a{b}"])
 def test_place_that_the_embedded_engine_writes_elsewhere_is_refused(workspace: S3Workspace, name: str) -> None:
     workspace.put("a.jpg", content(1))
