@@ -19,6 +19,11 @@ BATCH_SIZE: Final = 32
 Even, so that a face and its mirror image stay in the same batch."""
 
 
+_STEP: Final = 4
+"""The last items of a call are filled up to a multiple of this. OpenVINO prepares a graph anew for every batch size
+that it has not met, which takes longer than the inference of twenty candidates."""
+
+
 def load_openvino() -> ModuleType:
     """Imports OpenVINO without its telemetry, which would send an event from every process.
 
@@ -52,6 +57,9 @@ class OpenVinoModel:
         check_graph_xml(xml, len(weights), name)
         core = ov.Core()
         images = [spec.images_per_item for spec in self.record.inputs]
+        self._images_per_item = images
+        # Where inputs have any size, the caller chooses sizes that come again.
+        self._fixed_size = all(spec.size > 0 for spec in self.record.inputs)
         self._batch_sizes = [BATCH_SIZE * count // max(images) for count in images]
         try:
             model = core.read_model(model=xml, weights=ov.Tensor(np.frombuffer(weights, dtype=np.uint8)))
@@ -94,10 +102,28 @@ class OpenVinoModel:
         return parts[0] if len(parts) == 1 else [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
     def _infer(self, batch: list[npt.NDArray[Any]]) -> list[Float32Array]:
+        items = len(batch[0]) // self._images_per_item[0]
+        filled = _filled(items) if self._fixed_size else items
+        if items < filled:
+            batch = [_fill(array, filled * count) for array, count in zip(batch, self._images_per_item, strict=True)]
         request = self._full_batch_request if len(batch[0]) == self._batch_sizes[0] else self._request
         # share_inputs avoids a copy of every pyramid level; the arrays outlive the call.
         result = request.infer(batch, share_inputs=True)
-        return [np.array(result[index]) for index in range(len(self._outputs))]
+        return [np.array(result[index][:items]) for index in range(len(self._outputs))]
+
+
+def _filled(items: int) -> int:
+    """Returns the batch size for a number of items: 0, 1, 2, or a multiple of `_STEP`.
+
+    >>> [_filled(items) for items in (0, 1, 2, 3, 4, 5, 31, 32)]
+    [0, 1, 2, 4, 4, 8, 32, 32]
+    """
+    return items if items < 3 else -(-items // _STEP) * _STEP
+
+
+def _fill(images: npt.NDArray[Any], number: int) -> npt.NDArray[Any]:
+    """Returns the images and as many times the last one as are missing."""
+    return np.concatenate([images, np.repeat(images[-1:], number - len(images), axis=0)])
 
 
 def _check_input_count(model: Any, expected: int, name: str) -> None:  # noqa: ANN401 - OpenVINO has no types
