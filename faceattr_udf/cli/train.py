@@ -7,7 +7,6 @@ import click
 
 from faceattr_udf.cli.entry import Command, entry_point
 from faceattr_udf.cli.options import PATH
-from faceattr_udf.cli.output_files import check_output_file
 from faceattr_udf.cli.reference import shipped_config
 
 
@@ -51,7 +50,6 @@ def command(
     if not path.exists():
         path = shipped_config(f"train/{path.stem}.toml") or path
     settings = TrainingSettings.load(path, overrides)
-    check_output_file(output / f"{settings.name}.json", "--output")
     record = run(settings, data, output, lambda line: click.echo(line, err=True), cache)
     click.echo(json.dumps({"model_version": record.model_version, **record.measured["test"]["overall"]}, indent=2))
 

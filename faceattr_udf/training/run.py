@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from faceattr_udf.arrays import UInt8Array
 from faceattr_udf.attributes.predictor import AttributePredictor, NetworkPredictor, SvmPredictor
 from faceattr_udf.datasets.labeled_faces import LabeledFaces, load_faces, read_tables
-from faceattr_udf.errors import TableNotFoundError
+from faceattr_udf.errors import ConfigError, TableNotFoundError
 from faceattr_udf.evaluation.predict import predict_in_batches
 from faceattr_udf.evaluation.report import report
 from faceattr_udf.labels import CLASSES
@@ -89,7 +89,11 @@ def run(
         FaceattrError: Settings, data or initial weights are wrong.
     """
     tables = {split: _read_split(split, data, settings.data) for split in SPLITS}
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"output folder {output} cannot be written ({error.strerror}); name one that you may write to"
+        raise ConfigError(msg) from error
     log_file = output / f"{settings.name}.train.jsonl"
     train_model = _train_svm if MODELS[settings.model].kind == "svm" else _train_network
     trained = train_model(settings, _Splits(tables, cache), json_lines_log(log_file, show), output)

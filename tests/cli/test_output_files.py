@@ -7,7 +7,7 @@ import pytest
 
 from faceattr_udf.cli.output_files import check_output_file
 from faceattr_udf.errors import ConfigError
-from jobs import benchmark, compare, dataturks, evaluate, train
+from jobs import benchmark, compare, dataturks, evaluate
 
 COMMANDS = {
     "evaluate": (evaluate.main, ["--faces", "none.parquet", "--json", "{}"]),
@@ -15,7 +15,6 @@ COMMANDS = {
     "compare": (compare.main, ["--faces", "none.parquet", "--json", "{}"]),
     "benchmark": (benchmark.main, ["--photos", ".", "--json", "{}"]),
     "dataturks": (dataturks.main, ["--export", "export.json", "--faces", "{}"]),
-    "train": (train.main, ["--data", ".", "--output", "{}"]),
 }
 
 

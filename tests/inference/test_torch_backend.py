@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from faceattr_udf.analyzer import FaceAnalyzer
+from faceattr_udf.arrays import Float32Array
 from faceattr_udf.attributes.preprocess import preprocess
 from faceattr_udf.config import Config, DetectorConfig
 from faceattr_udf.datasets.labeled_faces import load_faces
@@ -218,12 +219,15 @@ def test_temperatures_come_from_the_record(tmp_path: Path) -> None:
         shutil.copy(PACKAGE_WEIGHTS / f"attributes_default.{suffix}", tmp_path)
     crops = np.random.default_rng(0).integers(0, 256, (6, record.input_size, record.input_size, 3), dtype=np.uint8)
     inputs = preprocess(record, crops)
-    calibrated = TorchModel("attributes_default", tmp_path, TORCH_ON_CPU)(*inputs)
-    plain = record.model_copy(update={"temperatures": {}})
-    (tmp_path / "attributes_default.json").write_text(plain.model_dump_json())
-    uncalibrated = TorchModel("attributes_default", tmp_path, TORCH_ON_CPU)(*inputs)
-    for name, ours, theirs in zip(record.classes, calibrated, uncalibrated, strict=True):
-        powers = theirs ** (1.0 / record.temperatures[name])
+
+    def predict(temperatures: dict[str, float]) -> list[Float32Array]:
+        changed = record.model_copy(update={"temperatures": temperatures})
+        (tmp_path / "attributes_default.json").write_text(changed.model_dump_json())
+        return TorchModel("attributes_default", tmp_path, TORCH_ON_CPU)(*inputs)
+
+    calibrated, uncalibrated = predict(dict.fromkeys(record.classes, 2.0)), predict({})
+    for ours, theirs in zip(calibrated, uncalibrated, strict=True):
+        powers = theirs ** (1.0 / 2.0)
         np.testing.assert_allclose(ours, powers / powers.sum(axis=1, keepdims=True), rtol=1e-3, atol=1e-6)
         assert np.abs(ours - theirs).max() > 1e-4
 
