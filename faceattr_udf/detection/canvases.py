@@ -78,7 +78,7 @@ def split(level: int, height: int, width: int) -> list[Patch]:
         width: Pixels.
 
     >>> [(patch.column, patch.columns) for patch in split(0, 100, 400)]
-    [(0, 98), (98, 98)]
+    [(0, 97), (97, 98)]
     """
     rows, columns = _parts(pnet_cells(height)), _parts(pnet_cells(width))
     return [Patch(level, row, column, n_rows, n_columns) for row, n_rows in rows for column, n_columns in columns]
