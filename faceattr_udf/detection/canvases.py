@@ -5,6 +5,7 @@ catalogue brings new sizes for ever. P-Net has no padding: what it says of a cel
 it, so levels may touch each other, and the cells that see two of them are passed over.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -94,13 +95,22 @@ def _parts(cells: int) -> list[tuple[int, int]]:
 def place(patches: Sequence[Patch]) -> list[list[Placed]]:
     """Places patches on canvases: on shelves, by decreasing height.
 
+    The parts of large levels come first, level by level, so that few of these are in memory at the same time.
+
     Returns:
         The patches of each canvas.
     """
+    parts = Counter(patch.level for patch in patches)
+    last = max(parts, default=0) + 1
+
+    def order(patch: Patch) -> tuple[int, int, int]:
+        height, width = patch.size
+        return (patch.level if parts[patch.level] > 1 else last, -height, -width)
+
     canvases: list[list[Placed]] = []
     shelves: list[list[int]] = []  # canvas, top, height, used width
     tops: list[int] = []  # of each canvas, where the next shelf begins
-    for patch in sorted(patches, key=lambda patch: patch.size, reverse=True):
+    for patch in sorted(patches, key=order):
         height, width = patch.size
         # The lowest shelf that is high enough wastes least.
         fitting = [shelf for shelf in shelves if height <= shelf[2] and shelf[3] + width <= SIDE]

@@ -85,6 +85,19 @@ def test_cells_do_not_depend_on_the_other_levels(pnet: OpenVinoModel) -> None:
         np.testing.assert_array_equal(run(pnet, [*others, level])[-1], alone)
 
 
+def test_few_large_levels_are_in_memory_together() -> None:
+    sizes = [(900, 1300), (640, 920), (450, 650), (320, 460), (220, 320), (160, 230), (110, 160), (80, 115), (57, 80)]
+    open_levels: set[int] = set()
+    most = 0
+    canvases = place([patch for level, (height, width) in enumerate(sizes) for patch in split(level, height, width)])
+    last = {one.patch.level: number for number, canvas in enumerate(canvases) for one in canvas}
+    for number, canvas in enumerate(canvases):
+        open_levels |= {one.patch.level for one in canvas}
+        most = max(most, sum(sizes[level][0] * sizes[level][1] for level in open_levels))
+        open_levels -= {level for level in open_levels if last[level] == number}
+    assert most < 1.6 * 900 * 1300  # all levels together have twice the pixels of the first
+
+
 def test_threshold_and_order(pnet: OpenVinoModel) -> None:
     levels = [noise(90, 60), noise(40, 200), noise(11, 50)]
     sizes = [level.shape[:2] for level in levels]
