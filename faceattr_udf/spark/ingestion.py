@@ -153,7 +153,7 @@ def _ingest(tables: Tables, config: Config, source: LocalSource | StoreSource, r
                 lease.check()
                 writer.write(batch)
                 report.add(batch)
-        if not tables.check(ref, IMAGES):
+        if not exists and not report.new:
             lease.check()
             writer.write([])
     report.add_choice(choice)

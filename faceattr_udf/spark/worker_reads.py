@@ -33,6 +33,7 @@ class WorkerReport:
 
     Attributes:
         counts: Number of files per outcome: "new", "changed", "unchanged".
+        changed: image_ids of the changed rows.
         too_large: New or changed rows without content.
         bytes_written: Image bytes of new and changed rows.
         changed_while_read: image_ids of files with another size than listed.
@@ -40,6 +41,7 @@ class WorkerReport:
     """
 
     counts: dict[str, int] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
     too_large: int = 0
     bytes_written: int = 0
     changed_while_read: list[str] = field(default_factory=list)
@@ -106,10 +108,9 @@ class WorkerReads:
         # Read once only: a file may change between two reads.
         staged = self._tables.spark.read.option("__globPaths__", "false").parquet(staging)
         report = self._report(staged, list(located))
-        changed = [row["image_id"] for row in staged.where("outcome = 'changed'").select("image_id").collect()]
         self._before_commit()
         images = staged.select(*IMAGES.fieldNames())
-        self._table.replace(changed, lambda some: images.where(F.col("image_id").isin(list(some))))
+        self._table.replace(report.changed, lambda some: images.where(F.col("image_id").isin(list(some))))
         if report.counts.get("new"):
             new = staged.where("outcome = 'new'").select(*IMAGES.fieldNames())
             self._table.append(new.coalesce(1 + report.bytes_written // _FILE_BYTES))
@@ -155,6 +156,8 @@ class WorkerReads:
                 report.changed_while_read.append(row["image_id"])
                 continue
             report.counts[outcome] = report.counts.get(outcome, 0) + 1
+            if outcome == "changed":
+                report.changed.append(row["image_id"])
             if outcome != "unchanged":
                 report.too_large += row["empty"]
                 report.bytes_written += 0 if row["empty"] else row["size"]
