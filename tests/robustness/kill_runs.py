@@ -118,11 +118,17 @@ class RunFolder:
     def output(self) -> Path:
         return self.folder / "out"
 
+    @property
+    def pause_file(self) -> Path:
+        """The file that makes every analyzer of this folder wait while it exists."""
+        return self.folder / "pause"
+
     def start_run(self, *, kill_at: str | None = None, settings: tuple[str, ...] = ()) -> JobProcess:
         """Starts a run of the enrichment job in a process."""
         self.attempts += 1
         arguments = [str(ROOT / "tests" / "robustness" / "run_process.py"), "enrich"]
         arguments += ["--inferred", str(self._log("inferred")), "--steps", str(self._log("steps"))]
+        arguments += ["--pause-file", str(self.pause_file)]
         arguments += ["--batch-seconds", str(self.batch_seconds), *(["--kill-at", kill_at] if kill_at else [])]
         arguments += ["--", "--images", str(self.folder / "images"), "--output", str(self.output)]
         scratch = [f"engine.settings.spark.local.dir={self.folder / 'scratch'}"] if self.engine == "spark" else []

@@ -32,7 +32,8 @@ def test_second_spark_run_is_refused_during_compaction(
 ) -> None:
     first, expected = prepared_runs
     runs = first.copy(tmp_path / "runs")
-    runs.engine, runs.batch_seconds = "spark", 1.0
+    runs.engine = "spark"
+    runs.pause_file.touch()  # the first run goes on until the other is refused, however slow the machine is
     jobs = [runs.start_run(), runs.start_run()]
     compacted = 0
     while any(job.running for job in jobs):
@@ -42,6 +43,8 @@ def test_second_spark_run_is_refused_during_compaction(
                 compacted += 1
             except CommitFailedError:
                 pass  # the run has committed first: a compaction may fail, a run may not
+        if not all(job.running for job in jobs):
+            runs.pause_file.unlink(missing_ok=True)
         time.sleep(0.5)
     _assert_one_is_refused(jobs)
     assert compacted > 0
@@ -52,7 +55,7 @@ def test_second_spark_run_is_refused_during_compaction(
 def test_refused_run_processes_the_rest_later(prepared_runs: tuple[RunFolder, RunFolder], tmp_path: Path) -> None:
     first, expected = prepared_runs
     runs = first.copy(tmp_path / "runs")
-    runs.batch_seconds = 1.0
+    runs.pause_file.touch()
     # The first run sees only some of the images, and deletes the results of the others.
     rows = image_rows(36, changed=True)
     write_images(rows[:20], runs.folder / "images")
@@ -62,6 +65,7 @@ def test_refused_run_processes_the_rest_later(prepared_runs: tuple[RunFolder, Ru
     _wait_until(running, lambda: "begun" in runs.steps(1))
     write_images(rows[20:], runs.folder / "images", "more")
     assert refused.wait() == 4
+    runs.pause_file.unlink()
     assert running.wait() == 0, running.output()
     assert runs.start_run().wait() == 0
     assert runs.differences(expected) == []
@@ -79,7 +83,8 @@ def test_images_changed_during_a_run_are_updated_by_the_next(tmp_path: Path) -> 
         return JobProcess([*arguments, str(tmp_path / name / "images")], tmp_path / f"log_{name}")
 
     assert ingest("changed").wait() == 0
-    runs = RunFolder(tmp_path / "changed", "sail", 0.5)
+    runs = RunFolder(tmp_path / "changed", "sail")
+    runs.pause_file.touch()
     running = runs.start_run()
     _wait_until(running, lambda: bool(runs.inferred(1)))
     # Among the images that are still pending, 20 takes the content of 21, 21 gets new content, and 31 is added.
@@ -88,6 +93,7 @@ def test_images_changed_during_a_run_are_updated_by_the_next(tmp_path: Path) -> 
     (photos / "31.jpg").write_bytes(b"2|new")
     changed = ingest("changed")
     assert changed.wait() == 0, changed.output()
+    runs.pause_file.unlink()
     assert running.wait() == 0, running.output()
     assert runs.start_run().wait() == 0
 
