@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import fakes
+import hypothesis
 import pyarrow as pa
 import pytest
 from demo_faces import write_labeled_faces
@@ -25,6 +26,10 @@ pytest_plugins = ["workspaces"]
 
 # Worker processes cannot import the tests' modules.
 cloudpickle.register_pickle_by_value(fakes)
+
+# A loaded machine is slow, not wrong.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 # The tests keep both cores busy, so a parallel garbage collector gains nothing. A test's JVM lives for minutes: the
 # second compiler costs more than it saves.

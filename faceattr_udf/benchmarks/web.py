@@ -35,8 +35,8 @@ def web(contents: Sequence[bytes], config: Config, rounds: int, number: int, gem
     """Compares our whole analysis and our detection with facenet-pytorch's detection, by size of the photographs.
 
     Every round has photographs of its own, so each size is new to all contenders ("cold"); then it takes the same ones
-    once more ("again"). A batch is one call of ours; facenet-pytorch takes its photographs one by one, because it
-    only batches images of one size.
+    once more ("again"). Times are CPU times, as every contender has one thread. A batch is one call of ours;
+    facenet-pytorch takes its photographs one by one, because it only batches images of one size.
 
     Args:
         contents: Encoded photographs to cut from.
@@ -103,15 +103,15 @@ class _Contenders:
             images = self._decode(batch)
             runs = self._runs(batch, images)
             with stage_times() as stages:
-                started = time.perf_counter()
+                started = time.process_time()
                 results = runs[_OURS]()
-                cold[_OURS].append(time.perf_counter() - started)
+                cold[_OURS].append(time.process_time() - started)
             spent += stages
             others = {name: run for name, run in runs.items() if name != _OURS}
-            for name, seconds in time_interleaved(others, 1, len(batch), warm_up=False).seconds.items():
-                cold[name] += seconds
-            for name, seconds in time_interleaved(runs, 1, len(batch), warm_up=False).seconds.items():
-                again[name] += seconds
+            for some, times in ((others, cold), (runs, again)):
+                measured = time_interleaved(some, 1, len(batch), warm_up=False, clock=time.process_time)
+                for name, seconds in measured.seconds.items():
+                    times[name] += seconds
             faces[_OURS] += sum(result.n_faces for result in results)
             faces[_THEIRS] += sum(map(len, self._theirs.detect(images)))
             operations += self._theirs.count_operations(images)

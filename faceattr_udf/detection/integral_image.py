@@ -48,7 +48,7 @@ class IntegralImage:
         """Resizes the image to one scale of the pyramid.
 
         Returns:
-            float32 (floor(height * scale + 1), floor(width * scale + 1), 4), values 0-255; the last channel is padding.
+            float32 (floor(height * scale + 1), floor(width * scale + 1), 4), values 0-255; the last channel is 0.
         """
         rows, columns = self._level_bins(scale)
         height, width = rows.shape[1], columns.shape[1]
@@ -137,7 +137,7 @@ class IntegralImage:
             size: Side of the result, pixels.
 
         Returns:
-            float32 (n, size, size, 4), values 0-255; the last channel is padding.
+            float32 (n, size, size, 4), values 0-255; the last channel is 0.
         """
         crops = np.empty((len(boxes), size, size, 4), dtype=np.float32)
         # Sorted by area, so that few boxes share a strip with one so large that its bins must be split.

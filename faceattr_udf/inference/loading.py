@@ -8,7 +8,13 @@ from faceattr_udf.inference.base import CPU, Network
 from faceattr_udf.inference.openvino_backend import OpenVinoModel
 
 
-def load_network(name: str, folder: str | Path | None = None, threads: int = 1, device: str = CPU) -> Network:
+def load_network(
+    name: str,
+    folder: str | Path | None = None,
+    threads: int = 1,
+    device: str = CPU,
+    shape: tuple[int, ...] | None = None,
+) -> Network:
     """Loads and verifies a network for a device.
 
     Args:
@@ -16,13 +22,14 @@ def load_network(name: str, folder: str | Path | None = None, threads: int = 1, 
         folder: Folder of the files; None means the package.
         threads: CPU threads per inference.
         device: "cpu", or the torch name of a GPU, e.g. "cuda:0".
+        shape: A shape that inputs often have; see `OpenVinoModel`.
 
     Raises:
         WeightsError: A file is missing, altered or does not hold that network.
         EngineError: torch is not installed, or it cannot use the GPU.
     """
     if device == CPU:
-        return OpenVinoModel(name, folder, threads)
+        return OpenVinoModel(name, folder, threads, shape)
     try:
         # Imported by name and only for GPUs: torch takes gigabytes of disk and seconds to import, and CPU environments
         # do not have it. An import statement would make it a dependency of the core.

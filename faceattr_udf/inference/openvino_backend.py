@@ -40,13 +40,21 @@ def load_openvino() -> ModuleType:
 class OpenVinoModel:
     """A `Network` on the CPU: a graph compiled by OpenVINO."""
 
-    def __init__(self, name: str, folder: str | Path | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: str | Path | None = None,
+        threads: int = 1,
+        shape: tuple[int, ...] | None = None,
+    ) -> None:
         """Loads, verifies and compiles the graph.
 
         Args:
             name: File stem in `faceattr_udf.weights`.
             folder: Folder of the files; None means the package.
             threads: CPU threads per inference.
+            shape: A shape that inputs often have, only for networks with one input: the graph is compiled for it, too,
+                which is faster than a graph for any shape.
 
         Raises:
             WeightsError: A file is missing, altered or not a valid graph.
@@ -74,13 +82,17 @@ class OpenVinoModel:
             _check_input_count(model, len(images), name)
             compiled = core.compile_model(model, "CPU", settings)
             self._request: Any = compiled.create_infer_request()
-            self._full_batch_request: Any = self._request
-            if _has_uint8_convolutions(model):
+            if shape is None and _has_uint8_convolutions(model):
                 # With a static batch size OpenVINO reads uint8 NHWC pixels directly; with a dynamic one it converts
                 # them to NCHW and back.
-                sizes = zip(model.inputs, self._batch_sizes, strict=True)
-                model.reshape({port: [size, *list(port.partial_shape)[1:]] for port, size in sizes})
-                self._full_batch_request = core.compile_model(model, "CPU", settings).create_infer_request()
+                shapes = [(n, *_item_shape(port)) for n, port in zip(self._batch_sizes, model.inputs, strict=True)]
+            else:
+                shapes = [shape] if shape is not None else []
+            self._static_shape = shapes[0] if shapes else None
+            self._static_request: Any = None
+            if shapes:
+                model.reshape({port: list(shape) for port, shape in zip(model.inputs, shapes, strict=True)})
+                self._static_request = core.compile_model(model, "CPU", settings).create_infer_request()
         except RuntimeError as error:
             msg = (
                 f"OpenVINO cannot compile the graph {name}.xml and {name}.bin; "
@@ -92,7 +104,7 @@ class OpenVinoModel:
     @property
     def output_shapes(self) -> list[tuple[int, ...]]:
         """See `Network.output_shapes`."""
-        return [tuple(dimension.get_length() for dimension in list(o.partial_shape)[1:]) for o in self._outputs]
+        return [_item_shape(output) for output in self._outputs]
 
     def __call__(self, *inputs: npt.NDArray[Any]) -> list[Float32Array]:
         """See `Network.__call__`; the outputs are copies of OpenVINO's buffers."""
@@ -106,10 +118,15 @@ class OpenVinoModel:
         filled = _filled(items) if self._fixed_size else items
         if items < filled:
             batch = [_fill(array, filled * count) for array, count in zip(batch, self._images_per_item, strict=True)]
-        request = self._full_batch_request if len(batch[0]) == self._batch_sizes[0] else self._request
+        request = self._static_request if batch[0].shape == self._static_shape else self._request
         # share_inputs avoids a copy of every pyramid level; the arrays outlive the call.
         result = request.infer(batch, share_inputs=True)
         return [np.array(result[index][:items]) for index in range(len(self._outputs))]
+
+
+def _item_shape(port: Any) -> tuple[int, ...]:  # noqa: ANN401 - OpenVINO has no types
+    """Returns the shape of an input or output without its first axis."""
+    return tuple(dimension.get_length() for dimension in list(port.partial_shape)[1:])
 
 
 def _filled(items: int) -> int:

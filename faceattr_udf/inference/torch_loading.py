@@ -7,7 +7,13 @@ from safetensors.torch import load
 from torch import nn
 
 from faceattr_udf.errors import WeightsError
-from faceattr_udf.inference.wrappers import FoldedMtcnn, ProbabilityOutputs, TupleOutput, TwoInputProbabilityOutputs
+from faceattr_udf.inference.wrappers import (
+    FoldedPnet,
+    FoldedStage,
+    ProbabilityOutputs,
+    TupleOutput,
+    TwoInputProbabilityOutputs,
+)
 from faceattr_udf.networks.mtcnn import ONet, PNet, RNet
 from faceattr_udf.weights import WeightsRecord
 
@@ -66,6 +72,8 @@ def wrap_for_inference(network: nn.Module, record: WeightsRecord) -> nn.Module:
         outputs = (*record.classes, *(["embedding"] if record.embedding else []))
         wrapper = TwoInputProbabilityOutputs if record.mirrored else ProbabilityOutputs
         return wrapper(network, outputs, record.temperatures).eval()
-    if isinstance(network, PNet | RNet | ONet):
-        return FoldedMtcnn(network).eval()
+    if isinstance(network, PNet):
+        return FoldedPnet(network).eval()
+    if isinstance(network, RNet | ONet):
+        return FoldedStage(network).eval()
     return TupleOutput(network).eval()

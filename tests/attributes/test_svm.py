@@ -23,7 +23,7 @@ def _fitted(classes: int, seed: int, gamma: float = 1.5) -> tuple[SVC, np.ndarra
     return model, points
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(classes=st.integers(2, 8), seed=st.integers(0, 100), gamma=st.floats(0.1, 5.0))
 def test_decisions_equal_scikit_learn(classes: int, seed: int, gamma: float) -> None:
     model, points = _fitted(classes, seed, gamma)

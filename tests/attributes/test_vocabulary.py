@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from faceattr_udf.attributes.predictor import NetworkPredictor
@@ -59,7 +59,6 @@ def test_classes_in_another_order_are_reordered() -> None:
     assert convert({"gender": np.array([[0.25, 0.75]], np.float32)})["gender"].tolist() == [[0.75, 0.25]]
 
 
-@settings(deadline=None)
 @given(data=st.data(), attribute=st.sampled_from(list(CLASSES)))
 def test_converted_rows_still_sum_to_one(data: st.DataObject, attribute: str) -> None:
     classes, coarse = CLASSES[attribute], COARSE_LABELS[attribute]

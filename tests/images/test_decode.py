@@ -300,7 +300,7 @@ def _array_or_image_error(content: bytes | None) -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_random_bytes_never_crash(content: bytes) -> None:
     _array_or_image_error(content)
 
@@ -309,7 +309,7 @@ SIGNATURES = sorted({case.content[:16] for case in CASES if case.content})
 
 
 @given(st.sampled_from(SIGNATURES), st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_random_bytes_after_a_signature_never_crash(signature: bytes, rest: bytes) -> None:
     _array_or_image_error(signature + rest)
 
@@ -319,7 +319,7 @@ def test_random_bytes_after_a_signature_never_crash(signature: bytes, rest: byte
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=8),
     st.integers(0, 10**6),
 )
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_mutated_images_never_crash(valid: bytes, changes: list[tuple[int, int]], length: int) -> None:
     content = bytearray(valid)
     for position, value in changes:

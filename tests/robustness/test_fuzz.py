@@ -24,7 +24,6 @@ IMAGES = HostileImages(source_images([]), 10**9, 20261125, LIMITS.max_pixels)
 
 fuzzed = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")

@@ -61,13 +61,10 @@ class Teacher:
 
     def _proposals(self, integral: IntegralImage, scales: list[float]) -> tuple[Float32Array, Int64Array]:
         proposer = self._detector.proposer
-        boxes, cells = [], []
-        for level, scale in enumerate(scales):
-            rows, columns, values = proposer.passing_cells(integral, scale)
-            windows = proposer.cell_boxes(rows, columns, scale)
-            boxes.append(box_ops.apply_box_deltas(windows, values[:, 1:], inclusive=False))
-            cells.append(np.stack([np.full(len(rows), level), rows, columns], axis=1))
-        return np.concatenate(boxes), np.concatenate(cells)
+        level, rows, columns, values = proposer.passing_cells([(integral, scale) for scale in scales])
+        windows = proposer.cell_boxes(rows, columns, np.array(scales)[level, None])
+        boxes = box_ops.apply_box_deltas(windows, values[:, 1:], inclusive=False)
+        return boxes, np.stack([level, rows, columns], axis=1)
 
     @staticmethod
     def _block(cell: Int64Array, halves: list[UInt8Array]) -> tuple[int, int, int]:
