@@ -54,9 +54,9 @@ class IntegralImage:
         height, width = rows.shape[1], columns.shape[1]
         parts = _parts(rows, columns)
         row_edges, column_edges = _edges(rows, parts), _edges(columns, parts)
-        counts = np.diff(rows, axis=0).astype(np.float32)[0, :, None, None]
-        counts = counts * np.diff(columns, axis=0).astype(np.float32)[0, None, :, None]
-        level = np.empty((height, width, 4), dtype=np.float32)
+        heights, widths = (np.diff(bins, axis=0)[0].astype(np.float32) for bins in (rows, columns))
+        counts = heights[:, None] * widths.repeat(4)
+        level = np.empty((height, width * 4), dtype=np.float32)
         for start in range(0, height, _STRIP):
             strip = slice(start, start + _STRIP)
             total = None
@@ -69,8 +69,11 @@ class IntegralImage:
                     part -= words.take(left, axis=1).view(np.uint16)
                     total = part if total is None else total + part.astype(np.uint32)
             assert total is not None  # noqa: S101 - there is at least one part
-            np.divide(total.reshape(-1, width, 4), counts[strip], out=level[strip], casting="same_kind")
-        return level
+            # Converted before: NumPy divides numbers of two types in small pieces.
+            part = level[strip]
+            part[:] = total.reshape(part.shape)
+            part /= counts[strip]
+        return level.reshape(height, width, 4)
 
     @cached_property
     def _half(self) -> UInt8Array:

@@ -33,6 +33,13 @@ Small levels cost little, and small images have more of the faces that the casca
 misses most.
 """
 
+_STEP: Final = 64
+"""Half levels are filled up to multiples of this, pixels. OpenVINO prepares a graph anew for every shape that it has
+not met, which takes many times as long as the prefilter itself."""
+
+_GREY: Final = 127.5
+"""The pixel value that the network normalizes to 0, as its own padding."""
+
 
 def block_index(cell: int) -> int:
     """Returns the row (or column) of the block of a cell: output i of the prefilter covers cells 4 i - 4 to 4 i - 1.
@@ -78,8 +85,13 @@ class Prefilter:
             bool (rows, columns); tile (i, j) has the cells 8 i - 4 to 8 i + 3 by 8 j - 4 to 8 j + 3, as far as they
             exist. The offset comes from the network's stride of 4 half-level pixels relative to P-Net's cell centers.
         """
-        (logits,) = self._network(integral.coarse_level(scale / 2.0)[None].astype(np.float32))
-        return tiles_from_blocks(logits[0] >= LOGIT_THRESHOLD)
+        level = integral.coarse_level(scale / 2.0)
+        height, width = level.shape[:2]
+        pixels = np.full((1, *(-(-side // _STEP) * _STEP for side in (height, width)), 4), _GREY, dtype=np.float32)
+        pixels[0, :height, :width] = level
+        (logits,) = self._network(pixels)
+        rows, columns = block_grid(height, width)
+        return tiles_from_blocks(logits[0, :rows, :columns] >= LOGIT_THRESHOLD)
 
 
 def tiles_from_blocks(blocks: BoolArray) -> BoolArray:
