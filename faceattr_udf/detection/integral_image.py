@@ -72,7 +72,7 @@ class IntegralImage:
             # Converted before: NumPy divides numbers of two types in small pieces.
             part = level[strip]
             part[:] = total.reshape(part.shape)
-            part /= counts[strip]
+            np.divide(part, counts[strip], out=part)
         return level.reshape(height, width, 4)
 
     @cached_property
