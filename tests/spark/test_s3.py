@@ -134,7 +134,6 @@ def _s3a_settings(server: S3Server) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.spark
 @pytest.mark.xdist_group("cluster")
-@pytest.mark.xfail(strict=False, reason="not seen to pass yet: S3A's jars without the SDK's bundle")
 def test_night_of_spark_through_s3a(server: S3Server, tmp_path: Path) -> None:
     """With the endpoint and the keys in Hadoop's settings only: Arrow alone would reach nothing."""
     place = server.bucket(f"bucket-{uuid.uuid4().hex[:12]}")
