@@ -3,18 +3,19 @@
 import json
 import shutil
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from conftest import Engine
 from fakes import content
+from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from workspaces import Workspace, image
 
 from faceattr_udf.errors import EngineError, SchemaError
 from faceattr_udf.spark.locations import TableRef
 from faceattr_udf.spark.maintenance import delta_ops, maintain
+from faceattr_udf.spark.table_details import STRING_PREFIX
 from faceattr_udf.spark.tables import Tables
 
 PREFIX = "s3://bucket/catalogue/2026/autumn/"
@@ -88,18 +89,32 @@ def test_update_writes_no_other_row_again(on_spark: Workspace, name: str) -> Non
     assert {row["operationMetrics"]["numTargetRowsCopied"] for row in history} == {"0"}
 
 
-def test_compaction_sorts_and_vacuum_removes_deleted_rows(on_spark: Workspace) -> None:
+def test_compaction_sorts_by_id_once(spark_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spark_engine.select(monkeypatch)
+    table, session = TableRef(str(tmp_path / "t"), "delta"), spark_engine.session
+    for part in range(4):  # each file holds ids of the whole range, as after merges
+        text = F.lpad(F.col("id").cast("string"), 9, "0")
+        ids = session.range(part, 12_000, 4).select(F.concat(F.lit(PREFIX), text).alias("image_id"))
+        rows = ids.withColumn("noise", F.sha2("image_id", 512))
+        rows.write.format("delta").mode("append").option(STRING_PREFIX, "256").save(table.location)
+    operations = delta_ops.delta_operations(session, "spark")
+    target = operations.current_version(table).bytes * 3 // 10
+    operations.compact(table, target, "image_id")
+    spans = [int(last[-9:]) - int(first[-9:]) for first, last, _ in files(tmp_path / "t").values()]
+    assert len(spans) > 2
+    assert sum(spans) < 1.1 * 12_000  # neighbours share a few ids, because Delta sorts by samples
+    commits = len(list((tmp_path / "t" / "_delta_log").glob("*.json")))
+    operations.compact(table, target, "image_id")
+    assert len(list((tmp_path / "t" / "_delta_log").glob("*.json"))) == commits
+    assert session.read.format("delta").load(table.location).distinct().count() == 12_000
+
+
+def test_vacuum_removes_deleted_rows(on_spark: Workspace) -> None:
     before, session, config = on_spark.tables(), on_spark.engine.session, on_spark.engine.config(*AT_ONCE)
     out = on_spark.folder / "out"
     maintain(session, config, str(out), ["vacuum"])
     assert on_spark.tables() == before
     assert f"{PREFIX}01" not in ids_on_disk(out / "faces") | ids_on_disk(out / "image_results")
-    operations, faces = delta_ops.delta_operations(session, "spark"), TableRef(str(out / "faces"), "delta")
-    operations.compact(faces, 9_000, "image_id")  # several files, although the rows are few
-    ends = sorted(files(out / "faces").values())
-    assert len(ends) > 1
-    assert all(last <= first for (_, last, _), (first, _, _) in pairwise(ends))
-    assert on_spark.tables() == before
     assert on_spark.run().n_images == 0
 
 
