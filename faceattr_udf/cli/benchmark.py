@@ -155,9 +155,14 @@ def _measure_engines(
     if not set(ENGINE_SECTIONS) & set(sections):
         return {}
     from faceattr_udf.benchmarks import engine_cost
+    from faceattr_udf.spark.session import start
 
     measures = {"engine": engine_cost.engine, "layout": engine_cost.layout, "updates": engine_cost.updates}
-    return {name: measure(configs, events, images) for name, measure in measures.items() if name in sections}
+    try:
+        return {name: measure(configs, events, images) for name, measure in measures.items() if name in sections}
+    finally:
+        if "spark" in configs:
+            start(configs["spark"]).stop()  # it closes its event log, whose folder is deleted next
 
 
 def _photographs(folder: Path | None, pattern: str, config: "Config") -> list[bytes]:
