@@ -9,10 +9,10 @@ Measurements = Mapping[str, Any]
 def markdown_table(measurements: Measurements) -> str:
     """Returns a Markdown table with one row per measurement of the sections that were run."""
     machine = measurements["machine"]
-    title = (
-        f"{measurements['date']}, {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['gemm_gflops']:.0f} GFLOP/s per core in float32\n"
-    )
+    title = f"{measurements['date']}, {machine['processor']}, {machine['cores']} cores"
+    if "gemm_gflops" in machine:
+        title += f", {machine['gemm_gflops']:.0f} GFLOP/s per core in float32"
+    title += "\n"
     lines = [title, "| measurement | ours | baseline | times as fast |", "|---|---|---|---|"]
     for name, rows in _SECTIONS.items():
         if name in measurements:
@@ -123,6 +123,28 @@ def _scaling(scaling: Measurements) -> Iterator[str]:
             )
 
 
+def _nights(section: Measurements) -> Iterator[str]:
+    """Yields a row per night of the sections engine, layout and updates."""
+    for engine, nights in section.items():
+        if engine == "images":
+            continue
+        for name, night in nights.items():
+            cpu = night["cpu_seconds"]
+            parts = ", ".join(f"{part} {seconds}" for part, seconds in cpu.items() if part != "all" and seconds)
+            read = "" if night["mib_read"] is None else f", {night['mib_read']:.0f} MiB read"
+            if night.get("times_the_table"):
+                read += f", {night['times_the_table']} times the table"
+            tasks = "" if night["tasks"] is None else f", {night['stages']} stages, {night['tasks']} tasks"
+            written = night["rows_written_per_changed_row"]
+            rows = "; ".join(f"{table} {number}" for table, number in written.items() if number is not None)
+            yield (
+                f"| {engine}, {section['images']:,} images: {name} | {cpu['all']} CPU-s ({parts}), "
+                f"{night['waves']} waves{tasks}{read} | | |"
+            )
+            if rows:
+                yield f"| rows written per row that changed | {rows} | | |"
+
+
 _SECTIONS = {
     "detection": _detection,
     "analysis": _analysis,
@@ -131,6 +153,9 @@ _SECTIONS = {
     "loading": _loading,
     "engines": _engines,
     "scaling": _scaling,
+    "engine": _nights,
+    "layout": _nights,
+    "updates": _nights,
 }
 
 

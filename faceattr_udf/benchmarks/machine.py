@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ from threadpoolctl import threadpool_limits
 
 _SIDE = 2048
 _REPEATS = 5
-_PACKAGES = ("numpy", "opencv-python-headless", "openvino", "facenet-pytorch", "torch")
+_PACKAGES = (
+    *("numpy", "opencv-python-headless", "openvino", "facenet-pytorch", "torch"),
+    *("pyspark", "delta-spark", "pysail"),
+)
 
 
 @contextmanager
@@ -93,8 +96,15 @@ def describe() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": {name: found for name in _PACKAGES if (found := _installed(name))},
     }
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

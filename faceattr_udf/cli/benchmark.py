@@ -1,7 +1,8 @@
-"""`faceattr benchmark`: measures speed against other libraries on the same photographs."""
+"""`faceattr benchmark`: measures speed against other libraries on the same photographs, and the engine's own work."""
 
 import datetime
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,17 +18,26 @@ if TYPE_CHECKING:
     from faceattr_udf.config import Config
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
-SECTIONS: Final = ("detection", "analysis", "web", "network", "engines", "scaling")
+PHOTO_SECTIONS: Final = ("detection", "analysis", "web", "network", "engines", "scaling")
+ENGINE_SECTIONS: Final = ("engine", "layout", "updates")
+SECTIONS: Final = (*PHOTO_SECTIONS, *ENGINE_SECTIONS)
 
 _ENGINES: Final = {"sail": ("engine.name=sail",), "spark": ("engine.name=spark", "engine.master=local[2]")}
 
 
 @click.command("benchmark", cls=Command)
-@click.option("--photos", required=True, type=PATH, metavar="FOLDER", help="Photographs with people.")
+@click.option(
+    "--photos",
+    type=PATH,
+    metavar="FOLDER",
+    help="Photographs with people; the sections engine, layout and updates need none.",
+)
 @click.option("--pattern", default="*", show_default=True, help="Only files with such names, e.g. 'group-*.jpg'.")
 @click.option("--json", "json_file", type=PATH, metavar="OUT.json", help="Where the measurements go.")
 @click.option("--rounds", type=int, default=9, show_default=True, help="Measurements of each contender.")
-@click.option("--sections", cls=ManyValues, type=click.Choice(SECTIONS), default=SECTIONS, help="What to measure.")
+@click.option(
+    "--sections", cls=ManyValues, type=click.Choice(SECTIONS), default=PHOTO_SECTIONS, help="What to measure."
+)
 @click.option("--engines", cls=ManyValues, type=click.Choice(tuple(_ENGINES)), default=tuple(_ENGINES))
 @click.option(
     "--deepface",
@@ -42,9 +52,16 @@ _ENGINES: Final = {"sail": ("engine.name=sail",), "spark": ("engine.name=spark",
 @click.option(
     "--sizes", cls=ManyValues, type=int, default=(1_000, 10_000, 100_000), help="Table sizes in the section scaling."
 )
+@click.option(
+    "--images",
+    type=click.IntRange(min=100),
+    default=100_000,
+    show_default=True,
+    help="Images of the tables in the sections engine, layout and updates.",
+)
 @config_options
 def command(
-    photos: Path,
+    photos: Path | None,
     pattern: str,
     json_file: Path | None,
     rounds: int,
@@ -54,6 +71,7 @@ def command(
     web_photographs: int,
     rows: int,
     sizes: tuple[int, ...],
+    images: int,
     config_file: str | None,
     overrides: tuple[str, ...],
 ) -> int:
@@ -64,6 +82,10 @@ def command(
     plain processes; scaling runs it over tables of many small images. The last two take many minutes. Exit code 3: the
     detected faces differ from the baseline's.
 
+    The sections engine, layout and updates measure the engine without models: CPU seconds, tasks, bytes read and rows
+    written. engine is a first night, one with nothing new and one with 1 % changed; layout is ten waves over ids in the
+    order of the files and without order; updates are three nights with 1 % changed.
+
     Times differ between machines and minutes; compare ratios, whose pairs ran back to back. The limit is the time that
     the cascade's multiply-adds take at the machine's rate of float32 matrix multiplication. Needs the extra benchmark.
 
@@ -71,18 +93,28 @@ def command(
     Examples:
       faceattr benchmark --photos demo/photos --json benchmark.json --sections detection analysis network
       faceattr benchmark --photos demo/photos --sections engines --engines sail --rows 8000
+      faceattr benchmark --sections engine layout updates --images 100000
     """
     from faceattr_udf.benchmarks.formatting import markdown_table
     from faceattr_udf.config import Config
+    from faceattr_udf.logs import configure_logging
 
+    configure_logging()
     config = Config.load(config_file, overrides)
     if json_file:
         check_output_file(json_file, "--json")
-    contents = _photographs(photos, pattern, config)
+    contents: list[bytes] = []
+    if set(PHOTO_SECTIONS) & set(sections):
+        contents = _photographs(photos, pattern, config)
     results = _measure(contents, config, sections, rounds, deepface, web_photographs)
-    # The engines differ in their configuration, so the overrides are applied again for each.
-    configs = {name: Config.load(config_file, [*overrides, *_ENGINES[name]]) for name in engines}
-    results |= _measure_jobs(contents, configs, sections, rounds, rows, sizes)
+    with tempfile.TemporaryDirectory() as events:
+        own = {"spark": _event_log(Path(events)) if set(ENGINE_SECTIONS) & set(sections) else []}
+        # The engines differ in their configuration, so the overrides are applied again for each.
+        configs = {
+            name: Config.load(config_file, [*overrides, *_ENGINES[name], *own.get(name, [])]) for name in engines
+        }
+        results |= _measure_jobs(contents, configs, sections, rounds, rows, sizes)
+        results |= _measure_engines(configs, Path(events), sections, images)
     if json_file:
         json_file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     click.echo(markdown_table(results))
@@ -110,9 +142,35 @@ def _measure_jobs(
     return results
 
 
-def _photographs(folder: Path, pattern: str, config: "Config") -> list[bytes]:
+def _event_log(folder: Path) -> list[str]:
+    """Returns the overrides that make Spark write its events."""
+    from faceattr_udf.benchmarks.engine_meter import event_log_settings
+
+    return [f"engine.settings.{key}={value}" for key, value in event_log_settings(folder).items()]
+
+
+def _measure_engines(
+    configs: Mapping[str, "Config"], events: Path, sections: Sequence[str], images: int
+) -> dict[str, Any]:
+    if not set(ENGINE_SECTIONS) & set(sections):
+        return {}
+    from faceattr_udf.benchmarks import engine_cost
+    from faceattr_udf.spark.session import start
+
+    measures = {"engine": engine_cost.engine, "layout": engine_cost.layout, "updates": engine_cost.updates}
+    try:
+        return {name: measure(configs, events, images) for name, measure in measures.items() if name in sections}
+    finally:
+        if "spark" in configs:
+            start(configs["spark"]).stop()  # it closes its event log, whose folder is deleted next
+
+
+def _photographs(folder: Path | None, pattern: str, config: "Config") -> list[bytes]:
     from faceattr_udf.images.decode import decode_image
 
+    if folder is None:
+        msg = f"--photos is missing; name a folder of photographs, or only sections of {', '.join(ENGINE_SECTIONS)}"
+        raise ConfigError(msg)
     contents = []
     for path in sorted(folder.rglob(pattern)):
         if path.suffix.lower() in SUFFIXES:
@@ -138,6 +196,8 @@ def _measure(
     from faceattr_udf.images.decode import decode_image
 
     results: dict[str, Any] = {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+    if not contents:
+        return {**results, "machine": machine.describe()}
     with machine.one_core():
         gemm = machine.gemm_rate()
         results["machine"] = {**machine.describe(), "gemm_gflops": round(gemm / 1e9, 1)}

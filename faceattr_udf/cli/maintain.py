@@ -1,4 +1,4 @@
-"""`faceattr maintain`: compacts, vacuums, prunes and migrates the output tables."""
+"""`faceattr maintain`: compacts, vacuums, prunes and changes the output tables."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +14,7 @@ from faceattr_udf.cli.text_table import text_table
 if TYPE_CHECKING:
     from faceattr_udf.spark.maintenance.actions import Action, MaintenanceReport, TableReport
 
-ACTIONS = ("compact", "vacuum", "prune-runs", "migrate")
+ACTIONS = ("compact", "vacuum", "prune-runs", "migrate", "layout")
 
 
 @click.command("maintain", cls=Command)
@@ -29,16 +29,18 @@ def command(
     config_file: str | None,
     overrides: tuple[str, ...],
 ) -> None:
-    """Compact, vacuum, prune and migrate the output tables.
+    """Compact, vacuum, prune and change the output tables.
 
     \b
     Actions, done in the order given:
-      compact     join small files; the rows stay the same
-      vacuum      delete files that no table version of the last maintain.vacuum_hours needs
+      compact     join small files, on Spark in the order of image_id; the rows stay the same
+      vacuum      take deleted rows out of files, and delete files that no table version of the last
+                  maintain.vacuum_hours needs
       prune-runs  delete rows of runs older than maintain.keep_runs_days that no face or image names
       migrate     bring tables of an earlier schema version to the current columns
+      layout      give tables of an earlier release the layout of new ones (output.deletion_vectors); Spark only
 
-    Only migrate must not run at the same time as enrich; on S3 no action may, and it waits for no one: exit code 4.
+    migrate and layout must not run at the same time as enrich, on S3 no action; none waits for another: exit code 4.
 
     \b
     Examples:

@@ -90,6 +90,14 @@ class DeltaFeatures:
         if self._is_on("delta.enableChangeDataFeed"):
             what = "has a change data feed, which engine sail cannot write"
             raise SchemaError(_message(ref, what, "delta.enableChangeDataFeed"))
+        self.refuse_unknown(ref)
+
+    def refuse_unknown(self, ref: TableRef) -> None:
+        """Checks that the table has no feature with which neither the embedded engine nor delta-rs commits to it.
+
+        Raises:
+            SchemaError: It has one; the message says how to remove it.
+        """
         unknown = sorted(self.writer_features & _NOT_ON_SAIL)
         if unknown:
             msg = (

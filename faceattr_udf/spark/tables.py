@@ -7,9 +7,12 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
+import structlog
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql.types import StructType
 
@@ -29,6 +32,11 @@ _NOT_FOUND: Final = re.compile(
     re.IGNORECASE,
 )
 _DELTA_UNKNOWN: Final = "DATA_SOURCE_NOT_FOUND"
+
+_APPENDS: Final = "faceattr_udf"
+"""The name in Delta's log under which `Tables.append_once` numbers its commits."""
+
+log = structlog.get_logger(__name__)
 
 
 def is_not_found(error: BaseException) -> bool:
@@ -166,17 +174,31 @@ class Tables:
         if self.check(ref, schema):
             return
         try:
-            if details is None:
-                self._write(self.spark.createDataFrame([], schema), ref)
-            else:
-                empty = self.spark.createDataFrame([], details.described(schema))
-                self._write(empty, ref, options=details.options())
+            left_out = self._create(ref, schema, details)
         except Exception as error:  # as in `find`
             if isinstance(error, FaceattrError) or is_conflict(error) or is_transient(error):
                 raise
             raise EngineError(self._cannot_create(ref, error)) from error
         if details is not None:
-            details.finish(self.spark, ref, schema)
+            details.finish(self.spark, ref, schema, left_out)
+
+    def _create(self, ref: TableRef, schema: StructType, details: TableDetails | None) -> tuple[str, ...]:
+        """Creates a table with as many of its details as the engine takes, and returns the others."""
+        for statement, left_out in details.creations(ref, schema) if details else ():
+            try:
+                commit(ref, partial(self._execute, statement), self._before_commit)
+            except PySparkException as error:
+                if is_conflict(error) or is_transient(error):
+                    raise
+                log.info("table_not_created", table=str(ref), left_out=left_out, reason=reason(error))
+            else:
+                return left_out
+        empty = self.spark.createDataFrame([], schema)
+        self._write(empty, ref, options=details.options() if details else None)
+        return details.beside(schema) if details else ()
+
+    def _execute(self, statement: str) -> None:
+        self.spark.sql(statement).collect()
 
     @staticmethod
     def _cannot_create(ref: TableRef, error: Exception) -> str:
@@ -190,9 +212,23 @@ class Tables:
         return f"table {ref} cannot be created ({reason(error)}); {place}"
 
     def rewrite(self, ref: TableRef, frame: DataFrame) -> None:
-        """Replaces all rows and the columns of a table in one commit; `frame` may be computed from the table."""
+        """Replaces all rows and the columns of a table in one commit; `frame` may be computed from the table.
+
+        Delta drops the table's cluster keys in such a commit. They are set again in another; a kill in between leaves a
+        complete table without them.
+        """
+        clustered = self._cluster_keys(ref)
         writer = frame.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
         commit(ref, lambda: self._save(writer, ref), self._before_commit)
+        if clustered:
+            keys = ", ".join(map(quoted, clustered))
+            commit(ref, partial(self._execute, f"ALTER TABLE {ref.sql} CLUSTER BY ({keys})"), self._before_commit)
+
+    def _cluster_keys(self, ref: TableRef) -> list[str]:
+        if "clustering" not in self.features(ref).writer_features:
+            return []
+        detail = self.spark.sql(f"DESCRIBE DETAIL {ref.sql}").first()
+        return list(detail["clusteringColumns"]) if detail else []
 
     def features(self, ref: TableRef) -> DeltaFeatures:
         """Returns the features of an output table; none of a catalog table on the embedded engine."""
@@ -228,6 +264,30 @@ class Tables:
         """Appends rows; they must have the table's columns."""
         check_columns(str(ref), frame.schema, self.read(ref).schema)
         self._write(frame, ref)
+
+    @property
+    def appends_once(self) -> bool:
+        """Whether the engine has `append_once`; the embedded engine does not recognize a repeated append."""
+        return self._engine != "sail"
+
+    def next_append(self, ref: TableRef) -> int:
+        """Returns a number that no append to the table has had: its next version."""
+        row = self.spark.sql(f"DESCRIBE HISTORY {ref.sql} LIMIT 1").first()
+        return int(row["version"]) + 1 if row else 0
+
+    def append_once(self, ref: TableRef, frame: DataFrame, number: int) -> None:
+        """Appends rows whose keys the table does not have, in one commit, unless an append with this number was made.
+
+        It reads nothing of the table, where `merge` looks for the keys. Yet it can be repeated after an error that left
+        open whether the commit was made, and of two writers that append at the same time the second gets a conflict as
+        with `merge`: all appends are transactions of one application, which Delta puts in order.
+
+        Args:
+            ref: The table.
+            frame: The new rows, with the table's columns.
+            number: From `next_append`, before the first attempt.
+        """
+        self._write(frame, ref, options={"txnAppId": _APPENDS, "txnVersion": str(number)})
 
     def replace(self, ref: TableRef, frame: DataFrame, key: str, values: Sequence[str]) -> None:
         """Replaces all rows with certain keys, without a join because the rows may be large.

@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +68,48 @@ def test_engines_and_processes_find_the_same_faces(
         assert set(tables) == {"faces", "image_results", "runs"}
         assert all(0 < after["files"] <= before["files"] for before, after in tables.values())
     assert "| enrich job on sail, per photograph |" in capsys.readouterr().out
+
+
+def nights_without_models(engine_name: str, out: Path, *sections: str) -> dict[str, Any]:
+    """Runs the benchmark in a process of its own: Spark writes its events only if it starts so."""
+    arguments = ["--sections", *sections, "--engines", engine_name, "--images", "100", "--json", str(out)]
+    command = [sys.executable, "-m", "jobs.benchmark", *arguments]
+    subprocess.run(command, cwd=Path(__file__).parents[2], check=True)  # noqa: S603 - our own interpreter and code
+    measured: dict[str, Any] = json.loads(out.read_text())
+    assert "gemm_gflops" not in measured["machine"]
+    nights = measured["engine"][engine_name]
+    first, nothing, changed = (nights[name] for name in ("first night", "nothing new", "1 % changed"))
+    assert (first["images"], nothing["images"], changed["images"]) == (100, 0, 1)
+    assert (first["waves"], nothing["waves"], changed["waves"]) == (1, 0, 1)
+    assert (first["rows"]["image_results"]["inserted"], changed["rows"]["image_results"]["updated"]) == (100, 1)
+    assert first["cpu_seconds"]["all"] > 0
+    return measured
+
+
+def test_nights_without_models_are_measured(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    nights_without_models("sail", tmp_path / "measurements.json", "engine")
+    assert "| sail, 100 images: nothing new |" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.spark
+def test_nights_on_spark_are_measured(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    measured = nights_without_models("spark", tmp_path / "measurements.json", "engine", "layout", "updates")
+    night = measured["layout"]["spark"]["without order"]
+    assert night["waves"] == 10
+    assert min(night["mib_read"], night["tasks"], night["cpu_seconds"]["jvm"]) > 0
+    written = {
+        variant: measured["updates"][variant]["night 3"]["rows_written_per_changed_row"]["image_results"]
+        for variant in ("spark", "spark, deletion vectors")
+    }
+    assert written["spark, deletion vectors"] == 1.0
+    assert written["spark"] > 2
+    assert "| spark, deletion vectors, 100 images: night 3 |" in capfd.readouterr().out
+
+
+def test_photographs_are_asked_for_where_they_are_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main(["--sections", "engine", "analysis"]) == 2
+    assert "--photos is missing; name a folder of photographs, or only sections of engine" in capsys.readouterr().err
 
 
 def test_folder_without_photographs_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

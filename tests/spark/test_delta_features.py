@@ -11,6 +11,7 @@ from deltalake import DeltaTable, write_deltalake
 from faceattr_udf.errors import EngineError, SchemaError
 from faceattr_udf.spark.delta_features import DeltaFeatures, add_local_times
 from faceattr_udf.spark.locations import TableRef
+from faceattr_udf.spark.maintenance.delta_ops import delta_operations
 
 ROWS = pa.table({"image_id": ["a"], "n": [1]})
 
@@ -74,6 +75,19 @@ def test_row_tracking_is_refused_on_the_embedded_engine(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match="has the feature domainMetadata, which engine sail cannot write; set engine"):
         DeltaFeatures.read(ref).refuse(ref, "sail")
     DeltaFeatures.read(ref).refuse(ref, "spark")
+
+
+def test_delta_rs_does_not_maintain_what_it_would_damage(tmp_path: Path) -> None:
+    operations = delta_operations(None, "sail")  # type: ignore[arg-type]  # it needs no session
+    marked = write_log(tmp_path / "marked", '{"minWriterVersion":7,"writerFeatures":["deletionVectors"]}', "")
+    with pytest.raises(
+        EngineError, match=r"has deletion vectors, and the vacuum of engine sail would delete them; set"
+    ):
+        operations.vacuum(marked, 168)
+    clustered = write_log(tmp_path / "clustered", '{"minWriterVersion":7,"writerFeatures":["clustering"]}', "")
+    for maintain in (lambda: operations.vacuum(clustered, 168), lambda: operations.compact(clustered, 2**27)):
+        with pytest.raises(SchemaError, match="has the feature clustering, which engine sail cannot write; set engine"):
+            maintain()
 
 
 def test_local_times_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

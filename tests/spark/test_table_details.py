@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 import structlog
+from pyspark.errors import AnalysisException
 from workspaces import IMAGES, Workspace
 
 from faceattr_udf import Config
 from faceattr_udf.errors import ConfigError
 from faceattr_udf.spark.descriptions import COLUMNS
+from faceattr_udf.spark.locations import TableRef
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, RUNS, faces_table
-from faceattr_udf.spark.table_details import check_details
+from faceattr_udf.spark.table_details import DELETION_VECTORS, STRING_PREFIX, TableDetails, check_details
+from faceattr_udf.spark.tables import Tables
 
 ALL = (
     "output.comments=true",
@@ -44,6 +47,8 @@ def test_new_tables_carry_what_their_engine_has(workspace: Workspace) -> None:
     skipped = {
         Path(event["table"]).name: event["skipped"] for event in logs if event["event"] == "table_details_skipped"
     }
+    assert made["configuration"].get(DELETION_VECTORS) == (None if workspace.engine.name == "sail" else "true")
+    assert made["configuration"].get(STRING_PREFIX) == (None if workspace.engine.name == "sail" else "256")
     if workspace.engine.name == "sail":
         assert skipped["faces"] == ["comments", "properties", "cluster_by", "tags", "column_tags"]
         return
@@ -87,3 +92,58 @@ def test_five_cluster_keys_are_too_many() -> None:
 
 def test_details_of_tables_do_not_change_what_is_computed() -> None:
     assert Config.load(None, ALL).config_id() == Config().config_id()
+
+
+class SessionOfAnOldDelta:
+    """Refuses statements with what it does not know, and remembers those that it takes."""
+
+    def __init__(self, *unknown: str) -> None:
+        self.unknown = unknown
+        self.taken: list[str] = []
+
+    def sql(self, statement: str) -> "SessionOfAnOldDelta":
+        if any(word in statement for word in self.unknown):
+            raise AnalysisException("[DELTA_UNKNOWN_CONFIGURATION] Unknown configuration was specified")
+        self.taken.append(statement)
+        return self
+
+    def collect(self) -> list[Any]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("unknown", "has", "left_out"),
+    [
+        ((), (STRING_PREFIX, "CLUSTER BY (`run_id`)", DELETION_VECTORS), []),
+        ((STRING_PREFIX,), ("CLUSTER BY (`run_id`)", DELETION_VECTORS), [STRING_PREFIX]),
+        ((STRING_PREFIX, "CLUSTER BY"), (DELETION_VECTORS,), [STRING_PREFIX, "cluster_by"]),
+        ((STRING_PREFIX, "CLUSTER BY", DELETION_VECTORS), (), [STRING_PREFIX, DELETION_VECTORS, "cluster_by"]),
+    ],
+)
+def test_older_delta_makes_the_table_without_what_it_does_not_know(
+    unknown: tuple[str, ...], has: tuple[str, ...], left_out: list[str], tmp_path: Path
+) -> None:
+    session: Any = SessionOfAnOldDelta(*unknown)
+    output = Config.load(None, ['output.cluster_by=["run_id"]', "output.properties.team=x"]).output
+    with structlog.testing.capture_logs() as logs:
+        Tables(session, "spark").ensure(
+            TableRef(str(tmp_path / "t"), "delta"), RUNS, TableDetails("runs", output, "spark")
+        )
+    (statement,) = session.taken
+    assert "'team' = 'x'" in statement
+    features = (STRING_PREFIX, "CLUSTER BY (`run_id`)", DELETION_VECTORS)
+    assert [word for word in features if word in statement] == list(has)
+    told = {event["event"]: event for event in logs}
+    named = [*told.get("table_layout_reduced", {}).get("left_out", ())]
+    named += told.get("table_details_skipped", {}).get("skipped", ())
+    assert named == left_out
+
+
+def test_own_properties_and_plain_tables_take_precedence() -> None:
+    def layout(*overrides: str, engine: str = "spark") -> dict[str, str]:
+        return TableDetails("faces", Config.load(None, overrides).output, engine).layout()
+
+    assert layout() == {STRING_PREFIX: "256", DELETION_VECTORS: "true"}
+    assert layout(f"output.properties.{DELETION_VECTORS}=false") == {STRING_PREFIX: "256"}
+    assert layout("output.deletion_vectors=false") == {STRING_PREFIX: "256"}
+    assert layout(engine="sail") == {}

@@ -1,6 +1,7 @@
 """Every table operation on every engine."""
 
 import threading
+import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from conftest import Engine
+from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from pyspark.sql.types import IntegerType, LongType, StringType, StructField, StructType
 
 from faceattr_udf.config import Config
@@ -240,3 +242,57 @@ def test_commit_that_always_conflicts_raises_busy(ref: TableRef, monkeypatch: py
         Tables(session, "sail").merge(ref, frame, ["key"])  # type: ignore[arg-type]
     assert len(waited) == 9
     assert max(waited) <= 10
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("kind", ["delta", "table"])
+def test_append_is_made_once(kind: str, spark_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spark_engine.select(monkeypatch)
+    tables, schema = Tables(spark_engine.session, "spark"), StructType().add("key", "string").add("n", "integer")
+    ref = TableRef(str(tmp_path / "t") if kind == "delta" else "appended_once", kind)  # type: ignore[arg-type]
+    tables.ensure(ref, schema)
+    number = tables.next_append(ref)
+    for _ in range(2):  # the first attempt may have ended with an error although its commit was made
+        tables.append_once(ref, spark_engine.frame([("a", 1)], "key string, n int"), number)
+    assert [row["key"] for row in tables.read(ref).collect()] == ["a"]
+    late = tables.next_append(ref)
+    tables.delete(ref, spark_engine.frame([("x",)], "key string"), "key")
+    assert tables.next_append(ref) >= late > number
+    tables.append_once(ref, spark_engine.frame([("b", 2)], "key string, n int"), tables.next_append(ref))
+    # A writer that was suspended before its append, and whose images another run has taken over meanwhile.
+    tables.append_once(ref, spark_engine.frame([("b", 3)], "key string, n int"), late)
+    assert sorted((row["key"], row["n"]) for row in tables.read(ref).collect()) == [("a", 1), ("b", 2)]
+    assert tables.appends_once
+    assert not Tables(spark_engine.session, "sail").appends_once
+    spark_engine.session.sql("DROP TABLE IF EXISTS appended_once")
+
+
+@pytest.mark.spark
+def test_append_at_the_same_time_is_a_conflict(
+    spark_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spark_engine.select(monkeypatch)
+    ref, schema = TableRef(str(tmp_path / "t"), "delta"), StructType().add("key", "string").add("n", "integer")
+    first = Tables(spark_engine.session, "spark")
+    first.ensure(ref, schema)
+    number = first.next_append(ref)
+    checks: list[None] = []
+
+    def check_lease() -> None:
+        checks.append(None)
+        if len(checks) > 1:
+            msg = "another run holds the lease"
+            raise BusyError(msg)
+
+    second = Tables(spark_engine.session, "spark", before_commit=check_lease)
+    wait_for_append = F.udf(lambda key: time.sleep(20) or key, "string")
+    slow = spark_engine.frame([("a", 2)], "key string, n int").select(wait_for_append("key").alias("key"), "n")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(second.append_once, ref, slow, number)
+        while not list(Path(ref.location).glob("_temporary/*")) and not waiting.done() and not checks:
+            time.sleep(0.1)
+        time.sleep(5)  # its transaction has begun, and its task waits
+        first.append_once(ref, spark_engine.frame([("a", 1)], "key string, n int"), number)
+        with pytest.raises(BusyError, match="another run holds the lease"):
+            waiting.result()
+    assert [row["n"] for row in first.read(ref).collect()] == [1]

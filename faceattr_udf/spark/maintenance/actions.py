@@ -1,8 +1,9 @@
-"""The maintenance actions: compact, vacuum, prune-runs and migrate.
+"""The maintenance actions: compact, vacuum, prune-runs, migrate and layout.
 
-A run may write while the first three work: they make Delta commits, or delete files that no recent version needs. Only
-migrate takes the same lease as a run, because it changes columns. On S3 every action takes it: there, two Spark drivers
-that commit to one table at the same time may lose a commit, unless a log store is configured that prevents it.
+A run may write while the first three work: they make Delta commits, or delete files that no recent version needs.
+migrate and layout take the same lease as a run, because they change columns and properties. On S3 every action takes
+it: there, two Spark drivers that commit to one table at the same time may lose a commit, unless a log store is
+configured that prevents it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
-from faceattr_udf.errors import ConfigError, TableNotFoundError
+from faceattr_udf.errors import ConfigError, EngineError, TableNotFoundError
 from faceattr_udf.spark.engine_errors import explained
 from faceattr_udf.spark.enrichment.staging import remove_abandoned
 from faceattr_udf.spark.file_systems import qualified
@@ -26,10 +27,17 @@ from faceattr_udf.spark.maintenance.disk_usage import DiskUsage, measure_disk_us
 from faceattr_udf.spark.maintenance.exclusive import commits_may_be_lost, exclusive
 from faceattr_udf.spark.maintenance.migrations import AddColumn, migrate
 from faceattr_udf.spark.own_session import adopted
+from faceattr_udf.spark.table_details import TableDetails, change_layout
 from faceattr_udf.spark.tables import Tables
 
-Action = Literal["compact", "vacuum", "prune-runs", "migrate"]
+Action = Literal["compact", "vacuum", "prune-runs", "migrate", "layout"]
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
+
+_ALONE: Final = frozenset({"migrate", "layout"})
+"""Actions beside which no run may write."""
+
+_SORTED_BY: Final = {"faces": "image_id", "image_results": "image_id"}
+"""Table -> the column by which merges look for its rows."""
 
 _SAFE_HOURS: Final = 24
 """Hours for which even a slow wave or query may still read a version."""
@@ -90,15 +98,15 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
         config: The configuration; the section `maintain` has the limits of each action.
         output: The folder of the output tables, the same as for `enrich`.
         actions: The actions in the order to run them. "compact" joins small files, "vacuum" deletes files that only old
-            versions need, "prune-runs" deletes rows of `runs` that no other table refers to, and "migrate" brings
-            tables of an earlier schema version to the current one.
+            versions need, "prune-runs" deletes rows of `runs` that no other table refers to, "migrate" brings
+            tables of an earlier schema version to the current one, and "layout" gives tables the layout of new ones.
 
     Returns:
         The sizes before and after, and what was deleted or migrated.
 
     Raises:
         ConfigError: An action is unknown.
-        BusyError: An action needs the lease ("migrate" always, on S3 each one) and a run is in progress.
+        BusyError: An action needs the lease ("migrate" and "layout" always, on S3 each one) and a run is in progress.
         FaceattrError: There is no table, the engine lacks an operation, or the action would disturb a run in progress.
     """
     unknown = set(actions) - set(ACTIONS)
@@ -130,17 +138,19 @@ def _maintain(tables: Tables, config: Config, output: str, actions: Sequence[Act
     for action in actions:
         with (
             exclusive(outputs.folder, action, config.runtime.lease_seconds)
-            if alone or action == "migrate"
+            if alone or action in _ALONE
             else nullcontext()
         ):
             if action == "migrate":
                 steps += migrate(tables, outputs.tables, output)
             elif action == "prune-runs":
                 n_runs_deleted += _prune_runs(tables, found, config.maintain.keep_runs_days)
+            elif action == "layout":
+                _change_layouts(tables, found, config)
             elif operations:
-                for ref in found.values():
+                for name, ref in found.items():
                     if action == "compact":
-                        operations.compact(ref, config.maintain.target_file_bytes)
+                        operations.compact(ref, config.maintain.target_file_bytes, _SORTED_BY.get(name))
                     else:
                         operations.vacuum(ref, hours)
         if action == "vacuum":
@@ -149,6 +159,17 @@ def _maintain(tables: Tables, config: Config, output: str, actions: Sequence[Act
     after = {name: _size(operations, ref) for name, ref in found.items()} if operations else {}
     reports = tuple(TableReport(name, before[name], size) for name, size in after.items())
     return MaintenanceReport(reports, n_runs_deleted, tuple(steps))
+
+
+def _change_layouts(tables: Tables, refs: Mapping[str, TableRef], config: Config) -> None:
+    """Gives existing tables the layout of new ones; files that exist keep theirs until compact writes them again."""
+    engine = config.engine.name
+    if engine == "sail":
+        msg = "engine sail cannot change the layout of a table; set engine.name=spark"
+        raise EngineError(msg)
+    for name, ref in refs.items():
+        details = TableDetails(name, config.output, engine)
+        change_layout(tables.spark, ref, details, tables.read(ref).schema)
 
 
 def _size(operations: DeltaOperations, ref: TableRef) -> TableSize:

@@ -10,6 +10,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Row, SparkSession
 
 from faceattr_udf.errors import EngineError
+from faceattr_udf.spark.catalog_names import quoted
+from faceattr_udf.spark.delta_features import DeltaFeatures
 from faceattr_udf.spark.engine_errors import is_conflict, reason
 from faceattr_udf.spark.locations import TableRef
 from faceattr_udf.spark.retries import commit
@@ -40,12 +42,22 @@ class DeltaOperations(Protocol):
         """Returns the size of the table's current version."""
         ...
 
-    def compact(self, ref: TableRef, target_bytes: int) -> None:
-        """Joins small files into files of about `target_bytes`, in one commit that changes no row."""
+    def compact(self, ref: TableRef, target_bytes: int, sort_by: str | None = None) -> None:
+        """Joins small files into files of about `target_bytes`, in one commit that changes no row.
+
+        Args:
+            ref: The table.
+            target_bytes: The size of the joined files.
+            sort_by: The column by which queries and merges look for rows. Where the engine can, each file then holds a
+                range of its values, unless the table has cluster keys of its own.
+        """
         ...
 
     def vacuum(self, ref: TableRef, hours: int) -> None:
-        """Deletes the files that no version of the last `hours` needs, including those of killed writes."""
+        """Deletes the files that no version of the last `hours` needs, including those of killed writes.
+
+        Before that, rows that deletion vectors mark are taken out of the current files, which are written without them.
+        """
         ...
 
 
@@ -66,13 +78,25 @@ class _SqlOperations:
         (detail,) = self._sql("DESCRIBE DETAIL", ref)
         return CurrentVersion(str(detail["location"]), int(detail["numFiles"]), int(detail["sizeInBytes"]))
 
-    def compact(self, ref: TableRef, target_bytes: int) -> None:
+    def compact(self, ref: TableRef, target_bytes: int, sort_by: str | None = None) -> None:
+        (detail,) = self._sql("DESCRIBE DETAIL", ref)
+        clustered = bool(_cluster_keys(detail))
+        if (clustered or sort_by) and not _has_small_files(
+            int(detail["numFiles"]), detail["sizeInBytes"], target_bytes
+        ):
+            return  # Delta sorts the whole table each time, whether or not it is sorted
+        order = [] if clustered or not sort_by else [f"ZORDER BY ({quoted(sort_by)})"]
         size = str(target_bytes)
         names = ("spark.databricks.delta.optimize.minFileSize", "spark.databricks.delta.optimize.maxFileSize")
         with self._settings(dict.fromkeys(names, size)):
-            commit(ref, lambda: self._sql("OPTIMIZE", ref))
+            commit(ref, lambda: self._sql("OPTIMIZE", ref, *order))
 
     def vacuum(self, ref: TableRef, hours: int) -> None:
+        (detail,) = self._sql("DESCRIBE DETAIL", ref)
+        if "deletionVectors" in (detail["tableFeatures"] or ()):
+            # Of a clustered table REORG purges nothing: seen with Delta 4.4.0.
+            purge = ("OPTIMIZE", ref, "FULL") if _cluster_keys(detail) else ("REORG TABLE", ref, "APPLY (PURGE)")
+            commit(ref, lambda: self._sql(*purge))
         # Delta refuses less than a week unless this check is off; `maintain` has checks of its own.
         with self._settings({"spark.databricks.delta.retentionDurationCheck.enabled": "false"}):
             self._sql("VACUUM", ref, f"RETAIN {hours} HOURS")
@@ -102,6 +126,21 @@ class _SqlOperations:
                     conf.set(key, earlier)
 
 
+def _cluster_keys(detail: Row) -> list[str]:
+    """Returns the cluster keys of a table; none where Delta is too old to have them."""
+    return list(detail.asDict().get("clusteringColumns") or ())
+
+
+def _has_small_files(files: int, size: int, target_bytes: int) -> bool:
+    """Checks whether a table has more files than its size needs; a few more are not worth sorting a large table again.
+
+    >>> _has_small_files(1, 10, 100), _has_small_files(2, 10, 100), _has_small_files(12, 1000, 100)
+    (False, True, False)
+    """
+    needed = max(1, -(-size // target_bytes))
+    return files > needed + needed // 4
+
+
 class _DeltaRsOperations:
     def __init__(self) -> None:
         try:
@@ -119,11 +158,24 @@ class _DeltaRsOperations:
         sizes = [int(size or 0) for size in column.to_pylist()]
         return CurrentVersion(ref.location, len(sizes), sum(sizes))
 
-    def compact(self, ref: TableRef, target_bytes: int) -> None:
+    def compact(self, ref: TableRef, target_bytes: int, sort_by: str | None = None) -> None:
+        # It joins neighbours in the order in which they were written, so waves in order stay in order. Its own sorting
+        # takes the whole table into memory.
+        del sort_by
+        DeltaFeatures.read(ref).refuse_unknown(ref)
         # The table is opened for every attempt, so that each starts from the latest version.
         commit(ref, lambda: self._table(ref).optimize.compact(target_size=target_bytes))
 
     def vacuum(self, ref: TableRef, hours: int) -> None:
+        features = DeltaFeatures.read(ref)
+        features.refuse_unknown(ref)
+        if "deletionVectors" in features.writer_features:
+            # delta-rs takes the files of deletion vectors for left-overs and deletes them: seen with 1.6.6.
+            msg = (
+                f"table {ref} has deletion vectors, and the vacuum of engine sail would delete them; set "
+                "engine.name=spark"
+            )
+            raise EngineError(msg)
         # full=True also deletes the files of killed writes, which no log entry names.
         self._table(ref).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
 
