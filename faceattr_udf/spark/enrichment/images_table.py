@@ -129,15 +129,17 @@ class ImagesTable:
         order = [F.col("content_sha256").asc_nulls_last()]
         order += [F.col(name).cast("string").asc_nulls_last() for name in self.comparable.values()]
         order.append(F.col("file").asc())
-        return (
-            self._keys_of_rows()
-            .withColumn("copies", F.count(F.lit(1)).over(same))
-            .withColumn("consented", F.min(F.col("consented").cast("int")).over(same) == 1)
-            .withColumn("_rank", F.row_number().over(same.orderBy(*order)))
-            .where("_rank = 1")
-            .drop("_rank")
-            .withColumn("by_content", F.col("by_content") | (F.col("copies") > 1))
-        )
+        rows = self._keys_of_rows()
+        copies = F.count(F.lit(1)).over(same)
+        columns = {name: F.col(name) for name in rows.columns} | {
+            "consented": F.min(F.col("consented").cast("int")).over(same) == 1,
+            "copies": copies,
+            "by_content": F.col("by_content") | (copies > 1),
+            "_rank": F.row_number().over(same.orderBy(*order)),
+        }
+        # One step, because an engine analyzes the whole plan after each.
+        ranked = rows.select(*(column.alias(name) for name, column in columns.items()))
+        return ranked.where("_rank = 1").drop("_rank")
 
     def _keys_of_rows(self) -> DataFrame:
         """Returns one row per row of the table; content is read only where the hash is needed and missing."""

@@ -121,24 +121,25 @@ class Planner:
         by_image = faces.groupBy(F.col("image_id").alias("_face_of"))
         described = by_image.agg(F.count(F.lit(1)).alias("_faces_found"), *was)
         differs = reduce(or_, (~F.col(key).eqNullSafe(F.col(f"_was_{key}")) for key in passed.values()), F.lit(False))
-        # Joined by image_id alone, by which the keys are distributed already.
         is_done = F.coalesce(
             (F.coalesce(F.col("content_sha256"), F.lit("")) == F.col("_hash"))
             & (F.col("consented") == F.col("_consented")),
             F.lit(False),
         )
-        lost = F.col("_done") & (F.col("_faces_counted") != F.coalesce(F.col("_faces_found"), F.lit(0)))
-        return (
-            keys.join(done, F.col("image_id") == F.col("_done_id"), "left")
-            .join(described, F.col("image_id") == F.col("_face_of"), "left")
-            .withColumn("_done", is_done)
-            .withColumn("_lost", lost)
-            .withColumn("_pending", ~F.col("_done") | F.col("_lost"))
-            .withColumn("has_faces", F.col("_face_of").isNotNull())
-            .withColumn("_backfill", ~F.col("_pending") & F.col("has_faces") & differs)
-            .where("_pending OR _backfill OR copies > 1")
-            .select(*keys.columns, "has_faces", "_pending", "_backfill", "_lost")
+        has_faces = F.col("_face_of").isNotNull()
+        lost = is_done & (F.col("_faces_counted") != F.coalesce(F.col("_faces_found"), F.lit(0)))
+        pending = ~is_done | lost
+        # Joined by image_id alone, by which the keys are distributed already.
+        joined = keys.join(done, F.col("image_id") == F.col("_done_id"), "left").join(
+            described, F.col("image_id") == F.col("_face_of"), "left"
         )
+        return joined.select(
+            *keys.columns,
+            has_faces.alias("has_faces"),
+            pending.alias("_pending"),
+            lost.alias("_lost"),
+            (~pending & has_faces & differs).alias("_backfill"),
+        ).where("_pending OR _backfill OR copies > 1")
 
     def _same_version(self, results: DataFrame) -> DataFrame:
         config_id, model_version = self.run.config.config_id(), self.run.model_version
@@ -174,24 +175,24 @@ class Planner:
             .groupBy("content_sha256")
             .agg(F.min("image_id").alias("reuse_source"))
         )
-        rows = rows.join(sources, "content_sha256", "left")
-        rows = rows.withColumn("reuse_source", F.when(F.col("consented"), F.col("reuse_source")))
-        rows = rows.withColumn(
-            "_infer", F.col("consented") & F.col("content_sha256").isNotNull() & F.col("reuse_source").isNull()
-        )
+        reused = F.when(F.col("consented"), F.col("reuse_source"))
+        infer = F.col("consented") & F.col("content_sha256").isNotNull() & reused.isNull()
         # Without a hash each image is a group of its own; an id may look like the hash of another group.
-        group = F.when(F.col("_infer"), F.col("content_sha256")).otherwise(F.col("image_id"))
-        first = Window.partitionBy("_group").orderBy(F.col("_infer").desc(), "by_content", "file", "image_id")
-        return (
-            rows.withColumn("_group", group)
-            .withColumn("home_file", F.when(F.col("_infer"), F.first("file").over(first)).otherwise(F.col("file")))
-            .withColumn(
-                "home_id", F.when(F.col("_infer"), F.first("image_id").over(first)).otherwise(F.col("image_id"))
-            )
-            .withColumn("is_source", F.col("_infer") & (F.row_number().over(first) == 1))
-            .drop("_group", "_infer")
-            .orderBy(*ORDER)
+        group = F.when(infer, F.col("content_sha256")).otherwise(F.col("image_id"))
+        grouped = rows.join(sources, "content_sha256", "left").select(
+            *rows.columns, reused.alias("reuse_source"), infer.alias("_infer"), group.alias("_group")
         )
+        first = Window.partitionBy("_group").orderBy(F.col("_infer").desc(), "by_content", "file", "image_id")
+        home = {"home_file": "file", "home_id": "image_id"}
+        return grouped.select(
+            *rows.columns,
+            "reuse_source",
+            (F.col("_infer") & (F.row_number().over(first) == 1)).alias("is_source"),
+            *(
+                F.when(F.col("_infer"), F.first(own).over(first)).otherwise(F.col(own)).alias(name)
+                for name, own in home.items()
+            ),
+        ).orderBy(*ORDER)
 
     def _slices(self, plan: DataFrame) -> list[PlanSlice]:
         rows = max(1, min(_SLICE_IMAGES, self.run.config.enrich.wave_images // 4))
