@@ -313,8 +313,8 @@ def _without_submitted(settings: Mapping[str, str]) -> dict[str, str]:
 def _jvm_options(master: str, cores: int) -> dict[str, str]:
     """Returns the driver's Java options for a local master: compiling Java code twice costs more than it saves.
 
-    A night over 500,000 unchanged images took 51 CPU seconds instead of 91, and a first one of 1,000 images 36 instead of
-    75. On few cores collecting garbage in parallel saves no time either.
+    A night over 500,000 unchanged images took 51 CPU seconds instead of 91, and a first one of 1,000 images 36 of 75.
+    On few cores collecting garbage in parallel saves no time either.
 
     >>> _jvm_options("local[2]", 2), _jvm_options("spark://host:7077", 64)
     ({'spark.driver.extraJavaOptions': '-XX:TieredStopAtLevel=1 -XX:+UseSerialGC'}, {})
