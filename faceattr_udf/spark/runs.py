@@ -3,6 +3,7 @@
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Final
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
@@ -12,6 +13,9 @@ from faceattr_udf.sanitize import redacted
 from faceattr_udf.spark.locations import TableRef
 from faceattr_udf.spark.schemas import RUNS, SCHEMA_VERSION
 from faceattr_udf.spark.tables import Tables
+
+_LONG_RUN: Final = 1_000
+"""Inferred images of a run whose rate tells more about images than about starting."""
 
 
 @dataclass
@@ -74,14 +78,25 @@ class RunsTable:
         self._tables = tables
         self._ref = ref
 
-    def mark_stale_runs(self) -> list[str]:
-        """Sets runs that never ended to interrupted, and returns their ids."""
-        stale = self._tables.read(self._ref).where("state = 'running'").select("run_id")
-        run_ids = [row.run_id for row in stale.collect()]
+    def mark_stale_runs(self, model_version: str) -> tuple[list[str], float | None]:
+        """Sets runs that never ended to interrupted.
+
+        Returns:
+            Their ids; and the images per second of the latest run of some length with a model version, if there is one.
+        """
+        rows = self._tables.read(self._ref)
+        of_use = rows.where((F.col("state") == "running") | (F.col("n_inferred") >= _LONG_RUN))
+        known = of_use.select("run_id", "state", "started_at", "model_version", "images_per_second").collect()
+        run_ids = [row.run_id for row in known if row.state == "running"]
         if run_ids:
-            rows = self._tables.read(self._ref).where(F.col("run_id").isin(run_ids))
-            self._tables.merge(self._ref, rows.withColumn("state", F.lit("interrupted")), ["run_id"])
-        return run_ids
+            stale = rows.where(F.col("run_id").isin(run_ids))
+            self._tables.merge(self._ref, stale.withColumn("state", F.lit("interrupted")), ["run_id"])
+        rates = sorted(
+            (row.started_at, row.images_per_second)
+            for row in known
+            if row.state == "completed" and row.model_version == model_version and row.images_per_second
+        )
+        return run_ids, rates[-1][1] if rates else None
 
     def begin(self, run: Run) -> None:
         """Inserts the row of a run."""

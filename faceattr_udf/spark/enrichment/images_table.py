@@ -1,6 +1,6 @@
 """Read-side view of the images table: image keys without content, and the content of chosen images."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,10 @@ from faceattr_udf.config import Config
 from faceattr_udf.errors import SchemaError
 from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.engine_errors import is_engine_error, is_transient, reason
+from faceattr_udf.spark.enrichment.image_files import ImageFiles, file_of_row, image_files
+from faceattr_udf.spark.enrichment.wave_bounds import IdRange
 from faceattr_udf.spark.input_columns import WORK_PREFIX, InputColumns
+from faceattr_udf.spark.locations import TableRef
 from faceattr_udf.spark.parquet_input import InputFrames
 
 NULL_ID: Final = "null-image-id:"
@@ -28,16 +31,24 @@ class ImagesTable:
         config: Names its columns.
         columns: The columns that a run uses.
         light: `InputFrames.light`.
+        files: Its files; None where it is read by ranges of image_id.
     """
 
     frame: DataFrame
     config: Config
     columns: InputColumns
     light: DataFrame | None = None
+    files: ImageFiles | None = None
 
     @classmethod
-    def check(cls, frames: InputFrames, name: str, config: Config) -> "ImagesTable":
+    def check(cls, frames: InputFrames, ref: TableRef, name: str, config: Config) -> "ImagesTable":
         """Checks the columns that the configuration names.
+
+        Args:
+            frames: The table.
+            ref: Where it is.
+            name: Its name in errors.
+            config: Names its columns.
 
         Raises:
             SchemaError: As `InputColumns.check` says.
@@ -46,7 +57,9 @@ class ImagesTable:
         if frames.light is not None:
             own = set(schema.fieldNames())
             schema = StructType([*schema, *(field for field in frames.light.schema if field.name not in own)])
-        return cls(frames.frame, config, InputColumns.check(schema, name, config), frames.light)
+        columns = InputColumns.check(schema, name, config)
+        files = image_files(frames.frame, config.engine.name, ref.format)
+        return cls(frames.frame, config, columns, frames.light, files)
 
     def probe(self) -> None:
         """Reads a row without its content, so that a table that cannot be read is noticed before anything is written.
@@ -110,20 +123,23 @@ class ImagesTable:
             image_id, content_sha256, the pass-through columns as `keys_of_pass_through` names them, and: `consented`,
             true if all rows of the image have consent; `copies`, the number of rows with that image_id; `by_content`,
             whether the image_id alone does not identify the row; `bytes_left_out`, the size of a file that jobs.ingest
-            added without its content.
+            added without its content; `file`, the row's file in `files`, or an empty string.
         """
         same = Window.partitionBy("image_id")
         order = [F.col("content_sha256").asc_nulls_last()]
         order += [F.col(name).cast("string").asc_nulls_last() for name in self.comparable.values()]
-        return (
-            self._keys_of_rows()
-            .withColumn("copies", F.count(F.lit(1)).over(same))
-            .withColumn("consented", F.min(F.col("consented").cast("int")).over(same) == 1)
-            .withColumn("_rank", F.row_number().over(same.orderBy(*order)))
-            .where("_rank = 1")
-            .drop("_rank")
-            .withColumn("by_content", F.col("by_content") | (F.col("copies") > 1))
-        )
+        order.append(F.col("file").asc())
+        rows = self._keys_of_rows()
+        copies = F.count(F.lit(1)).over(same)
+        columns = {name: F.col(name) for name in rows.columns} | {
+            "consented": F.min(F.col("consented").cast("int")).over(same) == 1,
+            "copies": copies,
+            "by_content": F.col("by_content") | (copies > 1),
+            "_rank": F.row_number().over(same.orderBy(*order)),
+        }
+        # One step, because an engine analyzes the whole plan after each.
+        ranked = rows.select(*(column.alias(name) for name, column in columns.items()))
+        return ranked.where("_rank = 1").drop("_rank")
 
     def _keys_of_rows(self) -> DataFrame:
         """Returns one row per row of the table; content is read only where the hash is needed and missing."""
@@ -145,18 +161,21 @@ class ImagesTable:
             consented.alias("consented"),
             self.columns.image_id.isNull().alias("by_content"),
             self._bytes_left_out(content_hash).alias("bytes_left_out"),
+            (F.lit("") if self.files is None else file_of_row()).alias("file"),
             *(F.col(quoted(name)).alias(key) for name, key in self.keys_of_pass_through.items()),
         )
 
-    def contents(self, wanted: DataFrame, first: str, last: str, image_ids: Sequence[str] | None = None) -> DataFrame:
+    def contents(
+        self, wanted: DataFrame, ids: IdRange, files: Collection[str], image_ids: Sequence[str] | None = None
+    ) -> DataFrame:
         """Returns the content of images that their image_id identifies.
 
         `wanted` is broadcast, so content is never shuffled.
 
         Args:
             wanted: A few rows (image_id, content_sha256).
-            first: The smallest image_id in `wanted`; the engine skips files and row groups by it.
-            last: The largest image_id.
+            ids: The range of their image_ids; the engine skips files and row groups by it.
+            files: Their files, if the table has `files`.
             image_ids: The image_ids in `wanted`, so that the engine holds the contents of no others; None where these
                 are too many for a condition.
 
@@ -165,7 +184,7 @@ class ImagesTable:
             computed.
         """
         own = self.columns.image_id
-        near = self.frame.where((own >= first) & (own <= last))
+        near = self._near(files).where((own >= ids.first) & (own <= ids.last))
         if image_ids is not None:
             near = near.where(own.isin(list(image_ids)))
         images = near.select(
@@ -174,7 +193,7 @@ class ImagesTable:
         few = F.broadcast(wanted.select("image_id", "content_sha256"))
         return few.join(images, ["image_id", "content_sha256"], "inner").select("image_id", "content")
 
-    def contents_by_hash(self, wanted: DataFrame, first: str, last: str) -> DataFrame:
+    def contents_by_hash(self, wanted: DataFrame, ids: IdRange, files: Collection[str]) -> DataFrame:
         """Returns the content of images that only image_id and hash together identify: duplicates, rows without an id.
 
         Returns:
@@ -182,7 +201,7 @@ class ImagesTable:
             the join, because an engine may split the result of a join.
         """
         own = self.columns.image_id
-        near = self.frame.where(((own >= first) & (own <= last)) | own.isNull())
+        near = self._near(files).where(((own >= ids.first) & (own <= ids.last)) | own.isNull())
         images = near.select(
             self._id(self._hash()).alias("image_id"),
             self._hash().alias("content_sha256"),
@@ -191,6 +210,9 @@ class ImagesTable:
         few = F.broadcast(wanted.select("image_id", "content_sha256"))
         found = few.join(images, ["image_id", "content_sha256"], "inner").select("image_id", "content")
         return found.coalesce(1)
+
+    def _near(self, files: Collection[str]) -> DataFrame:
+        return self.frame if self.files is None else self.files.read(files)
 
 
 def _comparable(field: StructField) -> bool:

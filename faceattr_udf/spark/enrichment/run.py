@@ -22,11 +22,13 @@ from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.engine_errors import explained, is_engine_error, is_transient, reason
 from faceattr_udf.spark.enrichment.column_changes import ColumnChanges
 from faceattr_udf.spark.enrichment.images_table import ImagesTable
+from faceattr_udf.spark.enrichment.planning import NightPlan, Planner, key_scans
 from faceattr_udf.spark.enrichment.preflight import check_models
 from faceattr_udf.spark.enrichment.progress import NoListener, ProgressListener, Throughput
 from faceattr_udf.spark.enrichment.staging import Staging
+from faceattr_udf.spark.enrichment.wave_bounds import next_wave
 from faceattr_udf.spark.enrichment.wave_sizing import WaveSizer
-from faceattr_udf.spark.enrichment.waves import RunContext, Wave
+from faceattr_udf.spark.enrichment.waves import RunContext, StagedWave, Wave
 from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.input_columns import DELETE_FLAG, wanted_columns
 from faceattr_udf.spark.lease import Lease
@@ -131,7 +133,7 @@ class EnrichmentRun:
         for place in (self._outputs.folder, *(ref.location for ref in self._outputs.tables.values())):
             check_store_place(config.engine.name, place)
         frames = self._tables.read_images(images_ref, wanted_columns(config))
-        self._images = ImagesTable.check(frames, images, config)
+        self._images = ImagesTable.check(frames, images_ref, images, config)
         self._images.probe()
         check_schema_version(self._tables, self._outputs.tables, output)
         features = {ref: self._tables.features(ref) for ref in self._outputs.tables.values()}
@@ -160,12 +162,11 @@ class EnrichmentRun:
         check_models(self._tables.spark, self._config, self._context.provider)
         with self._lease:
             self._on_step("leased")
-            self._prepare_output()
+            rate = self._prepare_output()
             self._runs.begin(self._run)
             self._on_step("begun")
             try:
-                self._with_retry(self._count_duplicates)
-                self._process_pending(progress or NoListener())
+                self._process_pending(progress or NoListener(), rate)
                 if self._config.enrich.delete_missing:
                     self._with_retry(self._delete_missing)
                 self._runs.end(self._run, "completed")
@@ -185,19 +186,20 @@ class EnrichmentRun:
     def _check_lease(self) -> None:
         self._lease.check()
 
-    def _prepare_output(self) -> None:
-        """Creates missing tables, and cleans up after killed runs."""
+    def _prepare_output(self) -> float | None:
+        """Creates missing tables, cleans up after killed runs, and returns the images per second of an earlier run."""
         with explained("the output tables cannot be prepared", "check the locations and the access to them"):
             self._changes.apply(self._tables, self._outputs.faces)
             for name, ref in self._outputs.tables.items():
                 details = TableDetails(name, self._config.output, self._config.engine.name)
                 self._tables.ensure(ref, self._schemas[ref], details)
         self._on_step("created")
-        interrupted = self._runs.mark_stale_runs()
+        interrupted, rate = self._runs.mark_stale_runs(self._run.model_version)
         if interrupted:
             self._log.warning("runs_interrupted", run_ids=interrupted)
         self._staging.clear()
         self._on_step("tidied")
+        return rate
 
     def _record_failure(self) -> None:
         try:
@@ -219,104 +221,57 @@ class EnrichmentRun:
 
         return retry_transient(step, self._config.enrich.wave_retries, report)
 
-    def _count_duplicates(self) -> None:
-        counts = (
-            self._images.ids().agg(F.count(F.lit(1)).alias("n"), F.countDistinct("image_id").alias("distinct")).first()
-        )
-        self._run.n_duplicate_rows = counts["n"] - counts["distinct"] if counts else 0
-        if self._run.n_duplicate_rows:
-            self._log.warning("duplicate_image_ids", rows_ignored=self._run.n_duplicate_rows)
-
-    def _plan(self) -> DataFrame:
-        """Returns the images to process.
-
-        Returns:
-            The columns of `ImagesTable.keys`, `_backfill` and `_lost`. Pending images have `_backfill` false: they have
-            no result for their content, consent, configuration and model, or (`_lost`) have one that counts other faces
-            than the faces table has. `_backfill` is true for images whose pass-through columns differ from those of
-            their faces.
-        """
-        keys = self._images.keys()
-        done = self._current_results()
-        same = (
-            (keys["image_id"] == done["_done_id"])
-            & (F.coalesce(keys["content_sha256"], F.lit("")) == done["_hash"])
-            & (keys["consented"] == done["_consented"])
-        )
-        passed = self._images.comparable
-        # All faces of an image have the same pass-through columns.
-        was = [F.first(F.col(quoted(name))).alias(f"_was_{key}") for name, key in passed.items()]
-        by_image = self._tables.read(self._outputs.faces).groupBy(F.col("image_id").alias("_face_of"))
-        faces = by_image.agg(F.count(F.lit(1)).alias("_faces_found"), *was)
-        differs = reduce(or_, (~F.col(key).eqNullSafe(F.col(f"_was_{key}")) for key in passed.values()), F.lit(False))
-        is_done = F.col("_done_id").isNotNull()
-        lost = is_done & (F.col("_faces_counted") != F.coalesce(F.col("_faces_found"), F.lit(0)))
-        return (
-            keys.join(done, same, "left")
-            .join(faces, F.col("image_id") == F.col("_face_of"), "left")
-            .withColumn("_lost", lost)
-            .withColumn("_backfill", is_done & ~F.col("_lost"))
-            .where(~F.col("_backfill") | (F.col("_face_of").isNotNull() & differs))
-            .select(*keys.columns, "_backfill", "_lost")
-            .orderBy("image_id")
-        )
-
-    def _current_results(self) -> DataFrame:
-        """Returns `_done_id`, `_hash`, `_consented` and `_faces_counted` of images with a current result."""
-        results = self._tables.read(self._outputs.image_results)
-        return results.where(
-            (F.col("config_id") == self._config.config_id())
-            & (F.col("model_version") == self._run.model_version)
-            # A row that had a hash but no content may have its content now; only reading it can tell.
-            & ~((F.col("status") == "missing") & F.col("content_sha256").isNotNull())
-        ).select(
-            F.col("image_id").alias("_done_id"),
-            F.coalesce("content_sha256", F.lit("")).alias("_hash"),
-            (F.col("status") != "not_consented").alias("_consented"),
-            F.col("n_faces").alias("_faces_counted"),
-        )
-
-    def _process_pending(self, progress: ProgressListener) -> None:
-        """Infers and commits the pending images wave by wave, then backfills pass-through columns."""
-        planned = self._with_retry(lambda: self._staging.write("planned", self._plan()))
-        todo = planned.where("NOT _backfill")
-        pending = todo.drop("_backfill", "_lost")
-        counts = todo.agg(F.count(F.lit(1)).alias("total"), F.count(F.when(F.col("_lost"), 1)).alias("lost"))
-        (totals,) = self._with_retry(counts.collect)
-        total = int(totals["total"])
+    def _plan(self) -> NightPlan:
+        """Plans the night, and says in the log what it found."""
+        planner = Planner(self._images, self._staging, self._run)
+        results, faces = self._outputs.image_results, self._outputs.faces
+        plan = self._with_retry(lambda: planner.plan(self._tables.read(results), self._tables.read(faces)))
         self._on_step("planned")
-        if totals["lost"]:
-            self._log.warning("faces_lost", images=int(totals["lost"]), table=str(self._outputs.faces))
-        self._log.info("run_planned", pending=total)
-        progress.planned(total)
-        throughput = Throughput(total)
-        sizer = WaveSizer(self._config.enrich.wave_images, self._config.enrich.wave_seconds)
-        remaining, number = pending, 0
-        while True:
+        self._run.n_duplicate_rows = plan.n_duplicate_rows
+        if plan.n_duplicate_rows:
+            self._log.warning("duplicate_image_ids", rows_ignored=plan.n_duplicate_rows)
+        if plan.n_lost:
+            self._log.warning("faces_lost", images=plan.n_lost, table=str(faces))
+        self._log.info("run_planned", pending=plan.n_pending)
+        return plan
+
+    def _process_pending(self, progress: ProgressListener, rate: float | None) -> None:
+        """Infers and commits the pending images wave by wave, then backfills pass-through columns."""
+        plan = self._plan()
+        progress.planned(plan.n_pending)
+        throughput = Throughput(plan.n_pending)
+        most = self._config.enrich.wave_images
+        sizer = WaveSizer(most, self._config.enrich.wave_seconds, rate)
+        left, number = plan.slices, 0
+        while left:
             started = throughput.seconds
-            next_images = remaining.orderBy("image_id").limit(sizer.images)
-            ends = next_images.agg(F.min("image_id").alias("first"), F.max("image_id").alias("last"))
-            bounds = self._with_retry(ends.first)
-            if bounds is None or bounds["first"] is None:
-                break
-            wave = Wave(self._context, f"wave_{number}", bounds["first"], bounds["last"], datetime.now(UTC))
-            images, faces, failed = self._process_wave(wave, remaining)
+            n_taken = next_wave(left, sizer.images, most)
+            part = reduce(or_, left[:n_taken])
+            wave = Wave(self._context, f"wave_{number}", part, datetime.now(UTC))
+            images, faces, failed = self._process_wave(wave, plan.pending)
             self._log.info("wave_committed", **throughput.add(images, faces, failed))
             progress.wave_committed(images, faces, failed)
             sizer.update(images, throughput.seconds - started)
-            remaining = pending.where(F.col("image_id") > wave.last)
-            number += 1
-        self._with_retry(lambda: self._backfill_columns(planned.where("_backfill")))
+            left, number = left[n_taken:], number + 1
+        if plan.backfill is not None:
+            images_to_fill = plan.backfill
+            self._with_retry(lambda: self._backfill_columns(images_to_fill))
 
-    def _process_wave(self, wave: Wave, remaining: DataFrame) -> tuple[int, int, int]:
+    def _process_wave(self, wave: Wave, pending: DataFrame) -> tuple[int, int, int]:
         """Infers and commits a wave, and returns the numbers of its images, its faces and its failed images."""
-        faces, results = self._outputs.faces, self._outputs.image_results
-        pending = remaining.where(F.col("image_id") <= wave.last)
-        staged = self._with_retry(
-            lambda: wave.stage(pending, remaining, self._tables.read(results), self._tables.read(faces))
-        )
+        faces, results, part = self._outputs.faces, self._outputs.image_results, wave.part
+
+        def stage() -> StagedWave:
+            reads_faces = part.reused is not None or part.n_described > 0
+            return wave.stage(
+                pending,
+                self._tables.read(results) if part.reused is not None else None,
+                self._tables.read(faces) if reads_faces else None,
+            )
+
+        staged = self._with_retry(stage)
         self._on_step("staged")
-        between = ("image_id", wave.first, wave.last)
+        between = ("image_id", part.ids.first, part.ids.last)
         face_keys = ["image_id", "face_index"]
         self._with_retry(lambda: self._tables.merge(faces, staged.faces, face_keys, DELETE_FLAG, between))
         self._on_step("faces")
@@ -342,9 +297,6 @@ class EnrichmentRun:
 
     def _backfill_columns(self, images: DataFrame) -> None:
         """Copies the pass-through columns of images to their faces."""
-        count = images.count()
-        if not count:
-            return
         faces = self._tables.read(self._outputs.faces)
         passed = self._images.keys_of_pass_through
         new = images.select("image_id", *passed.values())
@@ -353,7 +305,7 @@ class EnrichmentRun:
         staged = self._staging.write("backfilled", rows)
         self._tables.merge(self._outputs.faces, staged, ["image_id", "face_index"])
         self._on_step("backfilled")
-        self._log.info("columns_backfilled", images=count)
+        self._log.info("columns_backfilled", images=images.count())
 
     def _delete_missing(self) -> None:
         """Deletes the results of images that are no longer in the images table.
@@ -363,7 +315,8 @@ class EnrichmentRun:
         """
         results, faces = (self._tables.read(ref) for ref in (self._outputs.image_results, self._outputs.faces))
         known = results.select("image_id").union(faces.select("image_id")).distinct()
-        gone = self._staging.write("gone", known.join(self._images.ids(), "image_id", "left_anti"))
+        with key_scans(self._tables.spark, self._config.engine.name):
+            gone = self._staging.write("gone", known.join(self._images.ids(), "image_id", "left_anti"))
         self._run.n_deleted_images = gone.count()
         if self._run.n_deleted_images:
             self._tables.delete(self._outputs.image_results, gone, "image_id")

@@ -26,11 +26,19 @@ class Staging:
         self._root = join(output, _FOLDER)
         self._folder = join(self._root, run_id)
 
-    def write(self, name: str, frame: DataFrame) -> DataFrame:
-        """Evaluates a DataFrame once, and returns the rows that were written."""
+    def write(self, name: str, frame: DataFrame, row_group_bytes: int | None = None) -> DataFrame:
+        """Evaluates a DataFrame once, and returns the rows that were written.
+
+        Args:
+            name: Its folder.
+            frame: The rows.
+            row_group_bytes: Spark's row groups; small ones let readers skip most of a sorted frame. None means Spark's
+                default.
+        """
         location = join(self._folder, name)
         schema = frame.schema
-        frame.write.mode("overwrite").parquet(location)
+        options = {} if row_group_bytes is None else {"parquet.block.size": str(row_group_bytes)}
+        frame.write.options(**options).mode("overwrite").parquet(location)
         return self._spark.read.schema(schema).option("__globPaths__", "false").parquet(location)
 
     def remove(self, name: str) -> None:

@@ -13,16 +13,21 @@ class WaveSizer:
     a wave of large images must hold few.
     """
 
-    def __init__(self, max_images: int, seconds: float) -> None:
-        """Begins with a small wave.
+    def __init__(self, max_images: int, seconds: float, rate: float | None = None) -> None:
+        """Begins with a wave of the given rate, or with a small one.
 
         Args:
             max_images: The largest wave.
             seconds: How long a wave should take.
+            rate: Images per second of an earlier run; None if there is none.
+
+        >>> WaveSizer(20_000, 600.0).images, WaveSizer(20_000, 600.0, 25.0).images
+        (1000, 15000)
         """
         self._max_images = max_images
         self._seconds = seconds
-        self.images = min(max_images, _FIRST_WAVE_IMAGES)
+        first = _FIRST_WAVE_IMAGES if rate is None else max(1, int(rate * seconds))
+        self.images = min(max_images, first)
 
     def update(self, images: int, seconds: float) -> None:
         """Sets `images` for the next wave; it grows in steps, because the first images may be the easy ones.

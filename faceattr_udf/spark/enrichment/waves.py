@@ -15,8 +15,10 @@ from faceattr_udf.config import Config
 from faceattr_udf.results import NO_CONSENT, NO_CONTENT, ImageStatus
 from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.enrichment.images_table import ImagesTable
+from faceattr_udf.spark.enrichment.planning import between
 from faceattr_udf.spark.enrichment.scan_sizes import mean_content_bytes, rows_per_scan
 from faceattr_udf.spark.enrichment.staging import Staging
+from faceattr_udf.spark.enrichment.wave_bounds import IdRange, PlanSlice
 from faceattr_udf.spark.input_columns import DELETE_FLAG, WORK_PREFIX
 from faceattr_udf.spark.locations import input_ref
 from faceattr_udf.spark.runs import Run
@@ -24,9 +26,6 @@ from faceattr_udf.spark.schemas import IMAGE_RESULTS, face_struct, faces_table, 
 from faceattr_udf.spark.udf import AnalyzeBatches, AnalyzerProvider
 
 log = structlog.get_logger(__name__)
-
-_REUSABLE: Final = [str(s) for s in ImageStatus if s not in {"missing", "not_consented", "model_error"}]
-"""Statuses that depend on the content alone; the others depend on the row or may pass."""
 
 _IS_NEW: Final = f"{WORK_PREFIX}new"
 
@@ -85,32 +84,29 @@ class StagedWave:
 
 @dataclass(frozen=True)
 class Wave:
-    """The pending images with an image_id between `first` and `last`.
+    """Consecutive images of a plan.
 
     Attributes:
         context: The run.
         name: Its folder in the staging area.
-        first: The smallest image_id.
-        last: The largest image_id.
+        part: Its part of the plan.
         processed_at: The timestamp of all its rows.
     """
 
     context: RunContext
     name: str
-    first: str
-    last: str
+    part: PlanSlice
     processed_at: datetime
 
-    def stage(self, pending: DataFrame, remaining: DataFrame, results: DataFrame, faces: DataFrame) -> StagedWave:
+    def stage(self, pending: DataFrame, results: DataFrame | None, faces: DataFrame | None) -> StagedWave:
         """Infers the contents that have no result yet, and stages the rows to commit.
 
         Args:
-            pending: The wave's images, with the columns of `ImagesTable.keys`.
-            remaining: image_id of all images not yet committed in this run, including the wave's.
-            results: The image_results table.
-            faces: The faces table.
+            pending: The plan, as `NightPlan.pending`.
+            results: The image_results table; None if the wave reuses none of them.
+            faces: The faces table; None if the wave reuses and replaces none of them.
         """
-        plan = self._write("plan", self._plan(pending, remaining, results))
+        plan = pending.where(between(self.part.first, self.part.last))
         analyzed, n_inferred = self._infer(plan)
         new_results = self._write("results", self._results(plan, analyzed, results))
         new_faces = self._write("faces", self._faces(plan, analyzed, new_results, faces))
@@ -118,26 +114,6 @@ class Wave:
 
     def _write(self, name: str, frame: DataFrame) -> DataFrame:
         return self.context.staging.write(f"{self.name}/{name}", frame)
-
-    def _plan(self, pending: DataFrame, remaining: DataFrame, results: DataFrame) -> DataFrame:
-        """Adds reuse_source: the image_id of a committed image with the same content.
-
-        A pending image is no reuse source, even if its row names the same content: a killed run may have replaced its
-        faces but not its row.
-        """
-        sources = (
-            self._same_version(results)
-            .where(F.col("status").isin(_REUSABLE))
-            .join(remaining.select("image_id"), "image_id", "left_anti")
-            .groupBy("content_sha256")
-            .agg(F.min("image_id").alias("reuse_source"))
-        )
-        plan = pending.join(sources, "content_sha256", "left")
-        return plan.withColumn("reuse_source", F.when(F.col("consented"), F.col("reuse_source")))
-
-    def _same_version(self, table: DataFrame) -> DataFrame:
-        config_id, model_version = self.context.config.config_id(), self.context.run.model_version
-        return table.where((F.col("config_id") == config_id) & (F.col("model_version") == model_version))
 
     def _infer(self, plan: DataFrame) -> tuple[DataFrame, int]:
         """Infers every content without a reuse source once.
@@ -152,15 +128,11 @@ class Wave:
         shape = StructType([StructField("image_id", StringType()), *result_struct(self.context.config.output)])
         spark = plan.sparkSession
         analyzed = spark.createDataFrame([], StructType([*shape, StructField("content_sha256", StringType())]))
-        todo = plan.where("consented AND content_sha256 IS NOT NULL AND reuse_source IS NULL")
-        by_hash = Window.partitionBy("content_sha256").orderBy("by_content", "image_id")
+        sources, n_wanted = plan.where("is_source"), self.part.n_sources
+        scans = self._planned_scans(sources) or self._scans(sources)
         n_inferred, number = 0, 0
-        while True:
-            chosen = todo.withColumn("_rank", F.row_number().over(by_hash)).where("_rank = 1")
-            sources = self._write(f"sources_{number}", chosen.select("image_id", "content_sha256", "by_content"))
-            scans, n_wanted = self._scans(sources)
-            if not scans:
-                return analyzed, n_inferred
+        tried = sources
+        while scans:
             # Inference happens in this write and nowhere else.
             inferred = [self._analyze(scan, shape) for scan in scans]
             at_once = (os.cpu_count() or 1) if self.context.rows_per_scan else len(inferred)
@@ -175,14 +147,34 @@ class Wave:
             n_found = written.where("status <> 'missing'").count()
             n_inferred += n_found
             if n_found == n_wanted:
-                return analyzed, n_inferred
-            settled = analyzed.where("status <> 'missing'").select("content_sha256")
-            todo = todo.join(settled, "content_sha256", "left_anti").join(sources, "image_id", "left_anti")
+                break
             number += 1
+            settled = analyzed.where("status <> 'missing'").select("content_sha256")
+            todo = plan.where("consented AND content_sha256 IS NOT NULL AND reuse_source IS NULL")
+            todo = todo.join(settled, "content_sha256", "left_anti").join(
+                tried.select("image_id"), "image_id", "left_anti"
+            )
+            by_hash = Window.partitionBy("content_sha256").orderBy("by_content", "file", "image_id")
+            chosen = todo.withColumn("_rank", F.row_number().over(by_hash)).where("_rank = 1")
+            kept = ("image_id", "content_sha256", "by_content", "file")
+            sources = self._write(f"sources_{number}", chosen.select(*kept))
+            tried = tried.select("image_id").unionByName(sources.select("image_id"))
+            n_wanted = sources.count()
+            scans = self._scans(sources) if n_wanted else []
+        return analyzed, n_inferred
 
-    def _scans(self, sources: DataFrame) -> tuple[list[DataFrame], int]:
-        """Returns scans of the images table that run in parallel (none if there is nothing to read), and their rows."""
+    def _planned_scans(self, sources: DataFrame) -> list[DataFrame]:
+        """Returns the scan for which the plan tells enough; none if there is more to know, or nothing to read."""
+        part, config = self.part, self.context.config
+        if part.sources is None or part.n_by_content or config.enrich.partitions or config.engine.name == "sail":
+            return []
+        return [self.context.images.contents(sources, part.sources, part.files)]
+
+    def _scans(self, sources: DataFrame) -> list[DataFrame]:
+        """Returns scans of the images table that run in parallel; none if there is nothing to read."""
         config, images = self.context.config, self.context.images
+        if self.part.sources is None:
+            return []
         if self.context.rows_per_scan:
             return self._small_scans(sources, self.context.rows_per_scan)
         n_tiles = config.enrich.partitions
@@ -190,23 +182,28 @@ class Wave:
             # Spark itself splits files among its cores; the embedded engine reads a Parquet file in one thread.
             n_tiles = (os.cpu_count() or 1) if config.engine.name == "sail" else 1
         # A window over a whole wave's keys fits one task. Images that are found by content are read in one scan.
-        tile = F.ntile(n_tiles).over(Window.partitionBy("by_content").orderBy("image_id")) if n_tiles > 1 else F.lit(0)
+        by_file = Window.partitionBy("by_content").orderBy("file", "image_id")
+        tile = F.ntile(n_tiles).over(by_file) if n_tiles > 1 else F.lit(1)
         tiles = sources.withColumn("_tile", F.when(F.col("by_content"), F.lit(0)).otherwise(tile))
-        bounds = tiles.groupBy("by_content", "_tile").agg(
-            F.min("image_id").alias("first"), F.max("image_id").alias("last"), F.count(F.lit(1)).alias("n")
+        of_file = tiles.groupBy("by_content", "_tile", "file").agg(
+            F.min("image_id").alias("first"), F.max("image_id").alias("last")
         )
-        scans, n_rows = [], 0
-        for bound in sorted(bounds.collect(), key=lambda row: (row["by_content"], row["first"])):
-            if bound["by_content"]:
-                scans.append(images.contents_by_hash(sources.where("by_content"), self.first, self.last))
+        ids: dict[tuple[bool, int], IdRange] = {}
+        files: dict[tuple[bool, int], set[str]] = {}
+        for row in of_file.collect():
+            key, found = (row["by_content"], row["_tile"]), IdRange(row["first"], row["last"])
+            ids[key] = ids[key] | found if key in ids else found
+            files.setdefault(key, set()).add(row["file"])
+        scans = []
+        for key in sorted(ids):
+            if key[0]:
+                scans.append(images.contents_by_hash(sources.where("by_content"), ids[key], files[key]))
             else:
-                first, last = bound["first"], bound["last"]
-                inside = sources.where(~F.col("by_content") & F.col("image_id").between(first, last))
-                scans.append(images.contents(inside, first, last))
-            n_rows += bound["n"]
-        return scans, n_rows
+                inside = tiles.where(~F.col("by_content") & (F.col("_tile") == key[1]))
+                scans.append(images.contents(inside, ids[key], files[key]))
+        return scans
 
-    def _small_scans(self, sources: DataFrame, rows: int) -> tuple[list[DataFrame], int]:
+    def _small_scans(self, sources: DataFrame, rows: int) -> list[DataFrame]:
         """Returns scans as `_scans` does, each of at most `rows` images that their image_id identifies."""
         images = self.context.images
         keys = sources.select("image_id", "by_content").collect()
@@ -215,7 +212,7 @@ class Wave:
         for start in range(0, len(ids), rows):
             some = ids[start : start + rows]
             inside = sources.where(~F.col("by_content") & F.col("image_id").between(some[0], some[-1]))
-            scans.append(images.contents(inside, some[0], some[-1], some))
+            scans.append(images.contents(inside, IdRange(some[0], some[-1]), (), some))
         if len(ids) < len(keys):
             log.warning(
                 "large_images_without_own_id",
@@ -223,8 +220,10 @@ class Wave:
                 reason=f"they are read in the engine's batches of {self.context.config.enrich.max_batch_rows} images",
                 advice=f"set enrich.max_batch_rows={rows} if memory is short, or give every image its own image_id",
             )
-            scans.append(images.contents_by_hash(sources.where("by_content"), self.first, self.last))
-        return scans, len(keys)
+            others = [key["image_id"] for key in keys if key["by_content"]]
+            few = sources.where("by_content")
+            scans.append(images.contents_by_hash(few, IdRange(min(others), max(others)), ()))
+        return scans
 
     def _analyze(self, contents: DataFrame, shape: StructType) -> DataFrame:
         analyze = AnalyzeBatches(
@@ -236,12 +235,12 @@ class Wave:
         )
         return contents.mapInArrow(analyze.__call__, shape)
 
-    def _results(self, plan: DataFrame, analyzed: DataFrame, results: DataFrame) -> DataFrame:
+    def _results(self, plan: DataFrame, analyzed: DataFrame, results: DataFrame | None) -> DataFrame:
         """Returns the image_results rows of the plan's images, and where their faces come from.
 
         Faces come from `inferred_source`, an image_id in `analyzed`, or from `reuse_source`, one in the faces table.
         """
-        joined = _join_values(plan, analyzed, results)
+        joined = _join_values(plan, analyzed, self._reused(results))
         has_content = F.col("consented") & ~F.col("_absent")
         too_large = F.col("bytes_left_out") > self.context.config.images.max_bytes
         left_out = F.when(too_large, F.lit(str(ImageStatus.TOO_LARGE)))
@@ -279,7 +278,14 @@ class Wave:
             )
         )
 
-    def _faces(self, plan: DataFrame, analyzed: DataFrame, results: DataFrame, faces: DataFrame) -> DataFrame:
+    def _reused(self, table: DataFrame | None) -> DataFrame | None:
+        """Returns the rows of an output table that the wave may reuse."""
+        ids = self.part.reused
+        if table is None or ids is None:
+            return None
+        return table.where((F.col("image_id") >= ids.first) & (F.col("image_id") <= ids.last))
+
+    def _faces(self, plan: DataFrame, analyzed: DataFrame, results: DataFrame, faces: DataFrame | None) -> DataFrame:
         """Returns the faces rows of the plan's images, and the keys of existing rows to delete."""
         output, images = self.context.config.output, self.context.images
         keys = plan.select("image_id", *images.keys_of_pass_through.values())
@@ -288,21 +294,28 @@ class Wave:
         described = analyzed.select(F.col("image_id").alias("inferred_source"), F.explode("faces").alias("_face"))
         described = described.select("inferred_source", *(F.col(f"_face.{name}").alias(name) for name in face_columns))
         inferred = results.where("inferred_source IS NOT NULL").select("image_id", "inferred_source")
-        inferred = inferred.join(described, "inferred_source").select("image_id", *face_columns)
-        committed = faces.select(F.col("image_id").alias("reuse_source"), *face_columns)
-        reused = results.where("reuse_source IS NOT NULL").select("image_id", "reuse_source")
-        reused = reused.join(committed, "reuse_source").select("image_id", *face_columns)
-        new = inferred.unionByName(reused).join(keys, "image_id")
+        new = inferred.join(described, "inferred_source").select("image_id", *face_columns)
+        reusable = self._reused(faces)
+        if reusable is not None:
+            committed = reusable.select(F.col("image_id").alias("reuse_source"), *face_columns)
+            reused = results.where("reuse_source IS NOT NULL").select("image_id", "reuse_source")
+            new = new.unionByName(reused.join(committed, "reuse_source").select("image_id", *face_columns))
+        new = new.join(keys, "image_id")
         passed = [F.col(key).alias(name) for name, key in images.keys_of_pass_through.items()]
         new = new.select("image_id", *face_columns, *self._provenance(), *passed)
-        old = faces.where((F.col("image_id") >= self.first) & (F.col("image_id") <= self.last))
-        old = old.join(keys.select("image_id"), "image_id", "left_semi").select("image_id", "face_index")
         kept = [F.lit(None).cast(field.dataType).alias(field.name) for field in self.context.kept]
+        names = [F.col(quoted(name)) for name in columns]
+        if faces is None or not self.part.n_described:
+            return new.select(*names, *kept, F.lit(False).alias(DELETE_FLAG))
+        ids = self.part.ids
+        old = faces.where((F.col("image_id") >= ids.first) & (F.col("image_id") <= ids.last))
+        described_before = plan.where("has_faces").select("image_id")
+        old = old.join(described_before, "image_id", "left_semi").select("image_id", "face_index")
         # Of a face that no longer exists only the key is given.
         return (
             new.withColumn(_IS_NEW, F.lit(True))
             .join(old, ["image_id", "face_index"], "full_outer")
-            .select(*(F.col(quoted(name)) for name in columns), *kept, F.col(_IS_NEW).isNull().alias(DELETE_FLAG))
+            .select(*names, *kept, F.col(_IS_NEW).isNull().alias(DELETE_FLAG))
         )
 
     def _provenance(self) -> list[Column]:
@@ -314,20 +327,25 @@ class Wave:
         ]
 
 
-def _join_values(plan: DataFrame, analyzed: DataFrame, results: DataFrame) -> DataFrame:
+def _join_values(plan: DataFrame, analyzed: DataFrame, results: DataFrame | None) -> DataFrame:
     """Joins the inferred values (`_new_*`), the values to reuse (`_reused_*`), and `_absent`: read in vain."""
     inferred = analyzed.where("status <> 'missing'").select(
         "content_sha256",
         F.col("image_id").alias("inferred_source"),
         *(F.col(name).alias(f"_new_{name}") for name in _VALUES),
     )
-    reused = results.select(
-        F.col("image_id").alias("reuse_source"), *(F.col(name).alias(f"_reused_{name}") for name in _VALUES)
-    )
+    if results is None:
+        types = {field.name: field.dataType for field in IMAGE_RESULTS}
+        nothing = {f"_reused_{name}": F.lit(None).cast(types[name]) for name in _VALUES}
+        plan = plan.withColumns(nothing)
+    else:
+        reused = results.select(
+            F.col("image_id").alias("reuse_source"), *(F.col(name).alias(f"_reused_{name}") for name in _VALUES)
+        )
+        plan = plan.join(reused, "reuse_source", "left")
     absent = analyzed.where("status = 'missing'").select("image_id", F.lit(True).alias("_absent"))
     return (
         plan.join(inferred, "content_sha256", "left")
-        .join(reused, "reuse_source", "left")
         .join(absent, "image_id", "left")
         .withColumn("_absent", F.coalesce("_absent", F.lit(False)))
     )
