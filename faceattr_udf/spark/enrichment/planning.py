@@ -53,7 +53,7 @@ class NightPlan:
         pending: The images to process, in the order of their waves: the columns of `ImagesTable.keys`, and
             `reuse_source`, a committed image with the same content; `is_source`, true for the one image of several with
             the same new content that is read; `home_file` and `home_id`, the place of that image, or of the image
-            itself where it needs no inference; `has_faces`, whether the faces table has rows of it.
+            itself where it needs no inference; `has_faces` and `has_result`, whether the output tables have rows of it.
         slices: The same images, counted, in order.
         backfill: Images whose pass-through columns differ from those of their faces; None if there are none.
         n_pending: Images to process.
@@ -111,10 +111,10 @@ class Planner:
         Returns:
             The columns of `ImagesTable.keys`, and: `_pending`, there is no result for the image's content, consent,
             configuration and model, or (`_lost`) one that counts other faces than the faces table has; `_backfill`,
-            the image is done and its pass-through columns differ from those of its faces; `has_faces`.
+            the image is done and its pass-through columns differ from those of its faces; `has_faces`, `has_result`.
         """
         keys = self.images.keys()
-        done = self._current(results)
+        done = self._done(results)
         passed = self.images.comparable
         # All faces of an image have the same pass-through columns.
         was = [F.first(F.col(quoted(name))).alias(f"_was_{key}") for name, key in passed.items()]
@@ -122,7 +122,8 @@ class Planner:
         described = by_image.agg(F.count(F.lit(1)).alias("_faces_found"), *was)
         differs = reduce(or_, (~F.col(key).eqNullSafe(F.col(f"_was_{key}")) for key in passed.values()), F.lit(False))
         is_done = F.coalesce(
-            (F.coalesce(F.col("content_sha256"), F.lit("")) == F.col("_hash"))
+            F.col("_current")
+            & (F.coalesce(F.col("content_sha256"), F.lit("")) == F.col("_hash"))
             & (F.col("consented") == F.col("_consented")),
             F.lit(False),
         )
@@ -136,27 +137,26 @@ class Planner:
         return joined.select(
             *keys.columns,
             has_faces.alias("has_faces"),
+            F.col("_done_id").isNotNull().alias("has_result"),
             pending.alias("_pending"),
             lost.alias("_lost"),
             (~pending & has_faces & differs).alias("_backfill"),
         ).where("_pending OR _backfill OR copies > 1")
 
-    def _same_version(self, results: DataFrame) -> DataFrame:
+    def _same_version(self) -> Column:
         config_id, model_version = self.run.config.config_id(), self.run.model_version
-        return results.where((F.col("config_id") == config_id) & (F.col("model_version") == model_version))
+        return (F.col("config_id") == config_id) & (F.col("model_version") == model_version)
 
-    def _current(self, results: DataFrame) -> DataFrame:
-        """Returns `_done_id`, `_hash`, `_consented` and `_faces_counted` of images with a current result."""
-        return (
-            self._same_version(results)
-            # A row that had a hash but no content may have its content now; only reading it can tell.
-            .where(~((F.col("status") == "missing") & F.col("content_sha256").isNotNull()))
-            .select(
-                F.col("image_id").alias("_done_id"),
-                F.coalesce("content_sha256", F.lit("")).alias("_hash"),
-                (F.col("status") != "not_consented").alias("_consented"),
-                F.col("n_faces").alias("_faces_counted"),
-            )
+    def _done(self, results: DataFrame) -> DataFrame:
+        """Returns `_done_id`, `_hash`, `_consented`, `_faces_counted`, and `_current`: the row is of this version."""
+        # A row that had a hash but no content may have its content now; only reading it can tell.
+        unread = (F.col("status") == "missing") & F.col("content_sha256").isNotNull()
+        return results.select(
+            F.col("image_id").alias("_done_id"),
+            (self._same_version() & ~unread).alias("_current"),
+            F.coalesce("content_sha256", F.lit("")).alias("_hash"),
+            (F.col("status") != "not_consented").alias("_consented"),
+            F.col("n_faces").alias("_faces_counted"),
         )
 
     def _ordered(self, pending: DataFrame, results: DataFrame) -> DataFrame:
@@ -168,8 +168,7 @@ class Planner:
         rows = pending.drop("_pending", "_backfill", "_lost", "copies")
         hashes = rows.where("consented AND content_sha256 IS NOT NULL").select("content_sha256").distinct()
         sources = (
-            self._same_version(results)
-            .where(F.col("status").isin(_REUSABLE))
+            results.where(self._same_version() & F.col("status").isin(_REUSABLE))
             .join(hashes, "content_sha256", "left_semi")
             .join(rows.select("image_id"), "image_id", "left_anti")
             .groupBy("content_sha256")
@@ -214,6 +213,7 @@ class Planner:
                 *(end("reuse_source").alias(f"reused_{name}") for name, end in _ENDS),
                 F.count(F.lit(1)).alias("n_images"),
                 F.count(F.when(F.col("has_faces"), 1)).alias("n_described"),
+                F.count(F.when(F.col("has_result"), 1)).alias("n_known"),
                 F.count(of_source).alias("n_sources"),
                 F.count(F.when(F.col("is_source") & F.col("by_content"), 1)).alias("n_by_content"),
             )
@@ -236,6 +236,7 @@ def _slice(row: dict[str, Any]) -> PlanSlice:
         ids=own,
         n_images=row["n_images"],
         n_described=row["n_described"],
+        n_known=row["n_known"],
         n_sources=row["n_sources"],
         n_by_content=row["n_by_content"],
         sources=ids("source"),

@@ -26,13 +26,13 @@ from faceattr_udf.spark.enrichment.planning import NightPlan, Planner, key_scans
 from faceattr_udf.spark.enrichment.preflight import check_models
 from faceattr_udf.spark.enrichment.progress import NoListener, ProgressListener, Throughput
 from faceattr_udf.spark.enrichment.staging import Staging
-from faceattr_udf.spark.enrichment.wave_bounds import next_wave
+from faceattr_udf.spark.enrichment.wave_bounds import PlanSlice, next_wave
 from faceattr_udf.spark.enrichment.wave_sizing import WaveSizer
 from faceattr_udf.spark.enrichment.waves import RunContext, StagedWave, Wave
 from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.input_columns import DELETE_FLAG, wanted_columns
 from faceattr_udf.spark.lease import Lease
-from faceattr_udf.spark.locations import Outputs, input_ref
+from faceattr_udf.spark.locations import Outputs, TableRef, input_ref
 from faceattr_udf.spark.maintenance.migrations import check_schema_version
 from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.retries import retry_transient
@@ -271,11 +271,9 @@ class EnrichmentRun:
 
         staged = self._with_retry(stage)
         self._on_step("staged")
-        between = ("image_id", part.ids.first, part.ids.last)
-        face_keys = ["image_id", "face_index"]
-        self._with_retry(lambda: self._tables.merge(faces, staged.faces, face_keys, DELETE_FLAG, between))
+        self._commit(faces, staged.faces, part, part.n_described, "image_id", "face_index", delete_flag=DELETE_FLAG)
         self._on_step("faces")
-        self._with_retry(lambda: self._tables.merge(results, staged.results, ["image_id"], None, between))
+        self._commit(results, staged.results, part, part.n_known, "image_id")
         self._on_step("results")
         counts = staged.results.groupBy("status").agg(
             F.count(F.lit(1)).alias("images"), F.sum("n_faces").alias("faces")
@@ -284,6 +282,34 @@ class EnrichmentRun:
         totals = self._add_counts(self._with_retry(counts.collect))
         self._staging.remove(wave.name)
         return totals
+
+    def _commit(
+        self,
+        ref: TableRef,
+        rows: DataFrame,
+        part: PlanSlice,
+        n_known: int,
+        *keys: str,
+        delete_flag: str | None = None,
+    ) -> None:
+        """Commits the rows of a wave.
+
+        Args:
+            ref: The table.
+            rows: As `Tables.merge` takes them.
+            part: The wave's part of the plan.
+            n_known: How many of its images the table knows. Without any the rows are appended, because a merge would
+                look for them in the whole table.
+            keys: The columns that identify a row.
+            delete_flag: As in `Tables.merge`.
+        """
+        if n_known or not self._tables.appends_once:
+            between = ("image_id", part.ids.first, part.ids.last)
+            self._with_retry(lambda: self._tables.merge(ref, rows, keys, delete_flag, between))
+            return
+        new = rows.drop(delete_flag) if delete_flag else rows
+        number = self._with_retry(lambda: self._tables.next_append(ref))
+        self._with_retry(lambda: self._tables.append_once(ref, new, number))
 
     def _add_counts(self, counts: list[Row]) -> tuple[int, int, int]:
         images, faces, failed = 0, 0, 0

@@ -36,6 +36,7 @@ class PlanSlice:
         ids: Their image_ids.
         n_images: Their number.
         n_described: How many of them have rows in the faces table.
+        n_known: How many of them have a row in image_results.
         n_sources: How many of them are inferred, if their contents are there.
         n_by_content: How many of those their image_id alone does not identify.
         sources: The image_ids of those that are inferred.
@@ -48,6 +49,7 @@ class PlanSlice:
     ids: IdRange
     n_images: int
     n_described: int = 0
+    n_known: int = 0
     n_sources: int = 0
     n_by_content: int = 0
     sources: IdRange | None = None
@@ -62,6 +64,7 @@ class PlanSlice:
             self.ids | other.ids,
             self.n_images + other.n_images,
             self.n_described + other.n_described,
+            self.n_known + other.n_known,
             self.n_sources + other.n_sources,
             self.n_by_content + other.n_by_content,
             _around(self.sources, other.sources),

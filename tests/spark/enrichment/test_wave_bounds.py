@@ -67,9 +67,9 @@ def test_images_of_one_place_stay_together() -> None:
 
 
 def test_ranges_of_joined_slices_are_around_all() -> None:
-    one = PlanSlice(("a", "1"), ("a", "3"), IdRange("1", "8"), 3, 1, 2, 1, IdRange("1", "2"), frozenset("a"))
-    other = PlanSlice(("b", "4"), ("b", "6"), IdRange("0", "6"), 4, 0, 1, 0, IdRange("5", "5"), frozenset("b"))
+    one = PlanSlice(("a", "1"), ("a", "3"), IdRange("1", "8"), 3, 1, 3, 2, 1, IdRange("1", "2"), frozenset("a"))
+    other = PlanSlice(("b", "4"), ("b", "6"), IdRange("0", "6"), 4, 0, 2, 1, 0, IdRange("5", "5"), frozenset("b"))
     third = PlanSlice(("c", "7"), ("c", "7"), IdRange("7", "7"), 1, reused=IdRange("x", "y"))
     assert reduce(or_, [one, other, third]) == PlanSlice(
-        ("a", "1"), ("c", "7"), IdRange("0", "8"), 8, 1, 3, 1, IdRange("1", "5"), frozenset("ab"), IdRange("x", "y")
+        ("a", "1"), ("c", "7"), IdRange("0", "8"), 8, 1, 5, 3, 1, IdRange("1", "5"), frozenset("ab"), IdRange("x", "y")
     )

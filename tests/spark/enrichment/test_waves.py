@@ -230,3 +230,26 @@ def test_second_night_begins_with_a_wave_of_the_first_ones_rate(
     second: list[str] = []
     workspace.run("enrich.wave_images=24", "detector.min_face_size=40", on_step=second.append)
     assert (first.count("staged"), second.count("staged")) == (2, 1)
+
+
+@pytest.mark.spark
+def test_rows_of_new_images_are_appended(spark_workspace: Workspace) -> None:
+    def commits(name: str) -> list[str]:
+        table = f"delta.`{spark_workspace.folder / 'out' / name}`"
+        history = spark_workspace.engine.session.sql(f"DESCRIBE HISTORY {table}")
+        found = [row["operation"] for row in history.orderBy("version").collect()]
+        return [operation for operation in found if operation in {"WRITE", "MERGE"}]
+
+    write_files(spark_workspace, "delta", PLAIN[:2])
+    with pytest.raises(Killed):
+        spark_workspace.run(f"enrich.wave_images={ROWS}", on_step=killed_at("faces", 1))
+    assert (commits("faces"), commits("image_results")) == (["WRITE"], [])
+    # The faces of the killed wave are there, and its images have no result.
+    spark_workspace.run(f"enrich.wave_images={ROWS}")
+    assert (commits("faces"), commits("image_results")) == (["WRITE", "MERGE", "WRITE"], ["WRITE", "WRITE"])
+    images, _ = expected(PLAIN[:2])
+    assert len(spark_workspace.table("faces")) == sum(n_faces for _, n_faces in images.values())
+    # Results of another configuration are replaced.
+    spark_workspace.run(f"enrich.wave_images={2 * ROWS}", "detector.min_face_size=40")
+    assert (commits("faces")[3:], commits("image_results")[2:]) == (["MERGE"], ["MERGE"])
+    assert {row["image_id"] for row in spark_workspace.table("image_results")} == set(images)
