@@ -145,13 +145,17 @@ class _Contenders:
 
 
 def _memory(batch: Sequence[bytes], config: Config) -> float:
-    """Measures the peak memory, MiB, of a process that analyzes a batch and loads nothing else."""
+    """Measures the peak memory, MiB, of a process that analyzes a batch and loads nothing else; on Linux only.
+
+    The kernel's counter of the process, not `ru_maxrss`, which a new process takes over from this one.
+    """
     code = (
-        "import resource, sys; from pathlib import Path; from faceattr_udf.analyzer import FaceAnalyzer; "
+        "import sys; from pathlib import Path; from faceattr_udf.analyzer import FaceAnalyzer; "
         "from faceattr_udf.config import Config; "
         "analyzer = FaceAnalyzer.from_config(Config.model_validate_json(sys.argv[1])); "
         "analyzer.analyze([path.read_bytes() for path in sorted(Path(sys.argv[2]).iterdir())]); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "status = dict(line.split(':', 1) for line in Path('/proc/self/status').read_text().splitlines()); "
+        "print(status['VmHWM'].split()[0])"
     )
     with tempfile.TemporaryDirectory() as folder:
         for index, photograph in enumerate(batch):
