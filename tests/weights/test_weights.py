@@ -90,6 +90,9 @@ def test_mtcnn_graph_equals_its_torch_network(stage: str) -> None:
     record = load_record(stage)
     side = record.input_size or 50
     pixels = np.random.default_rng(0).uniform(0, 255, (3, side, side, 4)).astype(np.float32)
+    if stage == "mtcnn_pnet":
+        pixels[..., 3] = 0.0  # no pixel outside the level
+    pixels.flags.writeable = False
     normalized = torch.from_numpy((pixels[..., :3] - 127.5) / 128.0).permute(0, 3, 1, 2)
     network = load_torch_network(record, load_file(record, "safetensors"))
     with torch.inference_mode():
