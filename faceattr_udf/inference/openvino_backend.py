@@ -120,10 +120,11 @@ class OpenVinoModel:
         if items < filled:
             batch = [_fill(array, filled * count) for array, count in zip(batch, self._images_per_item, strict=True)]
         request = self._static_request if batch[0].shape == self._static_shape else self._request
-        for index, array in enumerate(batch):
-            # Shared, which avoids a copy, except of what OpenVINO refuses to share; the arrays outlive the call. A
-            # dictionary of inputs would take as long again as the inference of one candidate.
-            request.set_input_tensor(index, self._tensor(np.require(array, requirements="CW"), shared_memory=True))
+        # OpenVINO shares their memory, which avoids a copy, so they must live until the end of the call. It refuses
+        # memory that may not be written. A dictionary of inputs would take as long as the inference of one candidate.
+        arrays = [np.require(array, requirements=["C", "W"]) for array in batch]
+        for index, array in enumerate(arrays):
+            request.set_input_tensor(index, self._tensor(array, shared_memory=True))
         request.infer(share_outputs=True)
         return [np.array(request.get_output_tensor(index).data[:items]) for index in range(len(self._outputs))]
 

@@ -105,6 +105,15 @@ def test_mtcnn_graph_equals_its_torch_network(stage: str) -> None:
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 
+def test_graphs_take_arrays_that_are_not_contiguous_or_not_writable() -> None:
+    network, pixels = OpenVinoModel("mtcnn_rnet"), np.random.default_rng(0).uniform(0, 255, (9, 24, 48, 4))
+    wide = pixels.astype(np.float32)
+    expected = network(np.ascontiguousarray(wide[:, :, ::2]))
+    wide.flags.writeable = False
+    for ours, theirs in zip(network(wide[:, :, ::2]), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_prefilter_graph_agrees_with_its_torch_network() -> None:
     record = load_record(PREFILTER)
     network = load_torch_network(record, load_file(record, "safetensors"))
