@@ -116,7 +116,7 @@ def completed_stages(events: Path, start: int = 0) -> Iterator[tuple[int, int]]:
 
 
 def merges(table: Path, since: int = 0) -> dict[str, int]:
-    """Returns how many rows and files the merges of a table inserted, updated, deleted and copied unchanged.
+    """Returns how many rows and files the merges and appends of a table inserted, updated, deleted and copied.
 
     Args:
         table: The folder of the table.
@@ -128,8 +128,14 @@ def merges(table: Path, since: int = 0) -> dict[str, int]:
             continue
         for line in log.read_bytes().splitlines():
             commit = json.loads(line).get("commitInfo", {}) if line.startswith(b'{"commitInfo"') else {}
-            if commit.get("operation") == "MERGE":
-                metrics: Mapping[str, Any] = commit.get("operationMetrics", {})
+            metrics: Mapping[str, Any] = commit.get("operationMetrics", {})
+            if commit.get("operation") == "WRITE":
+                # Rows of new images are appended.
+                metrics = {
+                    _METRICS["inserted"]: metrics.get("numOutputRows", 0),
+                    _METRICS["files_added"]: metrics.get("numFiles", 0),
+                }
+            if commit.get("operation") in {"MERGE", "WRITE"}:
                 for name, metric in _METRICS.items():
                     sums[name] += int(metrics.get(metric, 0))
     return sums

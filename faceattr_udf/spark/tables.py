@@ -31,7 +31,7 @@ _NOT_FOUND: Final = re.compile(
     r"|no commit files|missing_delta|path_not|is not a delta table|unable_to_infer_schema",
     re.IGNORECASE,
 )
-_DELTA_UNKNOWN: Final = "DATA_SOURCE_NOT_FOUND"
+_DELTA_UNKNOWN: Final = re.compile("DATA_SOURCE_NOT_FOUND|ClassNotFoundException: .*DeltaCatalog")
 
 _APPENDS: Final = "faceattr_udf"
 """The name in Delta's log under which `Tables.append_once` numbers its commits."""
@@ -198,7 +198,8 @@ class Tables:
         return details.beside(schema) if details else ()
 
     def _execute(self, statement: str) -> None:
-        self.spark.sql(statement).collect()
+        with self._explain_missing_delta():
+            self.spark.sql(statement).collect()
 
     @staticmethod
     def _cannot_create(ref: TableRef, error: Exception) -> str:
@@ -331,7 +332,7 @@ class Tables:
         try:
             yield
         except Exception as error:  # py4j and the Connect client raise unrelated types
-            if _DELTA_UNKNOWN not in str(error):
+            if not _DELTA_UNKNOWN.search(str(error)):
                 raise
             msg = (
                 f"engine {self._engine} does not have Delta; pass Delta's jar to spark-submit with --jars, as "
