@@ -10,20 +10,26 @@ from typing import Any, Final
 
 import psutil
 
+from faceattr_udf.spark.enrichment.progress import NoListener
+
 _METRICS: Final = {
-    "inserted": "numTargetRowsInserted",
-    "updated": "numTargetRowsUpdated",
-    "deleted": "numTargetRowsDeleted",
-    "copied": "numTargetRowsCopied",
-    "files_added": "numTargetFilesAdded",
-    "files_removed": "numTargetFilesRemoved",
+    "MERGE": {
+        "inserted": "numTargetRowsInserted",
+        "updated": "numTargetRowsUpdated",
+        "deleted": "numTargetRowsDeleted",
+        "copied": "numTargetRowsCopied",
+        "files_added": "numTargetFilesAdded",
+        "files_removed": "numTargetFilesRemoved",
+    },
+    # Rows of new images are appended.
+    "WRITE": {"inserted": "numOutputRows", "files_added": "numFiles"},
 }
-"""Names of the operation metrics of a MERGE, which both engines write into Delta's log."""
+"""Operation in Delta's log -> names of its metrics, which both engines write."""
 
 
 @dataclass
-class Cost:
-    """What one job cost.
+class Cost(NoListener):
+    """What one job cost; it listens to the job's progress.
 
     Attributes:
         seconds: Wall time.
@@ -41,9 +47,6 @@ class Cost:
     stages: int | None = None
     bytes_read: int | None = None
     waves: int = 0
-
-    def planned(self, total: int) -> None:
-        """Does nothing; with `wave_committed` this is a `ProgressListener`."""
 
     def wave_committed(self, images: int, faces: int, failed: int) -> None:  # noqa: ARG002 - the interface
         """Counts a wave."""
@@ -122,22 +125,15 @@ def merges(table: Path, since: int = 0) -> dict[str, int]:
         table: The folder of the table.
         since: The first version that counts.
     """
-    sums = dict.fromkeys(_METRICS, 0)
+    sums = dict.fromkeys(_METRICS["MERGE"], 0)
     for log in sorted((table / "_delta_log").glob("*.json")):
         if int(log.stem) < since:
             continue
         for line in log.read_bytes().splitlines():
             commit = json.loads(line).get("commitInfo", {}) if line.startswith(b'{"commitInfo"') else {}
             metrics: Mapping[str, Any] = commit.get("operationMetrics", {})
-            if commit.get("operation") == "WRITE":
-                # Rows of new images are appended.
-                metrics = {
-                    _METRICS["inserted"]: metrics.get("numOutputRows", 0),
-                    _METRICS["files_added"]: metrics.get("numFiles", 0),
-                }
-            if commit.get("operation") in {"MERGE", "WRITE"}:
-                for name, metric in _METRICS.items():
-                    sums[name] += int(metrics.get(metric, 0))
+            for name, metric in _METRICS.get(commit.get("operation", ""), {}).items():
+                sums[name] += int(metrics.get(metric, 0))
     return sums
 
 

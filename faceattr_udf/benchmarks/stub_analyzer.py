@@ -4,22 +4,17 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from faceattr_udf.benchmarks.table_files import GROUP_BYTES, write_table_files
 from faceattr_udf.config import Config
 from faceattr_udf.results import AgePrediction, BoundingBox, ClassPrediction, Face, ImageResult, ImageStatus, Quality
 from faceattr_udf.spark.udf import AnalyzerProvider
 
-_COLUMNS: Final[dict[str, Any]] = {"image_id": pa.string(), "content": pa.binary(), "content_sha256": pa.string()}
-_SCHEMA: Final = pa.schema(_COLUMNS)
 _PREFIX: Final = "s3://bucket/catalogue/2026/photographs/"
 """Ids of real catalogues share their first characters."""
 
 _ROWS_PER_FILE: Final = 50_000
-_GROUP_BYTES: Final = 16 * 2**20
 _FACES_IN_TEN: Final = 7
 
 _FACE: Final = Face(
@@ -72,25 +67,15 @@ def write_stub_table(
     Returns:
         The folder.
     """
-    folder.mkdir(parents=True)
-    step = max(1, min(_ROWS_PER_FILE, _GROUP_BYTES // (content_bytes + 150)))
-    for first in range(0, rows, _ROWS_PER_FILE):
-        with pq.ParquetWriter(folder / f"part-{first:09d}.parquet", _SCHEMA, compression="none") as writer:
-            last = min(first + _ROWS_PER_FILE, rows)
-            for start in range(first, last, step):
-                numbers = range(start, min(start + step, last))
-                changed = {number for number in numbers if every and number % every == 0}
-                seeds = [f"{number}-{version if number in changed else 0}".encode() for number in numbers]
-                contents = [
-                    (hashlib.sha256(seed).digest() * (content_bytes // 32 + 1))[:content_bytes] for seed in seeds
-                ]
-                columns: dict[str, list[Any]] = {
-                    "image_id": [_name(number, in_order) for number in numbers],
-                    "content": contents,
-                    "content_sha256": [hashlib.sha256(content).hexdigest() for content in contents],
-                }
-                writer.write_table(pa.table(columns, schema=_SCHEMA))
-    return folder
+    step = max(1, min(_ROWS_PER_FILE, GROUP_BYTES // (content_bytes + 150)))
+
+    def image(number: int) -> tuple[str, bytes]:
+        is_changed = bool(every) and number % every == 0
+        seed = f"{number}-{version if is_changed else 0}".encode()
+        content = (hashlib.sha256(seed).digest() * (content_bytes // 32 + 1))[:content_bytes]
+        return _name(number, in_order), content
+
+    return write_table_files(folder, rows, image, rows_per_file=_ROWS_PER_FILE, rows_per_group=step)
 
 
 def _name(number: int, in_order: bool) -> str:

@@ -1,26 +1,22 @@
 """Writes images tables of any size for benchmarks, in which every row has different content."""
 
-import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from faceattr_udf.analyzer import FaceAnalyzer
+from faceattr_udf.benchmarks.table_files import GROUP_BYTES, write_table_files
 from faceattr_udf.config import Config
 from faceattr_udf.images.crop import crop_face
 from faceattr_udf.images.decode import decode_image
 
-_FIELDS: dict[str, Any] = {"image_id": pa.string(), "content": pa.binary(), "content_sha256": pa.string()}
-_SCHEMA = pa.schema(_FIELDS)
 _SIDE = 160
 _MARGIN = 1.0
 _ROWS_PER_GROUP = 500
-_GROUP_BYTES = 16 * 2**20  # as jobs.ingest writes them: engines and processes share out row groups
 _ROWS_PER_FILE = 10_000
 
 
@@ -53,19 +49,12 @@ def write_images_table(folder: Path, contents: Sequence[bytes], rows: int) -> Pa
     Returns:
         The folder.
     """
-    folder.mkdir(parents=True)
-    step = max(1, min(_ROWS_PER_GROUP, _GROUP_BYTES * len(contents) // sum(map(len, contents))))
-    for first in range(0, rows, _ROWS_PER_FILE):
-        count = min(_ROWS_PER_FILE, rows - first)
-        with pq.ParquetWriter(folder / f"part-{first:09d}.parquet", _SCHEMA, compression="none") as writer:
-            for start in range(first, first + count, step):
-                numbers = range(start, min(start + step, first + count))
-                unique = [contents[number % len(contents)] + f"#{number}".encode() for number in numbers]
-                names = [f"image-{number:09d}" for number in numbers]
-                hashes = [hashlib.sha256(content).hexdigest() for content in unique]
-                columns: dict[str, list[Any]] = {"image_id": names, "content": unique, "content_sha256": hashes}
-                writer.write_table(pa.table(columns, schema=_SCHEMA))
-    return folder
+    step = max(1, min(_ROWS_PER_GROUP, GROUP_BYTES * len(contents) // sum(map(len, contents))))
+
+    def image(number: int) -> tuple[str, bytes]:
+        return f"image-{number:09d}", contents[number % len(contents)] + f"#{number}".encode()
+
+    return write_table_files(folder, rows, image, rows_per_file=_ROWS_PER_FILE, rows_per_group=step)
 
 
 def read_share(folder: Path, share: int, shares: int, batch_rows: int) -> Iterator[list[bytes]]:

@@ -25,14 +25,9 @@ class PNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalized RGB (n, 3, h, w) -> face probability (n, h', w'), box regression (n, h', w', 4)."""
-        x = self.features(x)
-        return torch.softmax(self.face(x), dim=1)[:, 1], self.box(x).permute(0, 2, 3, 1)
-
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalized RGB (n, 3, h, w) -> the features of both heads, (n, 32, h', w')."""
         x = nn.functional.max_pool2d(self.block1(x), 2, 2, ceil_mode=True)
-        features: torch.Tensor = self.block3(self.block2(x))
-        return features
+        x = self.block3(self.block2(x))
+        return torch.softmax(self.face(x), dim=1)[:, 1], self.box(x).permute(0, 2, 3, 1)
 
 
 class RNet(nn.Module):

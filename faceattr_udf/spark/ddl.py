@@ -1,16 +1,13 @@
 """Columns and texts as SQL, for statements that create tables."""
 
 from collections.abc import Mapping
-from typing import Final
 
 from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 
 from faceattr_udf.spark.catalog_names import quoted
 
-_NO_COMMENTS: Final[Mapping[str, str]] = {}
 
-
-def columns_sql(schema: StructType, comments: Mapping[str, str] = _NO_COMMENTS) -> str:
+def columns_sql(schema: StructType, comments: Mapping[str, str]) -> str:
     r"""Returns the columns of a table as in CREATE TABLE.
 
     Args:

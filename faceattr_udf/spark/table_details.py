@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 from pyspark.sql.types import ArrayType, BinaryType, BooleanType, MapType, StructType
 
 from faceattr_udf.config import OutputConfig
@@ -135,13 +135,8 @@ class TableDetails:
                 yield "column_tags", f"ALTER TABLE {table} ALTER COLUMN {quoted(column)} SET TAGS ({pairs_sql(tags)})"
 
 
-def change_layout(spark: SparkSession, ref: TableRef, details: TableDetails, schema: StructType) -> tuple[str, ...]:
-    """Gives an existing table the layout of a new one; no row is written.
-
-    Returns:
-        The properties, and cluster_by, that Delta refused.
-    """
-    left_out: list[str] = []
+def change_layout(spark: SparkSession, ref: TableRef, details: TableDetails, schema: StructType) -> None:
+    """Gives an existing table the layout of a new one; no row is written. The log names what Delta refuses."""
     changes = {key: f"SET TBLPROPERTIES ({pairs_sql({key: value})})" for key, value in details.layout().items()}
     if keys := details.cluster_keys(schema):
         changes["cluster_by"] = f"CLUSTER BY ({', '.join(keys)})"
@@ -152,8 +147,11 @@ def change_layout(spark: SparkSession, ref: TableRef, details: TableDetails, sch
             if is_transient(error):
                 raise
             log.warning("table_layout_reduced", table=str(ref), left_out=[what], reason=first_line(error))
-            left_out.append(what)
-    return tuple(left_out)
+
+
+def present_cluster_keys(detail: Row) -> list[str]:
+    """Returns the cluster keys of a table from its DESCRIBE DETAIL; none where Delta is too old to have them."""
+    return list(detail.asDict().get("clusteringColumns") or ())
 
 
 def check_details(output: OutputConfig, schemas: Iterable[StructType]) -> None:

@@ -24,7 +24,7 @@ from faceattr_udf.spark.locations import TableRef, holds_data, local_path
 from faceattr_udf.spark.parquet_input import InputFrames, Wanted, open_parquet
 from faceattr_udf.spark.retries import commit
 from faceattr_udf.spark.schemas import check_columns
-from faceattr_udf.spark.table_details import TableDetails
+from faceattr_udf.spark.table_details import TableDetails, present_cluster_keys
 
 _NOT_FOUND: Final = re.compile(
     r"(table|view|database|schema|namespace|catalog)\S* (or view )?not[ _]found|_not_found|does not exist"
@@ -229,7 +229,7 @@ class Tables:
         if "clustering" not in self.features(ref).writer_features:
             return []
         detail = self.spark.sql(f"DESCRIBE DETAIL {ref.sql}").first()
-        return list(detail["clusteringColumns"]) if detail else []
+        return present_cluster_keys(detail) if detail else []
 
     def features(self, ref: TableRef) -> DeltaFeatures:
         """Returns the features of an output table; none of a catalog table on the embedded engine."""

@@ -39,14 +39,14 @@ class MonitoredAnalyzer:
     inner: Analyzer
     log: str
     seconds: float
-    pause_file: str
+    pause_file: str | None
 
     def analyze(self, contents: Sequence[bytes | None]) -> list[ImageResult]:
         digests = [hashlib.sha256(content).hexdigest() for content in contents if content is not None]
         with Path(self.log).open("a", encoding="utf-8") as file:
             file.writelines(f"{digest} {os.getpid()}\n" for digest in digests)
         time.sleep(self.seconds)
-        while Path(self.pause_file).exists():
+        while self.pause_file and Path(self.pause_file).exists():
             time.sleep(0.05)
         return self.inner.analyze(contents)
 
@@ -58,7 +58,7 @@ class MonitoredLoader:
     load: Callable[[Config, int, str], Analyzer]
     log: str
     seconds: float
-    pause_file: str
+    pause_file: str | None
 
     def __call__(self, config: Config, threads: int, device: str) -> MonitoredAnalyzer:
         return MonitoredAnalyzer(self.load(config, threads, device), self.log, self.seconds, self.pause_file)
@@ -71,7 +71,7 @@ def main() -> int:
     parser.add_argument("--steps", required=True, metavar="FILE", help="gets one line per step that is reached")
     parser.add_argument("--kill-at", metavar="STEP:N", help="kill the process group when a step is reached N times")
     parser.add_argument("--batch-seconds", type=float, default=0.0, metavar="SECONDS", help="wait before every batch")
-    parser.add_argument("--pause-file", default="no file", metavar="FILE", help="wait in every batch while FILE exists")
+    parser.add_argument("--pause-file", metavar="FILE", help="wait in every batch while FILE exists")
     separator = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     options, arguments = parser.parse_args(sys.argv[1:separator]), sys.argv[separator + 1 :]
     kill_step, _, nth = (options.kill_at or "").partition(":")

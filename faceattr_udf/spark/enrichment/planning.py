@@ -30,7 +30,7 @@ _KEY_SCAN_BYTES: Final = 2**30
 _PLAN_ROW_GROUP_BYTES: Final = 2**20
 """Some thousand images: a wave reads its own of them, not what is left."""
 
-ORDER: Final = ("home_file", "home_id", "image_id")
+_ORDER: Final = ("home_file", "home_id", "image_id")
 """The order of a plan."""
 
 
@@ -191,13 +191,13 @@ class Planner:
                 F.when(F.col("_infer"), F.first(own).over(first)).otherwise(F.col(own)).alias(name)
                 for name, own in home.items()
             ),
-        ).orderBy(*ORDER)
+        ).orderBy(*_ORDER)
 
     def _slices(self, plan: DataFrame) -> list[PlanSlice]:
         rows = max(1, min(_SLICE_IMAGES, self.run.config.enrich.wave_images // 4))
         if self.run.config.engine.name == "sail":
             part: Column = F.lit("")
-            number: Column = F.row_number().over(Window.partitionBy("home_file").orderBy(*ORDER)) - 1
+            number: Column = F.row_number().over(Window.partitionBy("home_file").orderBy(*_ORDER)) - 1
         else:
             # The place in the sorted files of the plan, which needs no other sorting.
             part, number = F.col("_metadata.file_path"), F.col("_metadata.row_index")

@@ -283,7 +283,7 @@ class Wave:
         ids = self.part.reused
         if table is None or ids is None:
             return None
-        return table.where((F.col("image_id") >= ids.first) & (F.col("image_id") <= ids.last))
+        return _inside(table, ids)
 
     def _faces(self, plan: DataFrame, analyzed: DataFrame, results: DataFrame, faces: DataFrame | None) -> DataFrame:
         """Returns the faces rows of the plan's images, and the keys of existing rows to delete."""
@@ -307,10 +307,12 @@ class Wave:
         names = [F.col(quoted(name)) for name in columns]
         if faces is None or not self.part.n_described:
             return new.select(*names, *kept, F.lit(False).alias(DELETE_FLAG))
-        ids = self.part.ids
-        old = faces.where((F.col("image_id") >= ids.first) & (F.col("image_id") <= ids.last))
         described_before = plan.where("has_faces").select("image_id")
-        old = old.join(described_before, "image_id", "left_semi").select("image_id", "face_index")
+        old = (
+            _inside(faces, self.part.ids)
+            .join(described_before, "image_id", "left_semi")
+            .select("image_id", "face_index")
+        )
         # Of a face that no longer exists only the key is given.
         return (
             new.withColumn(_IS_NEW, F.lit(True))
@@ -325,6 +327,10 @@ class Wave:
             F.lit(self.context.run.run_id).alias("run_id"),
             F.lit(self.processed_at).alias("processed_at"),
         ]
+
+
+def _inside(table: DataFrame, ids: IdRange) -> DataFrame:
+    return table.where((F.col("image_id") >= ids.first) & (F.col("image_id") <= ids.last))
 
 
 def _join_values(plan: DataFrame, analyzed: DataFrame, results: DataFrame | None) -> DataFrame:

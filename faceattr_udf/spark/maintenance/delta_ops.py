@@ -15,6 +15,7 @@ from faceattr_udf.spark.delta_features import DeltaFeatures
 from faceattr_udf.spark.engine_errors import is_conflict, reason
 from faceattr_udf.spark.locations import TableRef
 from faceattr_udf.spark.retries import commit
+from faceattr_udf.spark.table_details import present_cluster_keys
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -80,7 +81,7 @@ class _SqlOperations:
 
     def compact(self, ref: TableRef, target_bytes: int, sort_by: str | None = None) -> None:
         (detail,) = self._sql("DESCRIBE DETAIL", ref)
-        clustered = bool(_cluster_keys(detail))
+        clustered = bool(present_cluster_keys(detail))
         if (clustered or sort_by) and not _has_small_files(
             int(detail["numFiles"]), detail["sizeInBytes"], target_bytes
         ):
@@ -95,7 +96,7 @@ class _SqlOperations:
         (detail,) = self._sql("DESCRIBE DETAIL", ref)
         if "deletionVectors" in (detail["tableFeatures"] or ()):
             # Of a clustered table REORG purges nothing: seen with Delta 4.4.0.
-            purge = ("OPTIMIZE", ref, "FULL") if _cluster_keys(detail) else ("REORG TABLE", ref, "APPLY (PURGE)")
+            purge = ("OPTIMIZE", ref, "FULL") if present_cluster_keys(detail) else ("REORG TABLE", ref, "APPLY (PURGE)")
             commit(ref, lambda: self._sql(*purge))
         # Delta refuses less than a week unless this check is off; `maintain` has checks of its own.
         with self._settings({"spark.databricks.delta.retentionDurationCheck.enabled": "false"}):
@@ -124,11 +125,6 @@ class _SqlOperations:
                     conf.unset(key)
                 else:
                     conf.set(key, earlier)
-
-
-def _cluster_keys(detail: Row) -> list[str]:
-    """Returns the cluster keys of a table; none where Delta is too old to have them."""
-    return list(detail.asDict().get("clusteringColumns") or ())
 
 
 def _has_small_files(files: int, size: int, target_bytes: int) -> bool:
