@@ -156,7 +156,7 @@ class OutputConfig(Section):
     landmarks: bool = False
     crops: bool = False
     embeddings: bool = False
-    deletion_vectors: bool = True
+    deletion_vectors: bool = False
     comments: bool = False
     cluster_by: Annotated[tuple[str, ...], TUPLE_FROM_LIST] = Field(default=(), max_length=4)
     properties: dict[str, str] = Field(default_factory=dict)

@@ -229,7 +229,7 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "enrich.max_batch_pixels": (7, False),
     "enrich.partitions": (7, False),
     "runtime.device": ("cuda", False),  # which tasks get a GPU is unknown when the run starts
-    "output.deletion_vectors": (False, False),
+    "output.deletion_vectors": (True, False),
     "maintain.target_file_bytes": (2**20, False),
     "maintain.vacuum_hours": (0, False),
     "maintain.keep_runs_days": (0, False),

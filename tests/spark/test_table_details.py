@@ -124,7 +124,9 @@ def test_older_delta_makes_the_table_without_what_it_does_not_know(
     unknown: tuple[str, ...], has: tuple[str, ...], left_out: list[str], tmp_path: Path
 ) -> None:
     session: Any = SessionOfAnOldDelta(*unknown)
-    output = Config.load(None, ['output.cluster_by=["run_id"]', "output.properties.team=x"]).output
+    output = Config.load(
+        None, ['output.cluster_by=["run_id"]', "output.properties.team=x", "output.deletion_vectors=true"]
+    ).output
     with structlog.testing.capture_logs() as logs:
         Tables(session, "spark").ensure(
             TableRef(str(tmp_path / "t"), "delta"), RUNS, TableDetails("runs", output, "spark")
@@ -143,7 +145,8 @@ def test_own_properties_and_plain_tables_take_precedence() -> None:
     def layout(*overrides: str, engine: str = "spark") -> dict[str, str]:
         return TableDetails("faces", Config.load(None, overrides).output, engine).layout()
 
-    assert layout() == {STRING_PREFIX: "256", DELETION_VECTORS: "true"}
-    assert layout(f"output.properties.{DELETION_VECTORS}=false") == {STRING_PREFIX: "256"}
-    assert layout("output.deletion_vectors=false") == {STRING_PREFIX: "256"}
-    assert layout(engine="sail") == {}
+    on = "output.deletion_vectors=true"
+    assert layout() == {STRING_PREFIX: "256"}
+    assert layout(on) == {STRING_PREFIX: "256", DELETION_VECTORS: "true"}
+    assert layout(on, f"output.properties.{DELETION_VECTORS}=false") == {STRING_PREFIX: "256"}
+    assert layout(on, engine="sail") == {}

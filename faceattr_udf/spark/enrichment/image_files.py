@@ -62,10 +62,18 @@ def _found_in_plan(frame: DataFrame) -> ImageFiles | None:
     kind = index.getClass().getName()
     if kind.startswith("org.apache.spark.sql.execution.datasources."):
         return _ParquetFiles(frame)
-    if not kind.endswith(".TahoeLogFileIndex"):
+    if not kind.endswith(".TahoeLogFileIndex") or not _is_whole_table(frame):
         return None
     found = _DeltaFiles(frame, index)
     return found if found.read(()).columns == frame.columns else None
+
+
+def _is_whole_table(frame: DataFrame) -> bool:
+    """Checks that a frame is a table as it is: without conditions and computed columns, which its files lack."""
+    plan: Any = frame._jdf.queryExecution().analyzed()
+    while plan.getClass().getSimpleName() == "SubqueryAlias":
+        plan = plan.child()
+    return bool(plan.children().isEmpty())
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class ImagesTable:
 
     Attributes:
         frame: The table.
+        ref: Where it is.
         config: Names its columns.
         columns: The columns that a run uses.
         light: `InputFrames.light`.
@@ -35,6 +36,7 @@ class ImagesTable:
     """
 
     frame: DataFrame
+    ref: TableRef
     config: Config
     columns: InputColumns
     light: DataFrame | None = None
@@ -59,7 +61,7 @@ class ImagesTable:
             schema = StructType([*schema, *(field for field in frames.light.schema if field.name not in own)])
         columns = InputColumns.check(schema, name, config)
         files = image_files(frames.frame, config.engine.name, ref.format)
-        return cls(frames.frame, config, columns, frames.light, files)
+        return cls(frames.frame, ref, config, columns, frames.light, files)
 
     def probe(self) -> None:
         """Reads a row without its content, so that a table that cannot be read is noticed before anything is written.

@@ -6,6 +6,7 @@ the lease on an output, so everything unfinished that a run finds there was left
 """
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import reduce
 from operator import or_
@@ -16,7 +17,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
-from faceattr_udf.errors import BusyError, EngineError
+from faceattr_udf.errors import ArgumentError, BusyError, EngineError
 from faceattr_udf.results import ImageStatus
 from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.engine_errors import explained, is_engine_error, is_transient, reason
@@ -35,6 +36,7 @@ from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.locations import Outputs, TableRef, input_ref
 from faceattr_udf.spark.maintenance.migrations import check_schema_version
 from faceattr_udf.spark.own_session import adopted
+from faceattr_udf.spark.parquet_input import InputFrames
 from faceattr_udf.spark.retries import retry_transient
 from faceattr_udf.spark.runs import Run, RunsTable
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, RUNS
@@ -46,15 +48,22 @@ from faceattr_udf.spark.udf import DEFAULT_PROVIDER, AnalyzerProvider
 _FAILED: Final = frozenset(ImageStatus) - {"ok", "no_face", "partial", "not_consented"}
 """Statuses that progress counts as failed images."""
 
+_GIVEN: Final = TableRef("(DataFrame)", "table")
+"""Stands for the location of images that the caller gives as a DataFrame."""
+
 _T = TypeVar("_T")
 
 log = structlog.get_logger(__name__)
 
 
+def _name(images: str | DataFrame) -> str:
+    return images if isinstance(images, str) else str(_GIVEN)
+
+
 def enrich(
     spark: SparkSession,
     config: Config,
-    images: str,
+    images: str | DataFrame,
     output: str,
     *,
     provider: AnalyzerProvider = DEFAULT_PROVIDER,
@@ -65,9 +74,11 @@ def enrich(
     Only one run at a time writes to an output; a second one is refused while the first is alive.
 
     Args:
-        spark: A session, from `start` or the caller's own; `config.engine` need not fit it.
+        spark: A session, from `start` or the caller's own; `config.engine` need not fit it. A DataFrame brings its own.
         config: The configuration.
-        images: The images table: a path, a URI, or a catalog name.
+        images: The images table: a path, a URI, a catalog name, or a DataFrame with the columns of such a table. A
+            DataFrame is evaluated several times. A batch of a stream is not the whole catalogue: leave
+            `enrich.delete_missing` off.
         output: The folder of the output tables and of the staging area.
         provider: Loads analyzers.
         progress: Is told the number of pending images, and each committed wave.
@@ -81,8 +92,12 @@ def enrich(
             next run continues.
         FaceattrError: The user can correct the cause; nothing has been written.
     """
-    with adopted(spark, config) as fitting:
-        return EnrichmentRun(spark, fitting, images, output, provider=provider).execute(progress)
+    session = spark if isinstance(images, str) else images.sparkSession
+    if not isinstance(images, str) and images.isStreaming:
+        msg = "the images are a stream; call enrich for each of its batches, in a function that foreachBatch takes"
+        raise ArgumentError(msg)
+    with adopted(session, config) as fitting:
+        return EnrichmentRun(session, fitting, images, output, provider=provider).execute(progress)
 
 
 class EnrichmentRun:
@@ -92,7 +107,7 @@ class EnrichmentRun:
         self,
         spark: SparkSession,
         config: Config,
-        images: str,
+        images: str | DataFrame,
         output: str,
         *,
         provider: AnalyzerProvider = DEFAULT_PROVIDER,
@@ -117,7 +132,7 @@ class EnrichmentRun:
         self._tables = Tables(spark, config.engine.name, before_commit=self._check_lease)
         with explained("the tables cannot be read", "check their locations and the access to them"):
             self._check_tables(spark, images, output)
-        self._run = Run(images, config, provider.model_version(config))
+        self._run = Run(_name(images), config, provider.model_version(config))
         self._lease = Lease(self._outputs.folder, f"run {self._run.run_id}", config.runtime.lease_seconds)
         self._runs = RunsTable(self._tables, self._outputs.runs)
         self._staging = Staging(spark, self._outputs.folder, self._run.run_id)
@@ -125,15 +140,19 @@ class EnrichmentRun:
         self._on_step = on_step
         self._log = log.bind(run_id=self._run.run_id)
 
-    def _check_tables(self, spark: SparkSession, images: str, output: str) -> None:
+    def _check_tables(self, spark: SparkSession, images: str | DataFrame, output: str) -> None:
         config = self._config
-        images_ref = input_ref(qualified(spark, images), config)
+        images_ref = input_ref(qualified(spark, images), config) if isinstance(images, str) else _GIVEN
         self._outputs = Outputs.of(config, qualified(spark, output))
         self._outputs.refuse_overlap(images_ref)
         for place in (self._outputs.folder, *(ref.location for ref in self._outputs.tables.values())):
             check_store_place(config.engine.name, place)
-        frames = self._tables.read_images(images_ref, wanted_columns(config))
-        self._images = ImagesTable.check(frames, images_ref, images, config)
+        frames = (
+            self._tables.read_images(images_ref, wanted_columns(config))
+            if isinstance(images, str)
+            else InputFrames(images)
+        )
+        self._images = ImagesTable.check(frames, images_ref, _name(images), config)
         self._images.probe()
         check_schema_version(self._tables, self._outputs.tables, output)
         features = {ref: self._tables.features(ref) for ref in self._outputs.tables.values()}
@@ -236,29 +255,49 @@ class EnrichmentRun:
         return plan
 
     def _process_pending(self, progress: ProgressListener, rate: float | None) -> None:
-        """Infers and commits the pending images wave by wave, then backfills pass-through columns."""
+        """Infers and commits the pending images wave by wave, then backfills pass-through columns.
+
+        A wave is committed while the next one is inferred: a commit keeps few cores busy, and its tasks fill those that
+        the last tasks of an inference leave free. Waves are committed in order, one at a time.
+        """
         plan = self._plan()
         progress.planned(plan.n_pending)
         throughput = Throughput(plan.n_pending)
         most = self._config.enrich.wave_images
         sizer = WaveSizer(most, self._config.enrich.wave_seconds, rate)
-        left, number = plan.slices, 0
-        while left:
-            started = throughput.seconds
-            n_taken = next_wave(left, sizer.images, most)
-            part = reduce(or_, left[:n_taken])
-            wave = Wave(self._context, f"wave_{number}", part, datetime.now(UTC))
-            images, faces, failed = self._process_wave(wave, plan.pending)
+
+        def finish(committing: Future[tuple[int, int, int]]) -> None:
+            images, faces, failed = committing.result()
             self._log.info("wave_committed", **throughput.add(images, faces, failed))
             progress.wave_committed(images, faces, failed)
-            sizer.update(images, throughput.seconds - started)
-            left, number = left[n_taken:], number + 1
+
+        left, number = plan.slices, 0
+        # If a step fails, leaving the block waits for the commit that is under way.
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit") as commits:
+            committing: Future[tuple[int, int, int]] | None = None
+            while left:
+                started = throughput.seconds
+                n_taken = next_wave(left, sizer.images, most)
+                part = reduce(or_, left[:n_taken])
+                wave = Wave(self._context, f"wave_{number}", part, datetime.now(UTC))
+                staged = self._stage(wave, plan.pending)
+                if committing is not None:
+                    finish(committing)
+                committing = commits.submit(self._commit_wave, wave, staged)
+                sizer.update(part.n_images, throughput.seconds - started)
+                left, number = left[n_taken:], number + 1
+            if committing is not None:
+                finish(committing)
         if plan.backfill is not None:
             images_to_fill = plan.backfill
             self._with_retry(lambda: self._backfill_columns(images_to_fill))
 
-    def _process_wave(self, wave: Wave, pending: DataFrame) -> tuple[int, int, int]:
-        """Infers and commits a wave, and returns the numbers of its images, its faces and its failed images."""
+    def _stage(self, wave: Wave, pending: DataFrame) -> StagedWave:
+        """Infers a wave.
+
+        It reads only rows of the output tables that no other wave of this run writes: those of its own images, and of
+        images that are not pending.
+        """
         faces, results, part = self._outputs.faces, self._outputs.image_results, wave.part
 
         def stage() -> StagedWave:
@@ -271,6 +310,11 @@ class EnrichmentRun:
 
         staged = self._with_retry(stage)
         self._on_step("staged")
+        return staged
+
+    def _commit_wave(self, wave: Wave, staged: StagedWave) -> tuple[int, int, int]:
+        """Commits a wave, and returns the numbers of its images, its faces and its failed images."""
+        faces, results, part = self._outputs.faces, self._outputs.image_results, wave.part
         self._commit(faces, staged.faces, part, part.n_described, "image_id", "face_index", delete_flag=DELETE_FLAG)
         self._on_step("faces")
         self._commit(results, staged.results, part, part.n_known, "image_id")

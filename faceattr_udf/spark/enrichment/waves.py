@@ -20,7 +20,6 @@ from faceattr_udf.spark.enrichment.scan_sizes import mean_content_bytes, rows_pe
 from faceattr_udf.spark.enrichment.staging import Staging
 from faceattr_udf.spark.enrichment.wave_bounds import IdRange, PlanSlice
 from faceattr_udf.spark.input_columns import DELETE_FLAG, WORK_PREFIX
-from faceattr_udf.spark.locations import input_ref
 from faceattr_udf.spark.runs import Run
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, face_struct, faces_table, result_struct
 from faceattr_udf.spark.udf import AnalyzeBatches, AnalyzerProvider
@@ -61,7 +60,7 @@ class RunContext:
         """The most images that one scan of the embedded engine reads; None for any number of them."""
         if self.config.engine.name != "sail":
             return None  # Spark reads files in parts of bounded size
-        ref = input_ref(self.run.images, self.config)
+        ref = self.images.ref
         if ref.format == "table":
             return None
         return rows_per_scan(mean_content_bytes(ref.location, self.config.input.columns.content), self.config.enrich)

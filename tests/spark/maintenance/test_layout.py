@@ -22,7 +22,11 @@ PREFIX = "s3://bucket/catalogue/2026/autumn/"
 """Longer than the 32 characters of a string that Delta's statistics keep by default."""
 
 AT_ONCE = ("maintain.vacuum_hours=0",)
-CLUSTERED = ('output.cluster_by=["image_id"]',)
+MARKED = "output.deletion_vectors=true"
+CLUSTERED = (
+    MARKED,
+    'output.cluster_by=["image_id"]',
+)
 
 pytestmark = pytest.mark.spark
 
@@ -62,7 +66,7 @@ def updated(spark_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("updated")
     with pytest.MonkeyPatch.context() as patch:
         spark_engine.select(patch)
-        make(Workspace(spark_engine, folder))
+        make(Workspace(spark_engine, folder), MARKED)
     return folder
 
 
@@ -169,7 +173,7 @@ def test_older_tables_get_the_layout_only_when_asked(
     spark_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spark_engine.select(monkeypatch)
-    workspace = make(Workspace(spark_engine, tmp_path / "older"), "output.deletion_vectors=false")
+    workspace = make(Workspace(spark_engine, tmp_path / "older"))
     faces, before = workspace.folder / "out" / "faces", workspace.tables()
     workspace.write([image("new", content(1, "new"))])
     workspace.run()
