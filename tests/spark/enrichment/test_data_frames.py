@@ -1,18 +1,23 @@
 """Runs over images that the caller gives as a DataFrame: views, other formats, batches of a stream."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Engine
 from fakes import content, inferred, provider
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from workspaces import IMAGES, SCHEMA, Workspace, image, statuses
 
+from faceattr_udf import Config
 from faceattr_udf.errors import ArgumentError
 from faceattr_udf.spark import enrich
 from faceattr_udf.spark.runs import Run
+
+ROOT = Path(__file__).parents[3]
+MERGED = "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
 
 
 def _enrich(workspace: Workspace, images: DataFrame, *overrides: str) -> Run:
@@ -77,3 +82,36 @@ def test_stream_is_refused_with_the_way_out(
     stream = spark_engine.session.readStream.format("rate").load()
     with pytest.raises(ArgumentError, match="foreachBatch"):
         enrich(spark_engine.session, spark_engine.config(), stream, str(tmp_path / "out"))
+
+
+@pytest.mark.spark
+def test_stream_of_changes_as_the_docs_show_it(
+    spark_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spark_engine.select(monkeypatch)
+    session, images = spark_engine.session, tmp_path / "lake" / "images"
+    docs = (ROOT / "docs" / "python.md").read_text()
+    (example,) = [block for block in re.findall(r"```python\n(.*?)```", docs, re.DOTALL) if "foreachBatch" in block]
+    for name in ("lake/images", "lake", "checkpoints/faces"):
+        example = example.replace(f'"{name}"', repr(str(tmp_path / name)))
+    called: list[DataFrame] = []
+
+    def enrich_with_fakes(spark: SparkSession, config: Config, batch: DataFrame, output: str) -> Run:
+        called.append(batch)
+        return enrich(spark, config, batch, output, provider=provider(tmp_path / "seen"))
+
+    monkeypatch.setattr("faceattr_udf.spark.enrich", enrich_with_fakes, raising=False)
+
+    def night(rows: list[tuple[Any, ...]]) -> dict[str, int]:
+        spark_engine.frame(rows, SCHEMA).createOrReplaceTempView("new_images")
+        session.sql(f"MERGE INTO delta.`{images}` t USING new_images s ON t.image_id = s.image_id {MERGED}")
+        exec(example, {"spark": session})  # noqa: S102 - the documentation's own code
+        faces = spark_engine.read(tmp_path / "lake" / "faces").groupBy("image_id").count()
+        return {row.image_id: row["count"] for row in faces.collect()}
+
+    spark_engine.frame([], SCHEMA).write.format("delta").option("delta.enableChangeDataFeed", "true").save(str(images))
+    assert night([image("a", content(1)), image("b", content(2))]) == {"a": 1, "b": 2}
+    assert night([image("b", content(3)), image("c", content(1, "c"))]) == {"a": 1, "b": 3, "c": 1}
+    assert len(called) == 2
+    seen = inferred(tmp_path / "seen")
+    assert len(seen) == len(set(seen)) == 4
