@@ -29,7 +29,7 @@ def _stored(workspace: Workspace) -> DataFrame:
     return workspace.engine.read(workspace.folder / "images")
 
 
-@pytest.mark.on_spark
+@pytest.mark.on_spark(slow=True)
 @pytest.mark.on_connect
 def test_data_frame_gives_the_tables_of_its_table(workspace: Workspace, tmp_path: Path) -> None:
     workspace.write(IMAGES)
@@ -45,7 +45,7 @@ def test_data_frame_gives_the_tables_of_its_table(workspace: Workspace, tmp_path
 
 
 @pytest.mark.on_spark
-@pytest.mark.parametrize("table_format", ["delta", "parquet"])
+@pytest.mark.parametrize("table_format", ["delta", pytest.param("parquet", marks=pytest.mark.slow)])
 def test_only_the_rows_of_a_data_frame_are_read_as_it_computes_them(workspace: Workspace, table_format: str) -> None:
     rows = [image(f"{n:02d}", content(1 + n % 3, str(n))) for n in range(12)]
     for part in (rows[:6], rows[6:]):
