@@ -17,6 +17,7 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import BusyError, EngineError
+from faceattr_udf.privacy import assess
 from faceattr_udf.results import ImageStatus
 from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.engine_errors import explained, is_engine_error, is_transient, reason
@@ -110,14 +111,15 @@ class EnrichmentRun:
                 "staged", "faces" and "results", and with "backfilled", "deleted" and "ended".
 
         Raises:
-            FaceattrError: A table is missing or has the wrong columns.
+            FaceattrError: The policy refuses the configuration, or a table is missing or has the wrong columns.
         """
-        self._config = config
+        assessment = assess(config, datetime.now(UTC).date())
+        self._config = config = assessment.config
         # Every attempt of a commit checks the lease first: the run may have been suspended and replaced in between.
         self._tables = Tables(spark, config.engine.name, before_commit=self._check_lease)
         with explained("the tables cannot be read", "check their locations and the access to them"):
             self._check_tables(spark, images, output)
-        self._run = Run(images, config, provider.model_version(config))
+        self._run = Run(images, config, provider.model_version(config), assessment=assessment)
         self._lease = Lease(self._outputs.folder, f"run {self._run.run_id}", config.runtime.lease_seconds)
         self._runs = RunsTable(self._tables, self._outputs.runs)
         self._staging = Staging(spark, self._outputs.folder, self._run.run_id)
@@ -159,6 +161,8 @@ class EnrichmentRun:
 
     def execute(self, progress: ProgressListener | None = None) -> Run:
         """Runs, as `enrich` describes."""
+        for warning in self._run.warnings:
+            self._log.warning("policy", says=warning)
         check_models(self._tables.spark, self._config, self._context.provider)
         with self._lease:
             self._on_step("leased")
@@ -279,6 +283,9 @@ class EnrichmentRun:
             F.count(F.lit(1)).alias("images"), F.sum("n_faces").alias("faces")
         )
         self._run.n_inferred += staged.n_inferred
+        if self._config.minors.age:
+            minors = staged.faces.where(F.col("minor") & ~F.col(DELETE_FLAG))
+            self._run.n_minors += self._with_retry(minors.count)
         totals = self._add_counts(self._with_retry(counts.collect))
         self._staging.remove(wave.name)
         return totals

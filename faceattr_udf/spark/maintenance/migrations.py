@@ -11,7 +11,7 @@ from typing import Final
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
-from pyspark.sql.types import DataType
+from pyspark.sql.types import ArrayType, BooleanType, DataType, LongType, StringType
 
 from faceattr_udf.errors import SchemaError
 from faceattr_udf.spark.locations import TableRef
@@ -47,7 +47,16 @@ class AddColumn:
         return f"{self.table}: new column {self.name}, {self.value} in existing rows"
 
 
-STEPS: Final[tuple[AddColumn, ...]] = ()
+STEPS: Final[tuple[AddColumn, ...]] = (
+    AddColumn("faces", 2, "minor", BooleanType()),
+    AddColumn("runs", 2, "purpose", StringType()),
+    AddColumn("runs", 2, "legal_basis", ArrayType(StringType())),
+    AddColumn("runs", 2, "jurisdictions", ArrayType(StringType())),
+    AddColumn("runs", 2, "context", StringType()),
+    AddColumn("runs", 2, "policy_sha256", StringType()),
+    AddColumn("runs", 2, "policy", StringType()),
+    AddColumn("runs", 2, "n_minors", LongType()),
+)
 """By rising version. Version 1 is the first, so no step leads to it."""
 
 
