@@ -89,8 +89,8 @@ class FaceAnalyzer:
             raise ConfigError(msg)
         if config.minors.age and known and "age" not in known:
             msg = (
-                f"minors.age = {config.minors.age}, but attributes.model = {config.attributes.model!r} does not predict "
-                "age, without which minors cannot be told; choose another model, or set minors.age = 0"
+                f"minors.age = {config.minors.age}, but attributes.model = {config.attributes.model!r} does not "
+                "predict age, without which minors cannot be told; choose another model, or set minors.age = 0"
             )
             raise ConfigError(msg)
         if config.output.embeddings:

@@ -220,8 +220,8 @@ class Config(Section):
             raise ValueError(msg)
         if self.minors.age and "age" not in self.attributes.predict:
             msg = (
-                f"minors.age = {self.minors.age}, but attributes.predict does not list age, without which minors cannot "
-                "be told; add age, or set minors.age = 0"
+                f"minors.age = {self.minors.age}, but attributes.predict does not list age, without which minors "
+                "cannot be told; add age, or set minors.age = 0"
             )
             raise ValueError(msg)
         if self.consent.table is not None and self.privacy.purpose is None:

@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from faceattr_udf.config_base import TUPLE_FROM_LIST, Section
 
@@ -18,7 +18,16 @@ PURPOSES: Final = (
 """The purposes that rules know; any other one is `other:TEXT`."""
 
 Context = Literal[
-    "workplace", "education", "medical", "retail", "food", "entertainment", "online", "children", "public_space", "other"
+    "workplace",
+    "education",
+    "medical",
+    "retail",
+    "food",
+    "entertainment",
+    "online",
+    "children",
+    "public_space",
+    "other",
 ]
 """Where the pictures come from, as far as rules tell places apart."""
 
@@ -26,14 +35,22 @@ Kept = Literal["age", "age_group", "gender", "ethnicity", "emotion"]
 """What may be kept of a minor's face."""
 
 
+def _date_of_text(value: object) -> object:
+    # The workers get the configuration as JSON, which has no dates.
+    return date.fromisoformat(value) if isinstance(value, str) else value
+
+
+_Date = Annotated[date, BeforeValidator(_date_of_text)]
+
+
 class PolicyException(Section):
     """A documented exception from a rule of the policy; the rule says which of these keys it needs."""
 
     rule: str
     approved_by: str | None = None
-    approved_on: date | None = None
+    approved_on: _Date | None = None
     document: str | None = None
-    expires_on: date | None = None
+    expires_on: _Date | None = None
 
 
 class PrivacyConfig(Section):

@@ -57,6 +57,7 @@ class NetworkPredictor:
         folder: str | Path | None = None,
         threads: int = 1,
         device: str = CPU,
+        *,
         outputs: Collection[str] | None = None,
     ) -> None:
         """Loads and verifies the weights.
@@ -111,6 +112,7 @@ class SvmPredictor:
         threads: int = 1,
         device: str = CPU,
         embedding: str | Path | None = None,
+        *,
         outputs: Collection[str] | None = None,
     ) -> None:
         """Loads and verifies the SVMs and the network of their embedding.
@@ -134,7 +136,9 @@ class SvmPredictor:
             msg = f"the weights record {name}.json names no backbone; train the SVMs again with jobs.train"
             raise WeightsError(msg)
         backbone, _, version = self.record.backbone.rpartition("-")
-        self._embedder = NetworkPredictor(backbone, embedding or _embedding_folder(backbone, folder), threads, device, (EMBEDDING,))
+        self._embedder = NetworkPredictor(
+            backbone, embedding or _embedding_folder(backbone, folder), threads, device, outputs=(EMBEDDING,)
+        )
         if self._embedder.record.version != version:
             msg = (
                 f"weights {name} were trained on the embedding {self.record.backbone}, but its installed version is "

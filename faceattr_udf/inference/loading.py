@@ -15,6 +15,7 @@ def load_network(
     threads: int = 1,
     device: str = CPU,
     shape: tuple[int, ...] | None = None,
+    *,
     outputs: Collection[int] | None = None,
 ) -> Network:
     """Loads and verifies a network for a device.
@@ -32,7 +33,7 @@ def load_network(
         EngineError: torch is not installed, or it cannot use the GPU.
     """
     if device == CPU:
-        return OpenVinoModel(name, folder, threads, shape, outputs)
+        return OpenVinoModel(name, folder, threads, shape, outputs=outputs)
     try:
         # Imported by name and only for GPUs: torch takes gigabytes of disk and seconds to import, and CPU environments
         # do not have it. An import statement would make it a dependency of the core.
@@ -43,5 +44,5 @@ def load_network(
             'install the extra faceattr_udf[gpu] on the workers, or set runtime.device = "cpu"'
         )
         raise EngineError(msg) from error
-    network: Network = torch_backend.TorchModel(name, folder, device, outputs)
+    network: Network = torch_backend.TorchModel(name, folder, device, outputs=outputs)
     return network

@@ -47,6 +47,7 @@ class OpenVinoModel:
         folder: str | Path | None = None,
         threads: int = 1,
         shape: tuple[int, ...] | None = None,
+        *,
         outputs: Collection[int] | None = None,
     ) -> None:
         """Loads, verifies and compiles the graph.

@@ -36,6 +36,7 @@ class TorchModel:
         name: str,
         folder: str | Path | None = None,
         device: str = "cuda:0",
+        *,
         outputs: Collection[int] | None = None,
     ) -> None:
         """Loads and verifies the network and runs it once, so that an unusable device fails before the first image.

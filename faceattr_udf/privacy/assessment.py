@@ -134,7 +134,9 @@ def assess(config: Config, today: date, policy: Policy | None = None) -> Assessm
         note = f"; {policy.disclaimer}" if policy.disclaimer else ""
         msg = f"the policy {policy.name} refuses this configuration: {'; '.join(stopped)}{note}"
         raise PolicyError(msg)
-    restricted = _restricted(config, [d.rule for d in decisions if d.state == "applies" and d.rule.effect == "restrict"])
+    restricted = _restricted(
+        config, [d.rule for d in decisions if d.state == "applies" and d.rule.effect == "restrict"]
+    )
     return Assessment(policy, restricted, decisions, tuple(_warnings(policy, decisions, today, places)))
 
 
@@ -192,18 +194,20 @@ def _why_not(rule: Rule, exception: PolicyException, config: Config, today: date
     allowed = rule.exception
     if allowed is None:
         return "the rule has no exceptions"
+    privacy = config.privacy
     lacking = [need for need in allowed.needs if not getattr(exception, need)]
-    if lacking:
-        return f"it lacks {', '.join(lacking)}"
-    if exception.expires_on is not None and exception.expires_on <= today:
-        return f"it expired on {exception.expires_on}"
-    if exception.approved_on is not None and exception.approved_on > today:
-        return f"it is approved on {exception.approved_on} only"
-    if allowed.purposes and config.privacy.purpose not in allowed.purposes:
-        return f"it needs privacy.purpose {' or '.join(allowed.purposes)}"
-    if allowed.contexts and config.privacy.context not in allowed.contexts:
-        return f"it needs privacy.context {' or '.join(allowed.contexts)}"
-    return ""
+    expired = exception.expires_on is not None and exception.expires_on <= today
+    early = exception.approved_on is not None and exception.approved_on > today
+    reasons = {
+        f"it lacks {', '.join(lacking)}": bool(lacking),
+        f"it expired on {exception.expires_on}": expired,
+        f"it is approved on {exception.approved_on} only": early,
+        f"it needs privacy.purpose {' or '.join(allowed.purposes)}": allowed.purposes
+        and privacy.purpose not in allowed.purposes,
+        f"it needs privacy.context {' or '.join(allowed.contexts)}": allowed.contexts
+        and privacy.context not in allowed.contexts,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def _restricted(config: Config, rules: list[Rule]) -> Config:

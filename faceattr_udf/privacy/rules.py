@@ -123,7 +123,9 @@ class Policy(Section):
         >>> policy.covers("EU", "DE"), policy.covers("US", "US-IL"), policy.covers("US-IL", "US")
         (True, True, False)
         """
-        return place == jurisdiction or place.startswith(f"{jurisdiction}-") or place in self.regions.get(jurisdiction, ())
+        return (
+            place == jurisdiction or place.startswith(f"{jurisdiction}-") or place in self.regions.get(jurisdiction, ())
+        )
 
 
 def load_policy(path: str | None = None) -> Policy:
