@@ -21,7 +21,7 @@ BANDS: Final[Mapping[str, tuple[int, int]]] = {
 AGE: Final = 18
 """The age of majority that the card measures where `minors.age` is 0, years."""
 
-THRESHOLDS: Final = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+THRESHOLDS: Final = (0.05, 0.1, 0.2, 0.3, 0.5)
 """Probabilities at which the shares are computed too."""
 
 

@@ -47,6 +47,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ['privacy.jurisdictions=["EU"]', "privacy.notice_ref=sign"],
         ["privacy.controller=Example Ltd"],
     ),
+    "eu-gdpr-children": (['privacy.jurisdictions=["EU"]'], ["minors.age=18"]),
     "eu-gdpr-22": (
         ['privacy.jurisdictions=["EU"]', "privacy.purpose=individual_decision"],
         ["privacy.purpose=audience_statistics"],
@@ -231,6 +232,7 @@ def test_only_ethnicity_leaves_a_complete_configuration_in_the_eu() -> None:
         'privacy.legal_basis=["eu-gdpr:A6-1-a"]',
         "privacy.controller=Example Ltd",
         "privacy.notice_ref=sign",
+        "minors.age=18",
     ]
     config = Config.load(None, complete)
     assessment = assess(config, date(2026, 11, 30))

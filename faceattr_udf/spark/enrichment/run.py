@@ -6,6 +6,7 @@ the lease on an output, so everything unfinished that a run finds there was left
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import reduce
 from operator import or_
@@ -22,6 +23,7 @@ from faceattr_udf.results import ImageStatus
 from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.engine_errors import explained, is_engine_error, is_transient, reason
 from faceattr_udf.spark.enrichment.column_changes import ColumnChanges
+from faceattr_udf.spark.enrichment.consents import ConsentTable
 from faceattr_udf.spark.enrichment.images_table import ImagesTable
 from faceattr_udf.spark.enrichment.planning import NightPlan, Planner, key_scans
 from faceattr_udf.spark.enrichment.preflight import check_models
@@ -123,7 +125,7 @@ class EnrichmentRun:
         self._lease = Lease(self._outputs.folder, f"run {self._run.run_id}", config.runtime.lease_seconds)
         self._runs = RunsTable(self._tables, self._outputs.runs)
         self._staging = Staging(spark, self._outputs.folder, self._run.run_id)
-        self._context = RunContext(self._images, provider, self._staging, self._run, self._changes.kept)
+        self._provider = provider
         self._on_step = on_step
         self._log = log.bind(run_id=self._run.run_id)
 
@@ -137,6 +139,7 @@ class EnrichmentRun:
         frames = self._tables.read_images(images_ref, wanted_columns(config))
         self._images = ImagesTable.check(frames, images_ref, images, config)
         self._images.probe()
+        self._consents = ConsentTable.open(self._tables, config)
         check_schema_version(self._tables, self._outputs.tables, output)
         features = {ref: self._tables.features(ref) for ref in self._outputs.tables.values()}
         for ref, of_table in features.items():
@@ -163,7 +166,7 @@ class EnrichmentRun:
         """Runs, as `enrich` describes."""
         for warning in self._run.warnings:
             self._log.warning("policy", says=warning)
-        check_models(self._tables.spark, self._config, self._context.provider)
+        check_models(self._tables.spark, self._config, self._provider)
         with self._lease:
             self._on_step("leased")
             rate = self._prepare_output()
@@ -226,7 +229,13 @@ class EnrichmentRun:
         return retry_transient(step, self._config.enrich.wave_retries, report)
 
     def _plan(self) -> NightPlan:
-        """Plans the night, and says in the log what it found."""
+        """Decides who has consented, plans the night, and says in the log what it found."""
+        if self._consents is not None:
+            # Once per run, so that all waves and a repeated plan agree.
+            agreed = self._consents.subjects(self._run.started_at)
+            self._images = replace(
+                self._images, consents=self._with_retry(lambda: self._staging.write("consents", agreed))
+            )
         planner = Planner(self._images, self._staging, self._run)
         results, faces = self._outputs.image_results, self._outputs.faces
         plan = self._with_retry(lambda: planner.plan(self._tables.read(results), self._tables.read(faces)))
@@ -242,6 +251,7 @@ class EnrichmentRun:
     def _process_pending(self, progress: ProgressListener, rate: float | None) -> None:
         """Infers and commits the pending images wave by wave, then backfills pass-through columns."""
         plan = self._plan()
+        context = RunContext(self._images, self._provider, self._staging, self._run, self._changes.kept)
         progress.planned(plan.n_pending)
         throughput = Throughput(plan.n_pending)
         most = self._config.enrich.wave_images
@@ -251,7 +261,7 @@ class EnrichmentRun:
             started = throughput.seconds
             n_taken = next_wave(left, sizer.images, most)
             part = reduce(or_, left[:n_taken])
-            wave = Wave(self._context, f"wave_{number}", part, datetime.now(UTC))
+            wave = Wave(context, f"wave_{number}", part, datetime.now(UTC))
             images, faces, failed = self._process_wave(wave, plan.pending)
             self._log.info("wave_committed", **throughput.add(images, faces, failed))
             progress.wave_committed(images, faces, failed)
