@@ -198,8 +198,9 @@ def _minors(scores: Row) -> str:
     age, probability = worlds[0][1]["age"], worlds[0][1]["probability"]
     return (
         "### Minors: who is protected, and whom it costs\n\n"
-        f"Share of faces that count as a minor's with `minors.age = {age}` and `minors.probability = {probability:g}`, by "
-        "labeled age. Of\npeople under 18 it is the share protected, of adults the share that loses its attributes:\n\n"
+        f"Share of faces that count as a minor's with `minors.age = {age}` and `minors.probability = {probability:g}`, "
+        "by labeled age. Of\npeople under 18 it is the share protected, of adults the share that loses its attributes."
+        "\n\n"
         + markdown_table(("source", *BANDS), rows)
         + "\n\nAt other values of `minors.probability`:\n\n"
         + markdown_table(("labeled age", "", *(f"{at:g}" for at in MINOR_THRESHOLDS)), curves)
