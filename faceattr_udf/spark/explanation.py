@@ -108,14 +108,15 @@ class _Search:
         described = []
         for image_id in ids:
             of_image = rows.get(image_id, [])
-            results, faces = (held[name].get(image_id, []) for name in ("image_results", "faces"))
+            results = held["image_results"].get(image_id, [])
+            faces = sorted(held["faces"].get(image_id, []), key=itemgetter("face_index"))
             described.append(
                 {
                     "image_id": image_id,
                     "images": of_image,
                     "consent": self._consent(of_image, consents, agreed),
                     "image_results": results,
-                    "faces": sorted(faces, key=itemgetter("face_index")),
+                    "faces": faces,
                     "run_ids": sorted({row["run_id"] for row in (*results, *faces) if row.get("run_id")}),
                 }
             )
