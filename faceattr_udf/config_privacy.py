@@ -95,5 +95,5 @@ class MinorsConfig(Section):
     """Whose faces keep less, and what they keep."""
 
     age: int = Field(default=0, ge=0, le=30)
-    probability: float = Field(default=0.12, ge=0.0, lt=1.0)
+    probability: float = Field(default=0.15, ge=0.0, lt=1.0)
     keep: Annotated[tuple[Kept, ...], TUPLE_FROM_LIST] = ("age_group",)
