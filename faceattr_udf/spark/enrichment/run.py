@@ -164,11 +164,11 @@ class EnrichmentRun:
 
     def execute(self, progress: ProgressListener | None = None) -> Run:
         """Runs, as `enrich` describes."""
-        for warning in self._run.warnings:
-            self._log.warning("policy", says=warning)
         check_models(self._tables.spark, self._config, self._provider)
         with self._lease:
             self._on_step("leased")
+            for warning in self._run.warnings:
+                self._log.warning("policy", says=warning)
             rate = self._prepare_output()
             self._runs.begin(self._run)
             self._on_step("begun")
