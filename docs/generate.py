@@ -1,6 +1,6 @@
-"""Generates the reference pages from their sources: configuration, commands and tables.
+"""Generates the reference pages from their sources: configuration, commands, tables and the policy.
 
-python docs/generate.py           # writes docs/configuration.md, docs/commands.md, docs/tables.md
+python docs/generate.py           # writes docs/configuration.md, docs/commands.md, docs/tables.md, docs/policy.md
 python docs/generate.py --check   # exit code 1 where a page differs from its source
 """
 
@@ -17,6 +17,7 @@ from faceattr_udf.cli.app import COMMANDS, faceattr
 from faceattr_udf.cli.entry import CONTEXT
 from faceattr_udf.cli.reference import sections, settings
 from faceattr_udf.config import OutputConfig
+from faceattr_udf.privacy import load_policy
 from faceattr_udf.results import ImageStatus
 from faceattr_udf.spark.descriptions import FACES_COLUMNS, IMAGES_COLUMNS, RESULTS_COLUMNS, RUNS_COLUMNS
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, IMAGES, RUNS, faces_table
@@ -33,7 +34,8 @@ STATUSES: Final = {
     "corrupt": "The content is an image that cannot be decoded.",
     "unsupported": "The content is not an image in a supported format; `error` names the format where it is known.",
     "too_large": "The image exceeds `images.max_bytes` or `images.max_pixels`.",
-    "not_consented": "`input.require_consent` is true and the row's consent is not.",
+    "not_consented": "`input.require_consent` is true and the row's consent is not, or `consent.table` has no consent of "
+    "the subject.",
     "model_error": "The models failed on this image: it crashed, hung or exhausted its process.",
 }
 
@@ -115,7 +117,8 @@ def tables_page() -> str:
         "## images (input)\n",
         "One row per image: a Delta table or Parquet files of your own, or what `faceattr ingest` writes. `image_id` and "
         "`content` are required. Other columns (by default `path`, `subject_id`, `catalog`, `captured_at`) are copied to "
-        "the faces, and `consent` (boolean) is checked if `input.require_consent` is true.\n",
+        "the faces, and `consent` (boolean) is checked if `input.require_consent` is true. A table of consents "
+        "([privacy](privacy.md)) is looked up by `subject_id`.\n",
         *_columns(IMAGES, IMAGES_COLUMNS),
         "\n## faces\n",
         "One row per face.\n",
@@ -135,6 +138,38 @@ def tables_page() -> str:
         *_columns(RUNS, RUNS_COLUMNS),
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def policy_page() -> str:
+    """Returns the page on the rules of the package's policy."""
+    policy = load_policy()
+    lines = [
+        NOTE.format(source="conf/policy/default.toml"),
+        "# The rules of the policy\n",
+        "The policy informs; it is no legal advice. [Privacy](privacy.md) says how runs apply it, and "
+        "`conf/policy/default.toml` how to write your own.\n",
+    ]
+    for place in policy.jurisdictions:
+        lines += [
+            f"## {place}\n",
+            "| rule | effect | when | in force | checked | what it says |",
+            "|---|---|---|---|---|---|",
+        ]
+        for rule in (rule for rule in policy.rule if rule.when.jurisdiction == place):
+            when = rule.when.model_dump(exclude={"jurisdiction"}, exclude_defaults=True)
+            given = "; ".join(f"{key} {_listed(value)}" for key, value in when.items()) or "always"
+            effect = rule.effect + (f" {', '.join(rule.requires)}" if rule.requires else "")
+            effect += ", with exceptions" if rule.exception else ""
+            lines.append(
+                f"| `{rule.id}` | {effect} | {given} | {rule.in_force} | {rule.checked} | {rule.says}. "
+                f"[{rule.source}]({rule.url}) |"
+            )
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _listed(value: object) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _columns(schema: StructType, descriptions: dict[str, str]) -> list[str]:
@@ -165,6 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "configuration.md": configuration_page(),
         "commands.md": commands_page(),
         "tables.md": tables_page(),
+        "policy.md": policy_page(),
     }
     stale = [name for name, text in pages.items() if not _same(DOCS / name, text)]
     if arguments.check:

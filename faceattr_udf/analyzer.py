@@ -13,7 +13,7 @@ from PIL import Image
 
 from faceattr_udf.arguments import check_contents
 from faceattr_udf.arrays import Float32Array, UInt8Array
-from faceattr_udf.attributes.decisions import decide_age, decide_class
+from faceattr_udf.attributes.decisions import decide_age, decide_class, probability_below, protect_minor
 from faceattr_udf.attributes.predictor import AttributePredictor, load_predictor, model_record
 from faceattr_udf.config import Config
 from faceattr_udf.detection.mtcnn import Detections, Detector, detector_version, upright
@@ -73,8 +73,8 @@ class FaceAnalyzer:
             predictor: Predicts the attributes.
 
         Raises:
-            ConfigError: The configuration asks for embeddings that the model does not have, or only for attributes
-                that it does not predict.
+            ConfigError: The configuration asks for embeddings that the model does not have, only for attributes that
+                it does not predict, or for the protection of minors by a model that does not predict age.
         """
         self.config = config
         self._detector = detector
@@ -85,6 +85,12 @@ class FaceAnalyzer:
             msg = (
                 f"attributes.predict = {list(asked)}, but attributes.model = {config.attributes.model!r} predicts only "
                 f"{', '.join(known)}; ask for one of these or choose another model"
+            )
+            raise ConfigError(msg)
+        if config.minors.age and known and "age" not in known:
+            msg = (
+                f"minors.age = {config.minors.age}, but attributes.model = {config.attributes.model!r} does not "
+                "predict age, without which minors cannot be told; choose another model, or set minors.age = 0"
             )
             raise ConfigError(msg)
         if config.output.embeddings:
@@ -116,7 +122,8 @@ class FaceAnalyzer:
         settings = config if isinstance(config, Config) else Config.load(config)
         device = device or local_device(settings.runtime.device)
         detector = Detector(settings.detector, threads, device)
-        return cls(settings, detector, load_predictor(settings.attributes, threads, device))
+        predictor = load_predictor(settings.attributes, threads, device, embedding=settings.output.embeddings)
+        return cls(settings, detector, predictor)
 
     @property
     def config_id(self) -> str:
@@ -253,7 +260,7 @@ class FaceAnalyzer:
             if name in options.predict and name in outputs
         }
         has_age = "age" in options.predict and "age" in outputs
-        return Face(
+        face = Face(
             face_index=index,
             bbox=BoundingBox(*detections.boxes[index].astype(np.float64).tolist()),
             det_confidence=float(detections.confidences[index]),
@@ -266,6 +273,14 @@ class FaceAnalyzer:
             crop=_jpeg(crop) if self.config.output.crops else None,
             embedding=outputs["embedding"].copy() if self.config.output.embeddings else None,
         )
+        return self._protected(face, outputs) if self.config.minors.age else face
+
+    def _protected(self, face: Face, outputs: Outputs) -> Face:
+        """Decides whether a face may be a minor's, also where the model abstains; if so, returns what may be kept."""
+        minors = self.config.minors
+        if probability_below(outputs["age"], minors.age) > minors.probability:
+            return protect_minor(face, minors.keep)
+        return replace(face, minor=False)
 
 
 def _jpeg(pixels: UInt8Array) -> bytes:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from faceattr_udf.config_base import TUPLE_FROM_LIST, Section, apply_override, format_validation_error, read_toml
+from faceattr_udf.config_privacy import ConsentConfig, MinorsConfig, PrivacyConfig
 from faceattr_udf.errors import ConfigError
 from faceattr_udf.labels import CLASSES, VOCABULARY_VERSION
 from faceattr_udf.models import ModelName
@@ -208,11 +209,23 @@ class Config(Section):
     enrich: EnrichConfig = EnrichConfig()
     maintain: MaintainConfig = MaintainConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
+    consent: ConsentConfig = ConsentConfig()
+    minors: MinorsConfig = MinorsConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.engine.name == "connect" and not self.engine.remote:
             msg = "engine.name 'connect' needs engine.remote, e.g. \"sc://host:15002\""
+            raise ValueError(msg)
+        if self.minors.age and "age" not in self.attributes.predict:
+            msg = (
+                f"minors.age = {self.minors.age}, but attributes.predict does not list age, without which minors "
+                "cannot be told; add age, or set minors.age = 0"
+            )
+            raise ValueError(msg)
+        if self.consent.table is not None and self.privacy.purpose is None:
+            msg = "consent.table needs privacy.purpose: consent is given for a purpose"
             raise ValueError(msg)
         return self
 
@@ -268,7 +281,7 @@ class Config(Section):
         Engines, table names, wave sizes and threads change how fast a row is computed, not its values. The device is
         not included either: which tasks get a GPU is known only while they run, and one run may use both. Nor is
         `input.require_consent`, because every run compares each image's consent anyway. `NEUTRAL_SETTINGS` are included
-        only where they change results.
+        only where they change results, and so is the section [minors].
         """
         data = self.model_dump(mode="json")
         attributes = {k: v for k, v in data["attributes"].items() if k not in {"batch_size", "weights"}}
@@ -278,6 +291,8 @@ class Config(Section):
             section, _, name = key.partition(".")
             if settings[section][name] == neutral:
                 del settings[section][name]
+        if self.minors.age:
+            settings["minors"] = data["minors"]
         return {**settings, "vocabulary": VOCABULARY_VERSION}
 
     def config_id(self) -> str:

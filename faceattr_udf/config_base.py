@@ -80,7 +80,10 @@ def apply_override(data: dict[str, Any], override: str) -> None:
 
 
 def format_validation_error(
-    error: ValidationError, model: type[BaseModel], renamed: Mapping[str, str] = NO_RENAMES
+    error: ValidationError,
+    model: type[BaseModel],
+    renamed: Mapping[str, str] = NO_RENAMES,
+    what: str = "configuration",
 ) -> str:
     """Describes all mistakes in one line: for each the key, the value and what is expected.
 
@@ -88,10 +91,11 @@ def format_validation_error(
         error: The error of validating `model`.
         model: The root section, whose keys are suggested for unknown ones.
         renamed: Old key -> new key, both with their sections.
+        what: Names what was validated.
     """
     reasons = []
     for detail in error.errors():
-        key = ".".join(str(part) for part in detail["loc"]) or "configuration"
+        key = ".".join(str(part) for part in detail["loc"]) or what
         value = repr(detail["input"])
         value = HIDDEN if is_secret(key) or is_secret(value) else value
         if detail["type"] == "extra_forbidden":
@@ -99,7 +103,7 @@ def format_validation_error(
         else:
             expected = detail["msg"].removeprefix("Value error, ")
             reasons.append(f"{key} = {value} is wrong: {expected}" if detail["loc"] else expected)
-    return "configuration: " + "; ".join(reasons)
+    return f"{what}: " + "; ".join(reasons)
 
 
 def _unknown_key_fix(key: str, model: type[BaseModel], renamed: Mapping[str, str]) -> str:

@@ -17,6 +17,10 @@ class ConfigError(FaceattrError):
     """A configuration key is unknown, or its value has the wrong type or is out of range."""
 
 
+class PolicyError(FaceattrError):
+    """A rule of the policy refuses the configuration, or requires a key that it lacks."""
+
+
 class WeightsError(FaceattrError):
     """A weights file or its record is missing, altered, or does not fit the network."""
 

@@ -91,14 +91,14 @@ class AgePrediction:
 
     Attributes:
         age: Expected age; None when the model abstains.
-        low: Lower bound of the central 80 % interval.
-        high: Upper bound of the central 80 % interval.
+        low: Lower bound of the central 80 % interval; None where only the group is kept of a minor's face.
+        high: Upper bound of the central 80 % interval; likewise.
         group: The ten-year group of `age` ("30-39"); None when the model abstains.
     """
 
     age: float | None
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     group: str | None
 
 
@@ -112,23 +112,27 @@ class Face:
         det_confidence: Probability of being a face.
         quality: Size, blur, brightness and head pose.
         landmarks: float32 (5, 2), x and y in pixels: left eye, right eye, nose, left and right mouth corner, where
-            left is left in the image, or, if `detector.rotations` found the face, in the image turned upright.
+            left is left in the image, or, if `detector.rotations` found the face, in the image turned upright. None
+            for a minor's face.
         age: None unless the configuration asks for it and the model predicts it; likewise for the next three.
         crop: The crop that the networks saw, JPEG bytes; None unless the configuration asks for crops.
         embedding: float32 (n,), L2-normalized; None unless the configuration asks for it and the model has one.
+        minor: Whether the face may be a minor's, so that it keeps only what `minors.keep` lists; None where
+            `minors.age` is 0.
     """
 
     face_index: int
     bbox: BoundingBox
     det_confidence: float
     quality: Quality
-    landmarks: Float32Array
+    landmarks: Float32Array | None
     age: AgePrediction | None = None
     gender: ClassPrediction | None = None
     ethnicity: ClassPrediction | None = None
     emotion: ClassPrediction | None = None
     crop: bytes | None = None
     embedding: Float32Array | None = None
+    minor: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,10 +1,13 @@
 """Converts probabilities into predictions: labels, ages with an 80 % interval, and abstentions."""
 
+from collections.abc import Collection
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from faceattr_udf.labels import MAX_AGE, age_group
-from faceattr_udf.results import AgePrediction, ClassPrediction
+from faceattr_udf.results import AgePrediction, ClassPrediction, Face
 
 _TAIL = 0.1
 # Class k of the age distribution holds the ages from k - 0.5 to k + 0.5, clipped to 0 to MAX_AGE.
@@ -54,3 +57,47 @@ def decide_age(probabilities: npt.NDArray[np.floating], *, large_enough: bool) -
     low, high = np.interp([_TAIL, 1.0 - _TAIL], reached, _EDGES).tolist()
     low, high = min(low, age), max(high, age)
     return AgePrediction(age, low, high, age_group(age)) if large_enough else AgePrediction(None, low, high, None)
+
+
+def probability_below(probabilities: npt.NDArray[np.floating], age: int) -> float:
+    """Returns the probability that a person is younger than an age.
+
+    Args:
+        probabilities: (MAX_AGE + 1,), over whole years from 0.
+        age: Years.
+
+    >>> probability_below(np.eye(101)[17], 18), probability_below(np.eye(101)[18], 18)
+    (1.0, 0.0)
+    """
+    weights = np.asarray(probabilities, dtype=np.float64)
+    return float(weights[:age].sum() / weights.sum())
+
+
+def protect_minor(face: Face, keep: Collection[str]) -> Face:
+    """Removes from a face everything that describes the person, except for what is kept; `minor` becomes true.
+
+    Args:
+        face: With all its predictions.
+        keep: Names out of age (with its bounds), age_group, gender, ethnicity and emotion.
+
+    Returns:
+        The face without landmarks, crop, embedding, and the predictions that are not kept. Its box, the detector's
+        confidence and the quality stay.
+    """
+    age = face.age if "age" in keep else None
+    if age is not None and "age_group" not in keep:
+        age = replace(age, group=None)
+    elif age is None and face.age is not None and "age_group" in keep:
+        # Named one by one, so that whatever an age prediction gains later is not kept.
+        age = AgePrediction(age=None, low=None, high=None, group=face.age.group)
+    return replace(
+        face,
+        landmarks=None,
+        age=age,
+        gender=face.gender if "gender" in keep else None,
+        ethnicity=face.ethnicity if "ethnicity" in keep else None,
+        emotion=face.emotion if "emotion" in keep else None,
+        crop=None,
+        embedding=None,
+        minor=True,
+    )

@@ -1,5 +1,6 @@
 """Predicts the attributes of face crops: one interface for all attribute models."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -42,7 +43,7 @@ class AttributePredictor(Protocol):
 
         Returns:
             Attribute -> float32 (n, classes) probabilities in the order of `labels.CLASSES`; "age" -> (n, 101), over
-            whole years; "embedding" -> (n, d), L2-normalized, if the model has one.
+            whole years; "embedding" -> (n, d), L2-normalized, if the model has one. Only what was asked for at loading.
         """
         ...
 
@@ -50,7 +51,15 @@ class AttributePredictor(Protocol):
 class NetworkPredictor:
     """A model that is one network, from pixels to calibrated probabilities."""
 
-    def __init__(self, name: str, folder: str | Path | None = None, threads: int = 1, device: str = CPU) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: str | Path | None = None,
+        threads: int = 1,
+        device: str = CPU,
+        *,
+        outputs: Collection[str] | None = None,
+    ) -> None:
         """Loads and verifies the weights.
 
         Args:
@@ -58,17 +67,23 @@ class NetworkPredictor:
             folder: Folder of the files; None means the package.
             threads: CPU threads per inference.
             device: "cpu" or "cuda:0".
+            outputs: Attributes, and "embedding"; the network computes no others. None means all that it has.
 
         Raises:
             WeightsError: A file is missing or altered, the weights are not those of an attribute network, or the
                 network's classes cannot be converted to the product's.
             EngineError: The device cannot be used.
         """
-        self._network = load_network(name, folder, threads, device)
+        record = load_record(name, folder)
+        known = (*record.classes, *([EMBEDDING] if record.embedding else []))
+        wanted = [output for output in known if outputs is None or output in outputs]
+        # A graph without outputs cannot be compiled; a face needs no attributes.
+        positions = None if len(wanted) in {0, len(known)} else [known.index(output) for output in wanted]
+        self._outputs, self._wanted = tuple(wanted or known), tuple(wanted)
+        self._network = load_network(name, folder, threads, device, outputs=positions)
         self.record = self._network.record
         self._convert = ClassConverter(self.record)
-        self._outputs = (*self.record.classes, *([EMBEDDING] if self.record.embedding else []))
-        sizes = [(len(labels),) for labels in self.record.classes.values()]
+        sizes = [(len(self.record.classes[output]),) for output in self._outputs if output != EMBEDDING]
         shapes = self._network.output_shapes
         if len(shapes) != len(self._outputs) or shapes[: len(sizes)] != sizes:
             msg = (
@@ -78,6 +93,8 @@ class NetworkPredictor:
 
     def predict(self, crops: UInt8Array) -> Outputs:
         """See `AttributePredictor.predict`."""
+        if not self._wanted:
+            return {}
         if len(crops) == 0:
             outputs = [np.zeros((0, *shape), dtype=np.float32) for shape in self._network.output_shapes]
         else:
@@ -95,6 +112,8 @@ class SvmPredictor:
         threads: int = 1,
         device: str = CPU,
         embedding: str | Path | None = None,
+        *,
+        outputs: Collection[str] | None = None,
     ) -> None:
         """Loads and verifies the SVMs and the network of their embedding.
 
@@ -104,6 +123,7 @@ class SvmPredictor:
             threads: CPU threads per inference.
             device: Device of the network, "cpu" or "cuda:0"; the SVMs are evaluated on the CPU.
             embedding: Folder of the network's files; None means `folder` if it has them, else the package.
+            outputs: As for `NetworkPredictor`.
 
         Raises:
             WeightsError: A file is missing or altered, the SVMs were trained on the embedding of another network, or
@@ -116,7 +136,9 @@ class SvmPredictor:
             msg = f"the weights record {name}.json names no backbone; train the SVMs again with jobs.train"
             raise WeightsError(msg)
         backbone, _, version = self.record.backbone.rpartition("-")
-        self._embedder = NetworkPredictor(backbone, embedding or _embedding_folder(backbone, folder), threads, device)
+        self._embedder = NetworkPredictor(
+            backbone, embedding or _embedding_folder(backbone, folder), threads, device, outputs=(EMBEDDING,)
+        )
         if self._embedder.record.version != version:
             msg = (
                 f"weights {name} were trained on the embedding {self.record.backbone}, but its installed version is "
@@ -125,7 +147,9 @@ class SvmPredictor:
             raise WeightsError(msg)
         try:
             arrays = load(load_file(self.record, "safetensors", folder))
-            self._classifiers = {attribute: RbfSvm.from_arrays(arrays, attribute) for attribute in self.record.classes}
+            wanted = [name for name in self.record.classes if outputs is None or name in outputs]
+            self._has_embedding = outputs is None or EMBEDDING in outputs
+            self._classifiers = {attribute: RbfSvm.from_arrays(arrays, attribute) for attribute in wanted}
             # (age groups, years): the distribution of ages within each group.
             self._years = np.asarray(arrays["age.years"], dtype=np.float32)
             self.predict(np.zeros((1, *[self._embedder.record.input_size] * 2, 3), dtype=np.uint8))  # checks the shapes
@@ -136,13 +160,16 @@ class SvmPredictor:
     def predict(self, crops: UInt8Array) -> Outputs:
         """See `AttributePredictor.predict`; age groups are classified, then distributed over their years."""
         embedding = self._embedder.predict(crops)[EMBEDDING]
-        outputs = {}
+        outputs: Outputs = {}
         for attribute, classifier in self._classifiers.items():
             scores = classifier.decision_function(embedding) / self.record.temperatures.get(attribute, 1.0)
             powers = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
             outputs[attribute] = powers / powers.sum(axis=1, keepdims=True)
-        outputs["age"] = outputs["age"] @ self._years
-        return self._convert({**outputs, EMBEDDING: embedding})
+        if "age" in outputs:
+            outputs["age"] = outputs["age"] @ self._years
+        if self._has_embedding:
+            outputs[EMBEDDING] = embedding
+        return self._convert(outputs)
 
 
 _PREDICTORS: Final[dict[str, type[NetworkPredictor] | type[SvmPredictor]]] = {
@@ -161,19 +188,24 @@ def model_record(config: AttributesConfig) -> WeightsRecord:
     return load_record(_file_stem(config), config.weights)
 
 
-def load_predictor(config: AttributesConfig, threads: int = 1, device: str = CPU) -> AttributePredictor:
-    """Loads the configured model.
+def load_predictor(
+    config: AttributesConfig, threads: int = 1, device: str = CPU, *, embedding: bool = False
+) -> AttributePredictor:
+    """Loads the configured model, which then computes only the configured attributes.
 
     Args:
-        config: Names the model and, if the package does not ship its weights, their folder.
+        config: Names the model, the attributes to predict and, if the package does not ship its weights, their folder.
         threads: CPU threads per inference.
         device: "cpu" or "cuda:0".
+        embedding: Whether the embedding is wanted too.
 
     Raises:
         WeightsError: The model's files are missing or altered.
         EngineError: The device cannot be used.
     """
-    return _PREDICTORS[MODELS[config.model].kind](_file_stem(config), config.weights, threads, device)
+    outputs = (*config.predict, *([EMBEDDING] if embedding else []))
+    predictor = _PREDICTORS[MODELS[config.model].kind]
+    return predictor(_file_stem(config), config.weights, threads, device, outputs=outputs)
 
 
 def _file_stem(config: AttributesConfig) -> str:

@@ -61,6 +61,10 @@ def summarize(run: "Run", outputs: "Outputs") -> None:
         click.echo(f"{run.n_duplicate_rows} rows of {run.images} ignored: another row has the same image_id")
     if run.n_deleted_images:
         click.echo(f"{run.n_deleted_images} images deleted: they are no longer in {run.images}")
+    if run.n_minors:
+        click.echo(
+            f"{run.n_minors} faces may be minors' and keep only: {', '.join(run.config.minors.keep) or 'their box'}"
+        )
     if run.n_retries:
         click.echo(f"{run.n_retries} retries after engine errors")
     click.echo(f"faces          {outputs.faces}")
@@ -85,6 +89,8 @@ def as_data(run: "Run", outputs: "Outputs") -> dict[str, Any]:
         "n_duplicate_rows": run.n_duplicate_rows,
         "n_deleted_images": run.n_deleted_images,
         "n_retries": run.n_retries,
+        "n_minors": run.n_minors if run.config.minors.age else None,
+        "policy_sha256": run.assessment.policy.sha256 if run.assessment else None,
         "counts": run.counts,
         "images_per_second": run.images_per_second,
         "config_id": run.config.config_id(),

@@ -140,13 +140,18 @@ def _measure(
     table: "pa.Table", predictor: "AttributePredictor", config: "Config", face_px: int | None
 ) -> "tuple[dict[str, Any], LabeledFaces, Probabilities]":
     from faceattr_udf.evaluation.abstention import abstention
+    from faceattr_udf.evaluation.minors import minors
     from faceattr_udf.evaluation.predict import predict_in_batches
     from faceattr_udf.evaluation.report import report
 
     faces = _load(table, predictor, config, face_px)
     probabilities = predict_in_batches(predictor, faces)
     min_confidence = config.attributes.min_confidence.model_dump()
-    scores = {**report(probabilities, faces), "abstention": abstention(probabilities, faces, min_confidence)}
+    scores = {
+        **report(probabilities, faces),
+        "abstention": abstention(probabilities, faces, min_confidence),
+        "minors": minors(probabilities, faces, config.minors.age, config.minors.probability),
+    }
     return scores, faces, probabilities
 
 

@@ -123,7 +123,7 @@ def to_toml(data: dict[str, Any]) -> str:
     """Writes nested settings as TOML; keys without a value are left out.
 
     Args:
-        data: Section -> key -> a string, number, bool, list of these, or a nested section.
+        data: Section -> key -> a string, number, bool, list of these or of tables, or a nested section.
 
     >>> print(to_toml({"engine": {"name": "sail", "master": None, "settings": {"spark.sql.ansi.enabled": "true"}}}))
     [engine]
@@ -161,4 +161,6 @@ def _value(value: Any) -> str:  # noqa: ANN401 - any TOML value
         return f'"{escaped}"'
     if isinstance(value, list | tuple):
         return f"[{', '.join(_value(item) for item in value)}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_quoted(k)} = {_value(v)}" for k, v in value.items() if v is not None) + "}"
     return repr(value)

@@ -5,6 +5,8 @@ from functools import partial
 from typing import Any
 
 from faceattr_udf.evaluation.abstention import THRESHOLDS
+from faceattr_udf.evaluation.minors import BANDS
+from faceattr_udf.evaluation.minors import THRESHOLDS as MINOR_THRESHOLDS
 from faceattr_udf.evaluation.report import CHILDREN, grouping_of, label_of
 from faceattr_udf.evaluation.sources import source_name
 from faceattr_udf.labels import ATTRIBUTES, CLASSES
@@ -35,6 +37,7 @@ def quantitative_analyses(scores: Row) -> str:
         *(_by_class(title, world["overall"]) for title, world in _worlds(scores)),
         _small_faces(scores),
         _abstention(scores),
+        _minors(scores),
         _balanced_groups(scores),
         _worst_groups(scores),
     ]
@@ -175,6 +178,32 @@ def _abstention(scores: Row) -> str:
         + markdown_table(header, answers)
         + "\n\nAt other confidences, accuracy of the answers (share of faces answered):\n\n"
         + markdown_table(("attribute", "", *(f"{t:g}" for t in _SHOWN_THRESHOLDS)), curves)
+    )
+
+
+def _minors(scores: Row) -> str:
+    worlds = [(title, found) for title, world in _worlds(scores) if (found := world.get("minors"))]
+    if not worlds:
+        return ""
+    rows, curves = [], []
+    for title, found in worlds:
+        parts = [(f"all {title}", found["overall"])]
+        unseen = " (unseen)" if title == UNSEEN else ""
+        parts += [(source_name(source) + unseen, bands) for source, bands in found["by_source"].items()]
+        for name, bands in parts:
+            shares = (f"{_interval(bands[b], percent)}, n = {bands[b]['n']:,}" if b in bands else "" for b in BANDS)
+            rows.append((name, *shares))
+        for band, row in found["overall"].items():
+            curves.append((band, title, *(percent(row["at"][f"{at:g}"]) for at in MINOR_THRESHOLDS)))
+    age, probability = worlds[0][1]["age"], worlds[0][1]["probability"]
+    return (
+        "### Minors: who is protected, and whom it costs\n\n"
+        f"Share of faces that count as a minor's with `minors.age = {age}` and `minors.probability = {probability:g}`, "
+        "by labeled age. Of\npeople under 18 it is the share protected, of adults the share that loses its attributes."
+        "\n\n"
+        + markdown_table(("source", *BANDS), rows)
+        + "\n\nAt other values of `minors.probability`:\n\n"
+        + markdown_table(("labeled age", "", *(f"{at:g}" for at in MINOR_THRESHOLDS)), curves)
     )
 
 

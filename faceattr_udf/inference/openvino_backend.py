@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -46,6 +47,8 @@ class OpenVinoModel:
         folder: str | Path | None = None,
         threads: int = 1,
         shape: tuple[int, ...] | None = None,
+        *,
+        outputs: Collection[int] | None = None,
     ) -> None:
         """Loads, verifies and compiles the graph.
 
@@ -55,6 +58,8 @@ class OpenVinoModel:
             threads: CPU threads per inference.
             shape: A shape that inputs often have, only for networks with one input: the graph is compiled for it, too,
                 which is faster than a graph for any shape.
+            outputs: Positions of the outputs to compute; None means all. What only the others need is not part of the
+                compiled graph.
 
         Raises:
             WeightsError: A file is missing, altered or not a valid graph.
@@ -81,6 +86,10 @@ class OpenVinoModel:
                 "INFERENCE_PRECISION_HINT": "f32",  # the same results on every CPU, even where bf16 would be faster
             }
             _check_input_count(model, len(images), name)
+            if outputs is not None:
+                kept = [result for index, result in enumerate(model.get_results()) if index in outputs]
+                # All inputs stay, so that callers need not know which of them the outputs depend on.
+                model = ov.Model(kept, model.get_parameters(), name)
             compiled = core.compile_model(model, "CPU", settings)
             self._request: Any = compiled.create_infer_request()
             if shape is None and _has_uint8_convolutions(model):

@@ -1,6 +1,7 @@
 """The GPU backend: networks in PyTorch, loaded from verified safetensors files."""
 
 import os
+from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,21 @@ class TorchModel:
     compute in float16, the precision their weights are stored in.
     """
 
-    def __init__(self, name: str, folder: str | Path | None = None, device: str = "cuda:0") -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: str | Path | None = None,
+        device: str = "cuda:0",
+        *,
+        outputs: Collection[int] | None = None,
+    ) -> None:
         """Loads and verifies the network and runs it once, so that an unusable device fails before the first image.
 
         Args:
             name: File stem in `faceattr_udf.weights`.
             folder: Folder of the files; None means the package.
             device: Its torch name: "cuda:0", or "cpu" to compare the two backends.
+            outputs: Positions of the outputs of an attribute network to compute; None means all.
 
         Raises:
             WeightsError: The safetensors file is missing, altered or does not hold that network.
@@ -54,7 +63,7 @@ class TorchModel:
         self._dtypes = [np.dtype(spec.dtype) for spec in self.record.inputs]
         self._half = self.record.task == "attributes"
         try:
-            self._module = wrap_for_inference(network, self.record).to(self._device)
+            self._module = wrap_for_inference(network, self.record, outputs).to(self._device)
         except RuntimeError as error:
             raise _device_error(device, error) from error
         self._shapes = [output.shape[1:] for output in self(*map(_blank, self.record.inputs))]

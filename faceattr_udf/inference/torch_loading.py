@@ -1,6 +1,7 @@
 """Loads PyTorch networks from safetensors, and wraps them so that they have the inputs and outputs of their graphs."""
 
 import importlib
+from collections.abc import Collection
 
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -58,18 +59,26 @@ def load_torch_network(record: WeightsRecord, weights: bytes) -> nn.Module:
     return network.eval()
 
 
-def wrap_for_inference(network: nn.Module, record: WeightsRecord) -> nn.Module:
+def wrap_for_inference(
+    network: nn.Module, record: WeightsRecord, positions: Collection[int] | None = None
+) -> nn.Module:
     """Wraps a network so that it has the inputs and outputs of its graph, including the softmax temperatures.
 
     Args:
         network: From `load_torch_network`. It must not be used afterwards, because wrapping may change its layers.
         record: Its record.
+        positions: Of an attribute network, the outputs to compute; None means all. The heads of the others are removed.
 
     Returns:
         A module from the tensors of `record.inputs` to a tuple of outputs.
     """
     if record.task == "attributes":
         outputs = (*record.classes, *(["embedding"] if record.embedding else []))
+        if positions is not None:
+            outputs = tuple(name for position, name in enumerate(outputs) if position in positions)
+            for heads in [module for module in network.modules() if isinstance(module, nn.ModuleDict)]:
+                for name in set(heads) & (set(record.classes) - set(outputs)):
+                    del heads[name]
         wrapper = TwoInputProbabilityOutputs if record.mirrored else ProbabilityOutputs
         return wrapper(network, outputs, record.temperatures).eval()
     if isinstance(network, PNet):

@@ -7,7 +7,7 @@ from typing import Literal, Self
 import torch
 from torch import nn
 
-from faceattr_udf.labels import ATTRIBUTES, NUM_CLASSES
+from faceattr_udf.labels import NUM_CLASSES
 from faceattr_udf.networks.mobilenet import MobileNetV1
 from faceattr_udf.weights.inputs import EMOTION_SIZE, PADDING, PADDING_VALUE
 
@@ -93,15 +93,15 @@ class TwoTowers(nn.Module):
             small: The same faces, smaller and not mirrored, (n, 97, 97, 3).
 
         Returns:
-            Attribute -> log probabilities (n, classes).
+            Attribute -> log probabilities (n, classes), of the heads that the general branch has.
         """
-        general = self.general.forward_uint8(pairs)
         probabilities = {}
-        for name in ATTRIBUTES:
-            both = torch.softmax(general[name].float(), dim=1)
+        for name, logits in self.general.forward_uint8(pairs).items():
+            both = torch.softmax(logits.float(), dim=1)
             probabilities[name] = 0.5 * (both[0::2] + both[1::2])
-        emotion = torch.softmax(self.emotion.forward_uint8(small)["emotion"].float(), dim=1)
-        probabilities["emotion"] = torch.lerp(probabilities["emotion"], emotion, self.emotion_share.float())
+        if "emotion" in probabilities:
+            emotion = torch.softmax(self.emotion.forward_uint8(small)["emotion"].float(), dim=1)
+            probabilities["emotion"] = torch.lerp(probabilities["emotion"], emotion, self.emotion_share.float())
         return {name: torch.log(values.clamp(min=MIN_PROBABILITY)) for name, values in probabilities.items()}
 
 

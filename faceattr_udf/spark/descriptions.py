@@ -42,6 +42,7 @@ FACES_COLUMNS: Final = {
     "emotion_probs": "Label -> probability; they sum to 1.",
     "quality": "How well the face can be seen: `face_px` (shorter side of the box, pixels), `blur` (0 sharp to 1 "
     "blurred), `brightness` (0 to 1), `yaw`, `pitch`, `roll` (degrees).",
+    "minor": "Whether the face may be a minor's, so that it keeps only `minors.keep`; null where `minors.age` is 0.",
     "landmarks": "Eyes, nose and mouth corners, pixels. Only with `output.landmarks = true`.",
     "crop": "The face crop, JPEG. Only with `output.crops = true`.",
     "embedding": "The face as a vector, which can identify people. Only with `output.embeddings = true`.",
@@ -76,6 +77,13 @@ RUNS_COLUMNS: Final = {
     "model_version": _PROVENANCE["model_version"],
     "config": "The whole configuration as JSON, without secrets.",
     "schema_version": "Version of the tables' columns.",
+    "purpose": "`privacy.purpose`.",
+    "legal_basis": "`privacy.legal_basis`.",
+    "jurisdictions": "`privacy.jurisdictions`.",
+    "context": "`privacy.context`.",
+    "policy_sha256": "SHA-256 of the policy file that was applied.",
+    "policy": "What its rules decided, as JSON, with documented exceptions.",
+    "n_minors": "Faces of this run with `minor`; null where `minors.age` is 0.",
 }
 
 COLUMNS: Final = {"faces": FACES_COLUMNS, "image_results": RESULTS_COLUMNS, "runs": RUNS_COLUMNS}

@@ -37,6 +37,9 @@ WORK_PREFIX: Final = "__faceattr_"
 DELETE_FLAG: Final = f"{WORK_PREFIX}delete"
 """True in rows to merge whose key is to be deleted."""
 
+SUBJECT: Final = f"{WORK_PREFIX}subject"
+"""The subject of an image or of a consent, as text."""
+
 _FORBIDDEN: Final = " ,;{}()\n\t="
 """Characters that Delta refuses in a column's name, unless columns are mapped."""
 
@@ -50,6 +53,8 @@ def wanted_columns(config: Config) -> Wanted:
     """Returns the columns that a run reads."""
     columns = config.input.columns
     consent = [columns.consent] if config.input.require_consent else []
+    if config.consent.table is not None:
+        consent.append(config.consent.subject)
     return Wanted(columns.image_id, columns.content, columns.content_sha256, (*consent, "size", *columns.pass_through))
 
 
@@ -61,11 +66,13 @@ class InputColumns:
         names: The configured names.
         schema: The table's columns.
         pass_through: The columns that are copied to the faces, with their names there.
+        subject_column: The column of subjects, where a table of consents decides; else None.
     """
 
     names: ColumnsConfig
     schema: StructType
     pass_through: tuple[StructField, ...]
+    subject_column: str | None = None
 
     @classmethod
     def check(cls, schema: StructType, table: str, config: Config) -> "InputColumns":
@@ -87,6 +94,11 @@ class InputColumns:
             require_column(table, schema, names.content_sha256, StringType(), "input.columns.content_sha256")
         if config.input.require_consent:
             require_column(table, schema, names.consent, BooleanType(), "input.columns.consent")
+        subject = config.consent.subject if config.consent.table is not None else None
+        if subject is not None and not (
+            subject in schema.fieldNames() and isinstance(schema[subject].dataType, IntegralType)
+        ):
+            require_column(table, schema, subject, StringType(), "consent.subject")
         passed = [field for field in schema if field.name in names.pass_through]
         passed = [field for field in passed if not isinstance(field.dataType, NullType)]  # no value says its type yet
         used = [
@@ -97,6 +109,8 @@ class InputColumns:
         ]
         if config.input.require_consent:
             used.append(names.consent)
+        if subject is not None:
+            used.append(subject)
         refuse_ambiguous(schema.fieldNames(), table, used)
         _refuse_names(passed, names, faces_table(config.output).fieldNames())
         for field in passed:
@@ -106,7 +120,7 @@ class InputColumns:
                     "cannot keep; cast it in the table, or take it out of input.columns.pass_through"
                 )
                 raise SchemaError(msg)
-        return cls(names, schema, tuple(passed))
+        return cls(names, schema, tuple(passed), subject)
 
     @property
     def image_id(self) -> Column:
@@ -122,6 +136,12 @@ class InputColumns:
         return F.col(_path(self.names.content, self.schema))
 
     @property
+    def content_column(self) -> str:
+        """The column of `content`, or the struct that it is a field of."""
+        name = self.names.content
+        return name if name in self.schema.fieldNames() else name.partition(".")[0]
+
+    @property
     def given_hash(self) -> Column:
         """The hashes that the table has."""
         return F.col(quoted(self.names.content_sha256))
@@ -130,6 +150,11 @@ class InputColumns:
     def consent(self) -> Column:
         """Whether there is consent; NULL counts as none."""
         return F.coalesce(F.col(quoted(self.names.consent)), F.lit(False))
+
+    @property
+    def subject(self) -> Column | None:
+        """The subjects as strings, where a table of consents decides."""
+        return None if self.subject_column is None else F.col(quoted(self.subject_column)).cast("string")
 
     @property
     def size(self) -> Column | None:

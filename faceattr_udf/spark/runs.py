@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
+from faceattr_udf.privacy import Assessment
 from faceattr_udf.sanitize import redacted
 from faceattr_udf.spark.locations import TableRef
 from faceattr_udf.spark.schemas import RUNS, SCHEMA_VERSION
@@ -37,6 +38,8 @@ class Run:
         n_retries: Steps repeated after engine errors; not a column of the table.
         images_per_second: Average over the whole run.
         finished_at: UTC; None while running.
+        assessment: What the policy decided; None where nobody asked it.
+        n_minors: Faces among `n_faces` that keep less because they may be minors'.
     """
 
     images: str
@@ -53,6 +56,13 @@ class Run:
     n_retries: int = 0
     images_per_second: float = 0.0
     finished_at: datetime | None = None
+    assessment: Assessment | None = None
+    n_minors: int = 0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the policy warns of."""
+        return () if self.assessment is None else self.assessment.warnings
 
     @property
     def n_images(self) -> int:
@@ -108,6 +118,7 @@ class RunsTable:
         self._tables.merge(self._ref, self._row(run), ["run_id"])
 
     def _row(self, run: Run) -> DataFrame:
+        privacy = run.config.privacy
         row = (
             run.run_id,
             run.state,
@@ -126,5 +137,12 @@ class RunsTable:
             run.model_version,
             run.config.to_redacted_json(),
             SCHEMA_VERSION,
+            privacy.purpose,
+            list(privacy.legal_basis),
+            list(privacy.jurisdictions),
+            privacy.context,
+            run.assessment.policy.sha256 if run.assessment else None,
+            run.assessment.to_json() if run.assessment else None,
+            run.n_minors if run.config.minors.age else None,
         )
         return self._tables.spark.createDataFrame([row], RUNS)

@@ -26,7 +26,7 @@ from faceattr_udf.errors import SchemaError
 from faceattr_udf.labels import CLASSES
 from faceattr_udf.results import BoundingBox, Face, Quality
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Version of the output tables' columns: raised by every change, each of which is a step in `migrations`. Every run
 records it."""
 
@@ -83,6 +83,13 @@ RUNS: Final = _struct(
     ("model_version", _STRING),
     ("config", _STRING),
     ("schema_version", _INT),
+    ("purpose", _STRING),
+    ("legal_basis", ArrayType(_STRING)),
+    ("jurisdictions", ArrayType(_STRING)),
+    ("context", _STRING),
+    ("policy_sha256", _STRING),
+    ("policy", _STRING),
+    ("n_minors", _LONG),
 )
 """One row per run. `state` is running, completed, failed, or interrupted (killed; the next run notices)."""
 
@@ -125,6 +132,7 @@ def face_columns(output: OutputConfig) -> list[FaceColumn]:
             FaceColumn(f"{attribute}_probs", MapType(_STRING, _FLOAT), probs),
         ]
     columns.append(FaceColumn("quality", QUALITY, lambda face: asdict(face.quality)))
+    columns.append(FaceColumn("minor", BooleanType(), attrgetter("minor")))
     if output.landmarks:
         point = _struct(("x", _FLOAT), ("y", _FLOAT))
         columns.append(FaceColumn("landmarks", ArrayType(point), _landmarks))
@@ -145,8 +153,8 @@ def _predicted(attribute: str, value: Callable[[Any], Any]) -> Callable[[Face], 
     return of_face
 
 
-def _landmarks(face: Face) -> list[dict[str, float]]:
-    return [{"x": float(x), "y": float(y)} for x, y in face.landmarks]
+def _landmarks(face: Face) -> list[dict[str, float]] | None:
+    return None if face.landmarks is None else [{"x": float(x), "y": float(y)} for x, y in face.landmarks]
 
 
 def _embedding(face: Face) -> list[float] | None:

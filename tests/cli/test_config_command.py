@@ -10,9 +10,12 @@ from faceattr_udf.config import Config
 
 
 def test_printed_configuration_loads_as_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--set", "detector.min_face_size=40", "--set", 'engine.settings.spark.x.y=a"b']) == 0
+    exceptions = 'privacy.exceptions=[{rule = "a", expires_on = 2029-01-01}, {rule = "b", document = "x, \\"y\\""}]'
+    overrides = ["detector.min_face_size=40", 'engine.settings.spark.x.y=a"b', exceptions]
+    assert main([word for override in overrides for word in ("--set", override)]) == 0
     printed = capsys.readouterr().out
-    expected = Config.load(None, ["detector.min_face_size=40", 'engine.settings.spark.x.y=a"b'])
+    expected = Config.load(None, overrides)
+    assert len(expected.privacy.exceptions) == 2
     assert Config.from_mapping(tomllib.loads(printed)) == expected
     assert f"# config_id {expected.config_id()}" in printed
 

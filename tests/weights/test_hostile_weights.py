@@ -228,7 +228,7 @@ SIZES = {name: len(labels) for name, labels in load_record("attributes_default")
 class Embedder:
     """Stands in for the network of the embedding."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         self.record = load_record("attributes_default").model_copy(update={"version": "1"})
 
     def predict(self, crops: np.ndarray) -> dict[str, np.ndarray]:

@@ -14,12 +14,17 @@ from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.engine_errors import is_engine_error, is_transient, reason
 from faceattr_udf.spark.enrichment.image_files import ImageFiles, file_of_row, image_files
 from faceattr_udf.spark.enrichment.wave_bounds import IdRange
-from faceattr_udf.spark.input_columns import WORK_PREFIX, InputColumns
+from faceattr_udf.spark.input_columns import SUBJECT, WORK_PREFIX, InputColumns
 from faceattr_udf.spark.locations import TableRef
 from faceattr_udf.spark.parquet_input import InputFrames
 
 NULL_ID: Final = "null-image-id:"
 """Prefix of the image_id of rows that have none; the hash of their content follows, so that they keep their results."""
+
+_NOT_READ: Final = "not-consented"
+"""In place of the hash for rows whose content must not be read."""
+
+_FILE: Final = f"{WORK_PREFIX}file"
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class ImagesTable:
         columns: The columns that a run uses.
         light: `InputFrames.light`.
         files: Its files; None where it is read by ranges of image_id.
+        consents: The subjects with consent (`SUBJECT`), where a table of consents decides; until they are known, nobody
+            has consented.
     """
 
     frame: DataFrame
@@ -41,6 +48,7 @@ class ImagesTable:
     columns: InputColumns
     light: DataFrame | None = None
     files: ImageFiles | None = None
+    consents: DataFrame | None = None
 
     @classmethod
     def check(cls, frames: InputFrames, ref: TableRef, name: str, config: Config) -> "ImagesTable":
@@ -101,8 +109,9 @@ class ImagesTable:
         computed = F.sha2(self.columns.content, 256)
         return F.coalesce(self.columns.given_hash, computed) if self._has_hash else computed
 
-    def _id(self, content_hash: Column) -> Column:
-        generated = F.concat(F.lit(NULL_ID), F.coalesce(content_hash, F.lit("missing")))
+    def _id(self, content_hash: Column, *, permitted: bool = True) -> Column:
+        absent = "missing" if permitted else _NOT_READ
+        generated = F.concat(F.lit(NULL_ID), F.coalesce(content_hash, F.lit(absent)))
         return F.coalesce(self.columns.image_id, generated)
 
     def _bytes_left_out(self, content_hash: Column) -> Column:
@@ -110,11 +119,15 @@ class ImagesTable:
         return F.lit(None).cast("long") if size is None else F.when(content_hash.isNull(), size)
 
     def ids(self) -> DataFrame:
-        """Returns one row (image_id) per row of the table; content is read only where there is no id."""
+        """Returns one row (image_id) per row of the table; content is read only where there is no id, but consent."""
         own = self.columns.image_id
-        named = self.frame.where(own.isNotNull()).select(own.alias("image_id"))
-        unnamed = self.frame.where(own.isNull()).select(self._id(self._hash()).alias("image_id"))
-        return named.unionByName(unnamed)
+        rows = self.frame.where(own.isNotNull()).select(own.alias("image_id"))
+        permitted, refused = self._by_consent(self.frame.where(own.isNull()))
+        rows = rows.unionByName(permitted.select(self._id(self._hash()).alias("image_id")))
+        if refused is not None:
+            unread = self._id(self._unread_hash(), permitted=False)
+            rows = rows.unionByName(refused.select(unread.alias("image_id")))
+        return rows
 
     def keys(self) -> DataFrame:
         """Returns one row per image.
@@ -122,10 +135,11 @@ class ImagesTable:
         Of rows with the same image_id, the one with the smallest hash is used.
 
         Returns:
-            image_id, content_sha256, the pass-through columns as `keys_of_pass_through` names them, and: `consented`,
-            true if all rows of the image have consent; `copies`, the number of rows with that image_id; `by_content`,
-            whether the image_id alone does not identify the row; `bytes_left_out`, the size of a file that jobs.ingest
-            added without its content; `file`, the row's file in `files`, or an empty string.
+            image_id, content_sha256, the pass-through columns as `keys_of_pass_through` names them, the subject where
+            consents decide, and: `consented`, true if all rows of the image have consent; `copies`, the number of rows
+            with that image_id; `by_content`, whether the image_id alone does not identify the row; `bytes_left_out`,
+            the size of a file that jobs.ingest added without its content; `file`, the row's file in `files`, or an
+            empty string.
         """
         same = Window.partitionBy("image_id")
         order = [F.col("content_sha256").asc_nulls_last()]
@@ -144,28 +158,85 @@ class ImagesTable:
         return ranked.where("_rank = 1").drop("_rank")
 
     def _keys_of_rows(self) -> DataFrame:
-        """Returns one row per row of the table; content is read only where the hash is needed and missing."""
+        """Returns one row per row of the table; content is read only where the hash is needed, missing and allowed."""
         given = self.columns.given_hash
         if self.light is not None:
-            return self._select_keys(self.light, given)
+            return self._judged_keys(self.light, given)
         if not self._has_hash:
-            return self._select_keys(self.frame, self._hash())
+            return self._keys_with_hash(self.frame)
         complete = self.columns.image_id.isNotNull() & given.isNotNull()
         # Two branches, because the first needs no content; the second is empty in a table from jobs.ingest.
-        rows = self._select_keys(self.frame.where(complete), given)
-        return rows.unionByName(self._select_keys(self.frame.where(~complete), self._hash()))
+        return self._judged_keys(self.frame.where(complete), given).unionByName(
+            self._keys_with_hash(self.frame.where(~complete))
+        )
 
-    def _select_keys(self, frame: DataFrame, content_hash: Column) -> DataFrame:
-        consented = self.columns.consent if self.config.input.require_consent else F.lit(True)
+    def _judged_keys(self, frame: DataFrame, given: Column) -> DataFrame:
+        """Returns the keys of rows whose hash is given."""
+        agreed = self.columns.consent if self.config.input.require_consent else F.lit(True)
+        if self.columns.subject is None:
+            return self._select_keys(frame, given, agreed)
+        if self.consents is None:
+            return self._select_keys(frame, given, F.lit(False))
+        keys = self._select_keys(frame, given, agreed)
+        known = self.consents.select(F.col(SUBJECT).alias("_agreed"))
+        joined = keys.join(known, F.col(SUBJECT) == F.col("_agreed"), "left")
+        both = F.col("consented") & F.col("_agreed").isNotNull()
+        return joined.select(*((both if name == "consented" else F.col(name)).alias(name) for name in keys.columns))
+
+    def _keys_with_hash(self, frame: DataFrame) -> DataFrame:
+        """Returns the keys of rows whose hash may be computed, which only consent allows."""
+        permitted, refused = self._by_consent(frame)
+        keys = self._select_keys(permitted, self._hash(), F.lit(True))
+        if refused is None:
+            return keys
+        return keys.unionByName(self._select_keys(refused, self._unread_hash(), F.lit(False), permitted=False))
+
+    def _unread_hash(self) -> Column:
+        return self.columns.given_hash if self._has_hash else F.lit(None).cast("string")
+
+    def _by_consent(self, frame: DataFrame) -> tuple[DataFrame, DataFrame | None]:
+        """Divides rows by consent before anything looks at their content.
+
+        Returns:
+            The rows with consent, and the others; None where nobody is asked.
+        """
+        subject = self.columns.subject
+        asked = self.columns.consent if self.config.input.require_consent else None
+        if subject is None:
+            return (frame, None) if asked is None else (frame.where(asked), frame.where(~asked))
+        if self.consents is None:
+            return frame.where(F.lit(False)), frame
+        if self.files is not None:
+            frame = frame.withColumn(_FILE, file_of_row())  # which a join would hide
+        # The subjects are on the left and broadcast, so content is neither shuffled nor held in memory.
+        few = F.broadcast(self.consents.select(F.col(SUBJECT).alias("_agreed")))
+        agreed = few.join(frame, F.col("_agreed") == subject, "inner").drop("_agreed")
+        known = self.consents.select(F.col(SUBJECT).alias("_agreed"))
+        light = frame.drop(self.columns.content_column)
+        refused = light.join(known, F.col("_agreed") == subject, "left_anti")
+        if asked is None:
+            return agreed, refused
+        return agreed.where(asked), refused.unionByName(agreed.where(~asked).select(*light.columns))
+
+    def _select_keys(
+        self, frame: DataFrame, content_hash: Column, consented: Column, *, permitted: bool = True
+    ) -> DataFrame:
+        subject = self.columns.subject
         return frame.select(
-            self._id(content_hash).alias("image_id"),
+            self._id(content_hash, permitted=permitted).alias("image_id"),
             content_hash.alias("content_sha256"),
             consented.alias("consented"),
             self.columns.image_id.isNull().alias("by_content"),
             self._bytes_left_out(content_hash).alias("bytes_left_out"),
-            (F.lit("") if self.files is None else file_of_row()).alias("file"),
+            self._file(frame).alias("file"),
+            *([] if subject is None else [subject.alias(SUBJECT)]),
             *(F.col(quoted(name)).alias(key) for name, key in self.keys_of_pass_through.items()),
         )
+
+    def _file(self, frame: DataFrame) -> Column:
+        if _FILE in frame.columns:
+            return F.col(_FILE)
+        return F.lit("") if self.files is None else file_of_row()
 
     def contents(
         self, wanted: DataFrame, ids: IdRange, files: Collection[str], image_ids: Sequence[str] | None = None
@@ -175,7 +246,7 @@ class ImagesTable:
         `wanted` is broadcast, so content is never shuffled.
 
         Args:
-            wanted: A few rows (image_id, content_sha256).
+            wanted: A few rows (image_id, content_sha256, and the subject where consents decide).
             ids: The range of their image_ids; the engine skips files and row groups by it.
             files: Their files, if the table has `files`.
             image_ids: The image_ids in `wanted`, so that the engine holds the contents of no others; None where these
@@ -186,7 +257,7 @@ class ImagesTable:
             computed.
         """
         own = self.columns.image_id
-        near = self._near(files).where((own >= ids.first) & (own <= ids.last))
+        near = self._permitted(self._near(files).where((own >= ids.first) & (own <= ids.last)), wanted)
         if image_ids is not None:
             near = near.where(own.isin(list(image_ids)))
         images = near.select(
@@ -203,7 +274,8 @@ class ImagesTable:
             the join, because an engine may split the result of a join.
         """
         own = self.columns.image_id
-        near = self._near(files).where(((own >= ids.first) & (own <= ids.last)) | own.isNull())
+        inside = ((own >= ids.first) & (own <= ids.last)) | own.isNull()
+        near = self._permitted(self._near(files).where(inside), wanted)
         images = near.select(
             self._id(self._hash()).alias("image_id"),
             self._hash().alias("content_sha256"),
@@ -212,6 +284,17 @@ class ImagesTable:
         few = F.broadcast(wanted.select("image_id", "content_sha256"))
         found = few.join(images, ["image_id", "content_sha256"], "inner").select("image_id", "content")
         return found.coalesce(1)
+
+    def _permitted(self, frame: DataFrame, wanted: DataFrame) -> DataFrame:
+        """Leaves out rows without consent, so that nothing computes the hash of their content."""
+        if self.config.input.require_consent:
+            frame = frame.where(self.columns.consent)
+        subject = self.columns.subject
+        if subject is None:
+            return frame
+        # All subjects of wanted images have consented.
+        few = F.broadcast(wanted.select(F.col(SUBJECT).alias("_agreed")).distinct())
+        return few.join(frame, F.col("_agreed") == subject, "inner").drop("_agreed")
 
     def _near(self, files: Collection[str]) -> DataFrame:
         return self.frame if self.files is None else self.files.read(files)

@@ -7,6 +7,7 @@ the lease on an output, so everything unfinished that a run finds there was left
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import reduce
 from operator import or_
@@ -18,10 +19,12 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import ArgumentError, BusyError, EngineError
+from faceattr_udf.privacy import assess
 from faceattr_udf.results import ImageStatus
 from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.engine_errors import explained, is_engine_error, is_transient, reason
 from faceattr_udf.spark.enrichment.column_changes import ColumnChanges
+from faceattr_udf.spark.enrichment.consents import ConsentTable
 from faceattr_udf.spark.enrichment.images_table import ImagesTable
 from faceattr_udf.spark.enrichment.planning import NightPlan, Planner, key_scans
 from faceattr_udf.spark.enrichment.preflight import check_models
@@ -125,18 +128,19 @@ class EnrichmentRun:
                 "staged", "faces" and "results", and with "backfilled", "deleted" and "ended".
 
         Raises:
-            FaceattrError: A table is missing or has the wrong columns.
+            FaceattrError: The policy refuses the configuration, or a table is missing or has the wrong columns.
         """
-        self._config = config
+        assessment = assess(config, datetime.now(UTC).date())
+        self._config = config = assessment.config
         # Every attempt of a commit checks the lease first: the run may have been suspended and replaced in between.
         self._tables = Tables(spark, config.engine.name, before_commit=self._check_lease)
         with explained("the tables cannot be read", "check their locations and the access to them"):
             self._check_tables(spark, images, output)
-        self._run = Run(_name(images), config, provider.model_version(config))
+        self._run = Run(_name(images), config, provider.model_version(config), assessment=assessment)
         self._lease = Lease(self._outputs.folder, f"run {self._run.run_id}", config.runtime.lease_seconds)
         self._runs = RunsTable(self._tables, self._outputs.runs)
         self._staging = Staging(spark, self._outputs.folder, self._run.run_id)
-        self._context = RunContext(self._images, provider, self._staging, self._run, self._changes.kept)
+        self._provider = provider
         self._on_step = on_step
         self._log = log.bind(run_id=self._run.run_id)
 
@@ -154,6 +158,7 @@ class EnrichmentRun:
         )
         self._images = ImagesTable.check(frames, images_ref, _name(images), config)
         self._images.probe()
+        self._consents = ConsentTable.open(self._tables, config)
         check_schema_version(self._tables, self._outputs.tables, output)
         features = {ref: self._tables.features(ref) for ref in self._outputs.tables.values()}
         for ref, of_table in features.items():
@@ -178,9 +183,11 @@ class EnrichmentRun:
 
     def execute(self, progress: ProgressListener | None = None) -> Run:
         """Runs, as `enrich` describes."""
-        check_models(self._tables.spark, self._config, self._context.provider)
+        check_models(self._tables.spark, self._config, self._provider)
         with self._lease:
             self._on_step("leased")
+            for warning in self._run.warnings:
+                self._log.warning("policy", says=warning)
             rate = self._prepare_output()
             self._runs.begin(self._run)
             self._on_step("begun")
@@ -241,7 +248,13 @@ class EnrichmentRun:
         return retry_transient(step, self._config.enrich.wave_retries, report)
 
     def _plan(self) -> NightPlan:
-        """Plans the night, and says in the log what it found."""
+        """Decides who has consented, plans the night, and says in the log what it found."""
+        if self._consents is not None:
+            # Once per run, so that all waves and a repeated plan agree.
+            agreed = self._consents.subjects(self._run.started_at)
+            self._images = replace(
+                self._images, consents=self._with_retry(lambda: self._staging.write("consents", agreed))
+            )
         planner = Planner(self._images, self._staging, self._run)
         results, faces = self._outputs.image_results, self._outputs.faces
         plan = self._with_retry(lambda: planner.plan(self._tables.read(results), self._tables.read(faces)))
@@ -261,6 +274,7 @@ class EnrichmentRun:
         the last tasks of an inference leave free. Waves are committed in order, one at a time.
         """
         plan = self._plan()
+        context = RunContext(self._images, self._provider, self._staging, self._run, self._changes.kept)
         progress.planned(plan.n_pending)
         throughput = Throughput(plan.n_pending)
         most = self._config.enrich.wave_images
@@ -279,7 +293,7 @@ class EnrichmentRun:
                 started = throughput.seconds
                 n_taken = next_wave(left, sizer.images, most)
                 part = reduce(or_, left[:n_taken])
-                wave = Wave(self._context, f"wave_{number}", part, datetime.now(UTC))
+                wave = Wave(context, f"wave_{number}", part, datetime.now(UTC))
                 staged = self._stage(wave, plan.pending)
                 if committing is not None:
                     finish(committing)
@@ -323,6 +337,9 @@ class EnrichmentRun:
             F.count(F.lit(1)).alias("images"), F.sum("n_faces").alias("faces")
         )
         self._run.n_inferred += staged.n_inferred
+        if self._config.minors.age:
+            minors = staged.faces.where(F.col("minor") & ~F.col(DELETE_FLAG))
+            self._run.n_minors += self._with_retry(minors.count)
         totals = self._add_counts(self._with_retry(counts.collect))
         self._staging.remove(wave.name)
         return totals

@@ -19,7 +19,7 @@ from faceattr_udf.spark.enrichment.planning import between
 from faceattr_udf.spark.enrichment.scan_sizes import mean_content_bytes, rows_per_scan
 from faceattr_udf.spark.enrichment.staging import Staging
 from faceattr_udf.spark.enrichment.wave_bounds import IdRange, PlanSlice
-from faceattr_udf.spark.input_columns import DELETE_FLAG, WORK_PREFIX
+from faceattr_udf.spark.input_columns import DELETE_FLAG, SUBJECT, WORK_PREFIX
 from faceattr_udf.spark.runs import Run
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, face_struct, faces_table, result_struct
 from faceattr_udf.spark.udf import AnalyzeBatches, AnalyzerProvider
@@ -156,7 +156,8 @@ class Wave:
             by_hash = Window.partitionBy("content_sha256").orderBy("by_content", "file", "image_id")
             chosen = todo.withColumn("_rank", F.row_number().over(by_hash)).where("_rank = 1")
             kept = ("image_id", "content_sha256", "by_content", "file")
-            sources = self._write(f"sources_{number}", chosen.select(*kept))
+            names = [name for name in chosen.columns if name in {*kept, SUBJECT}]
+            sources = self._write(f"sources_{number}", chosen.select(*names))
             tried = tried.select("image_id").unionByName(sources.select("image_id"))
             n_wanted = sources.count()
             scans = self._scans(sources) if n_wanted else []

@@ -11,11 +11,12 @@ from typing import Final
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
-from pyspark.sql.types import DataType
+from pyspark.sql.types import ArrayType, BooleanType, DataType, LongType, StringType
 
+from faceattr_udf.config import OutputConfig
 from faceattr_udf.errors import SchemaError
 from faceattr_udf.spark.locations import TableRef
-from faceattr_udf.spark.schemas import SCHEMA_VERSION
+from faceattr_udf.spark.schemas import IMAGE_RESULTS, RUNS, SCHEMA_VERSION, faces_table
 from faceattr_udf.spark.tables import Tables
 
 
@@ -47,8 +48,25 @@ class AddColumn:
         return f"{self.table}: new column {self.name}, {self.value} in existing rows"
 
 
-STEPS: Final[tuple[AddColumn, ...]] = ()
+STEPS: Final[tuple[AddColumn, ...]] = (
+    AddColumn("faces", 2, "minor", BooleanType()),
+    AddColumn("runs", 2, "purpose", StringType()),
+    AddColumn("runs", 2, "legal_basis", ArrayType(StringType())),
+    AddColumn("runs", 2, "jurisdictions", ArrayType(StringType())),
+    AddColumn("runs", 2, "context", StringType()),
+    AddColumn("runs", 2, "policy_sha256", StringType()),
+    AddColumn("runs", 2, "policy", StringType()),
+    AddColumn("runs", 2, "n_minors", LongType()),
+)
 """By rising version. Version 1 is the first, so no step leads to it."""
+
+
+_COLUMNS: Final = {
+    "faces": faces_table(OutputConfig()).fieldNames(),
+    "image_results": IMAGE_RESULTS.fieldNames(),
+    "runs": RUNS.fieldNames(),
+}
+"""Table -> its columns in every configuration."""
 
 
 def check_schema_version(tables: Tables, refs: Mapping[str, TableRef], output: str) -> None:
@@ -110,6 +128,10 @@ def migrate(tables: Tables, refs: Mapping[str, TableRef], output: str) -> list[A
 
 
 def _pending(name: str, frame: DataFrame) -> list[AddColumn]:
+    """Returns the steps that a table lacks; none for a table of other columns, which no earlier release wrote."""
+    added = {step.name for step in STEPS if step.table == name}
+    if not set(_COLUMNS[name]) - added <= set(frame.columns):
+        return []
     return [step for step in STEPS if step.table == name and step.name not in frame.columns]
 
 

@@ -336,7 +336,8 @@ def test_progress_is_reported_for_every_wave(workspace: Workspace) -> None:
         enrich(workspace.engine.session, config, images, output, provider=analyzers, progress=listener)
     # a, z with the same content, b, c, and d without content; then e and f, which are damaged, g and the quoted one.
     assert listener.calls == [9, (5, 5, 1), (4, 4, 2)]
-    assert [line["event"] for line in logs] == ["run_planned", "wave_committed", "wave_committed"]
+    # No jurisdiction is named, so the policy warns.
+    assert [line["event"] for line in logs] == ["policy", "run_planned", "wave_committed", "wave_committed"]
     fields = ("images", "total", "seconds_left", "faces", "failed")
     assert [logs[-1][name] for name in fields] == [9, 9, 0, 9, 3]
 
