@@ -1,4 +1,4 @@
-"""Labeled faces as cases of a correction of shares: which faces calibrate an attribute, with their labels and scores."""
+"""Which labeled faces calibrate the shares of an attribute, with their labels and scores."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ class Case:
         labels: The K labels of the attribute.
         truth: (n,), the index of each face's label.
         scores: (n, K), the model's probabilities.
-        predicted: (n,), the index of the label that the tables hold, for ages; None for others, where it is the most
-            probable one.
+        predicted: (n,), the index of the label for which the model decides: the most probable one, for ages the group
+            of the expected age.
         face_px: (n,), shorter side of the box, pixels.
         source: (n,), the data set.
     """
@@ -33,7 +33,7 @@ class Case:
     labels: tuple[str, ...]
     truth: Int64Array
     scores: Float64Array
-    predicted: Int64Array | None
+    predicted: Int64Array
     face_px: Float64Array
     source: npt.NDArray[np.str_]
 
@@ -42,25 +42,37 @@ class Case:
 
     def take(self, index: npt.NDArray[np.int_] | npt.NDArray[np.bool_]) -> "Case":
         """Returns the faces at these indices; an index may be repeated."""
-        predicted = None if self.predicted is None else self.predicted[index]
         return Case(
-            self.labels, self.truth[index], self.scores[index], predicted, self.face_px[index], self.source[index]
+            self.labels,
+            self.truth[index],
+            self.scores[index],
+            self.predicted[index],
+            self.face_px[index],
+            self.source[index],
         )
 
-    def counted(self) -> Int64Array:
-        """Returns the index of the label for which each face counts when labels are counted."""
-        return np.asarray(self.scores.argmax(axis=1)) if self.predicted is None else self.predicted
+    def joined(self, other: "Case") -> "Case":
+        """Returns these faces, followed by others."""
+        mine, theirs = ((one.truth, one.scores, one.predicted, one.face_px, one.source) for one in (self, other))
+        return Case(self.labels, *(np.concatenate(pair) for pair in zip(mine, theirs, strict=True)))
 
     def calibrate(self) -> AttributeStatistics | None:
         """Measures the statistics of these faces; None where a label has too few."""
-        return calibrate(self.labels, self.truth, self.scores, self.face_px, self.source, self.predicted)
+        return calibrate(
+            self.labels,
+            truth=self.truth,
+            scores=self.scores,
+            face_px=self.face_px,
+            sources=self.source,
+            predicted=self.predicted,
+        )
 
 
 def cases(probabilities: Probabilities, faces: LabeledFaces) -> dict[str, Case]:
     """Returns the faces of every attribute that the model predicts.
 
-    Faces that the cascade did not find are left out, because such faces never reach the tables; so are labels that stand
-    for several classes, ranges of ages that span two groups, and labels that nobody verified.
+    Faces that the cascade did not find are left out, because such faces never reach the tables; so are labels that
+    stand for several classes, ranges of ages that span two groups, and labels that nobody verified.
 
     Returns:
         Attribute, "age_group" for ages -> its faces.
@@ -73,7 +85,8 @@ def cases(probabilities: Probabilities, faces: LabeledFaces) -> dict[str, Case]:
         truth = age_group_index(faces) if attribute == AGE_GROUP else faces.labels[attribute]
         doubtful = np.isin(faces.source, [source for source, names in UNVERIFIED.items() if attribute in names])
         index = np.flatnonzero(faces.detected & (truth >= 0) & (truth < len(labels)) & ~doubtful)
-        scores, predicted = probabilities[output][index].astype(np.float64), None
+        scores = probabilities[output][index].astype(np.float64)
+        predicted = scores.argmax(axis=1)
         if attribute == AGE_GROUP:
             groups = [AGE_GROUPS.index(age_group(float(age))) for age in expected_age(probabilities[output][index])]
             predicted = np.array(groups, dtype=np.int64)

@@ -9,11 +9,11 @@ import numpy.typing as npt
 from faceattr_udf.arrays import Float64Array, Int64Array
 from faceattr_udf.shares.statistics import (
     BANDS,
-    LABELS_ONLY,
     POOLED,
-    PROBABILITIES,
     AttributeStatistics,
+    Method,
     Scores,
+    SourceMeans,
     band_of,
 )
 
@@ -23,8 +23,8 @@ MIN_FACES: Final = 20
 MIN_BAND_FACES: Final = 150
 """Calibration faces of each label that a quality band needs for statistics of its own."""
 
-MIN_SOURCE_FACES: Final = 30
-"""Faces of each label that a source needs to count as one of the sources of the transfer term."""
+MIN_SOURCE_FACES: Final = 15
+"""Faces of a label that a source needs to count among the label's sources."""
 
 PARTS: Final = 3
 """Parts into which the faces of a most likely label are divided by confidence."""
@@ -32,11 +32,12 @@ PARTS: Final = 3
 
 def calibrate(
     labels: tuple[str, ...],
+    *,
     truth: Int64Array,
     scores: npt.NDArray[np.floating],
     face_px: npt.NDArray[np.floating],
     sources: npt.NDArray[np.str_],
-    predicted: Int64Array | None = None,
+    predicted: Int64Array,
 ) -> AttributeStatistics | None:
     """Measures how a model scores faces of every label.
 
@@ -46,8 +47,7 @@ def calibrate(
         scores: (n, K), the model's probabilities; rows sum to 1.
         face_px: (n,), shorter sides of the boxes, pixels.
         sources: (n,), the data set of each face.
-        predicted: (n,), the index of the label that the tables hold, where it is not the most probable one; then
-            counts of labels are calibrated, too.
+        predicted: (n,), the index of the label for which the model decides, whether or not it abstains.
 
     Returns:
         The statistics; None where a label has fewer than `MIN_FACES` faces.
@@ -56,15 +56,13 @@ def calibrate(
     values = np.asarray(scores, dtype=np.float64)
     if np.bincount(truth, minlength=count).min() < MIN_FACES:
         return None
-    by_method = {PROBABILITIES: values}
-    if predicted is not None:
-        by_method[LABELS_ONLY] = np.eye(count)[predicted]
+    by_method: dict[Method, Float64Array] = {"acc": np.eye(count)[predicted], "pacc": values}
     bands = band_of(np.asarray(face_px, dtype=np.float64))
     edges = confidence_edges(values)
     return AttributeStatistics(
         labels=labels,
         scores={method: _by_band(truth, one, bands, count) for method, one in by_method.items()},
-        sources=_by_source(truth, values, sources, count),
+        sources={method: _by_source(truth, one, sources, count) for method, one in by_method.items()},
         edges=edges,
         cells=_cell_rates(truth, cells_of(values, edges), count),
     )
@@ -90,12 +88,17 @@ def _measure(truth: Int64Array, scores: Float64Array, count: int) -> Scores:
 
 def _by_source(
     truth: Int64Array, scores: Float64Array, sources: npt.NDArray[np.str_], count: int
-) -> Mapping[str, Float64Array]:
+) -> Mapping[str, SourceMeans]:
     found = {}
     for source in np.unique(sources):
         mine = sources == source
-        if np.bincount(truth[mine], minlength=count).min() >= MIN_SOURCE_FACES:
-            found[str(source)] = _measure(truth[mine], scores[mine], count).means
+        faces = np.bincount(truth[mine], minlength=count)
+        faces[faces < MIN_SOURCE_FACES] = 0
+        means = np.full((count, count), np.nan)
+        for label in np.flatnonzero(faces):
+            means[label] = scores[mine & (truth == label)].mean(axis=0)
+        if faces.any():
+            found[str(source)] = SourceMeans(faces, means)
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from faceattr_udf.arrays import Float64Array
 from faceattr_udf.errors import WeightsError
@@ -15,10 +15,12 @@ from faceattr_udf.labels import AGE_GROUPS, CLASSES
 from faceattr_udf.shares.statistics import (
     AGE_GROUP,
     BANDS,
+    METHODS,
     POOLED,
-    PROBABILITIES,
     AttributeStatistics,
+    Method,
     Scores,
+    SourceMeans,
 )
 from faceattr_udf.weights import WeightsRecord, load_file
 
@@ -66,10 +68,34 @@ class _ScoresPart(_Part):
         )
 
 
+class _SourcePart(_Part):
+    """`SourceMeans` as JSON; rows of labels without faces are empty."""
+
+    faces: list[int]
+    means: list[list[float]]
+
+    def to_means(self) -> SourceMeans:
+        count = len(self.faces)
+        rows = [row or [float("nan")] * count for row in self.means]
+        return SourceMeans(np.array(self.faces, dtype=np.int64), _rows(rows))
+
+    @classmethod
+    def of(cls, source: SourceMeans) -> Self:
+        rows = _plain(source.means)
+        return cls(
+            faces=source.faces.tolist(), means=[row if n else [] for row, n in zip(rows, source.faces, strict=True)]
+        )
+
+    def fits(self, count: int) -> bool:
+        return len(self.faces) == len(self.means) == count and all(
+            len(row) == (count if n else 0) for row, n in zip(self.means, self.faces, strict=True)
+        )
+
+
 class _AttributePart(_Part):
     labels: list[str]
-    scores: dict[Literal["pacc", "acc"], dict[Literal["pooled", "small", "medium", "large"], _ScoresPart]]
-    sources: dict[str, list[list[float]]]
+    scores: dict[Method, dict[Literal["pooled", "small", "medium", "large"], _ScoresPart]]
+    sources: dict[Method, dict[str, _SourcePart]]
     edges: list[list[float]]
     cells: list[list[float]]
 
@@ -77,13 +103,13 @@ class _AttributePart(_Part):
     def _consistent(self) -> Self:
         count = len(self.labels)
         groups = [part for by_band in self.scores.values() for part in by_band.values()]
-        matrices = [*self.sources.values(), self.edges, self.cells]
+        sources = [part for by_source in self.sources.values() for part in by_source.values()]
         if (
-            PROBABILITIES not in self.scores
+            set(self.scores) != set(METHODS)
+            or set(self.sources) != set(METHODS)
             or any(POOLED not in by_band for by_band in self.scores.values())
-            or not all(part.fits(count) for part in groups)
-            or any(len(matrix) != count for matrix in matrices)
-            or any(len(row) != count for matrix in self.sources.values() for row in matrix)
+            or not all(part.fits(count) for part in (*groups, *sources))
+            or any(len(matrix) != count for matrix in (self.edges, self.cells))
             or any(len(row) != 2 for row in self.edges)
             or any(len(row) != 3 * count for row in self.cells)
         ):
@@ -95,7 +121,6 @@ class _AttributePart(_Part):
 class _File(_Part):
     format: Literal[1] = 1
     attribute_model: str
-    data: dict[str, int] = Field(default_factory=dict)
     attributes: dict[str, _AttributePart]
 
     @model_validator(mode="after")
@@ -114,23 +139,18 @@ class Calibration:
     Attributes:
         calibration_id: The first sixteen hexadecimal digits of the file's SHA-256.
         attribute_model: `WeightsRecord.model_version` of the attribute model that was measured.
-        data: Source -> number of calibration faces.
         attributes: Attribute -> its statistics; attributes that cannot be corrected are missing.
     """
 
     calibration_id: str
     attribute_model: str
-    data: Mapping[str, int]
     attributes: Mapping[str, AttributeStatistics]
 
 
-def write_calibration(
-    path: Path, attribute_model: str, data: Mapping[str, int], attributes: Mapping[str, AttributeStatistics]
-) -> None:
+def write_calibration(path: Path, attribute_model: str, attributes: Mapping[str, AttributeStatistics]) -> None:
     """Writes the file; the same statistics give the same bytes."""
     content = _File(
         attribute_model=attribute_model,
-        data=dict(sorted(data.items())),
         attributes={name: _part(statistics) for name, statistics in attributes.items()},
     )
     path.write_text(content.model_dump_json() + "\n", encoding="utf-8")
@@ -152,7 +172,6 @@ def read_calibration(content: bytes, name: str) -> Calibration:
     return Calibration(
         calibration_id=hashlib.sha256(content).hexdigest()[:16],
         attribute_model=file.attribute_model,
-        data=file.data,
         attributes={attribute: _statistics(part) for attribute, part in file.attributes.items()},
     )
 
@@ -189,9 +208,12 @@ def _part(statistics: AttributeStatistics) -> _AttributePart:
             "labels": list(statistics.labels),
             "scores": {
                 method: {band: _ScoresPart.of(by_band[band]) for band in (POOLED, *BANDS) if band in by_band}
-                for method, by_band in sorted(statistics.scores.items(), reverse=True)
+                for method, by_band in statistics.scores.items()
             },
-            "sources": {source: _plain(means) for source, means in statistics.sources.items()},
+            "sources": {
+                method: {source: _SourcePart.of(means) for source, means in by_source.items()}
+                for method, by_source in statistics.sources.items()
+            },
             "edges": _plain(statistics.edges),
             "cells": _plain(statistics.cells),
         }
@@ -205,7 +227,10 @@ def _statistics(part: _AttributePart) -> AttributeStatistics:
             method: {band: scores.to_scores() for band, scores in by_band.items()}
             for method, by_band in part.scores.items()
         },
-        sources={source: _rows(means) for source, means in part.sources.items()},
+        sources={
+            method: {source: means.to_means() for source, means in by_source.items()}
+            for method, by_source in part.sources.items()
+        },
         edges=_rows(part.edges),
         cells=_rows(part.cells),
     )

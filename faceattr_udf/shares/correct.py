@@ -8,11 +8,11 @@ import numpy as np
 
 from faceattr_udf.arrays import BoolArray, Float64Array
 from faceattr_udf.shares.simplex import project
-from faceattr_udf.shares.statistics import LABELS_ONLY, POOLED, PROBABILITIES, AttributeStatistics, Scores
+from faceattr_udf.shares.statistics import AttributeStatistics, Method, Scores
 
 Population = Literal["catalogue", "audience"]
-"""Whose shares are meant. "catalogue": of exactly these faces. "audience": of the people of whom these photographs are a
-random sample; then the choice of the photographs is uncertain, too."""
+"""Whose shares are meant. "catalogue": of exactly these faces. "audience": of the people of whom these photographs are
+a random sample; then the choice of the photographs is uncertain, too."""
 
 Z: Final = 1.959964
 """The 97.5 % quantile of the normal distribution."""
@@ -20,9 +20,6 @@ Z: Final = 1.959964
 _T: Final = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
 """The 97.5 % quantiles of Student's t with 1, 2, ... 9 degrees of freedom; with more the last one is used, which is at
 most 16 % too wide."""
-
-MIN_SOURCES: Final = 3
-"""Sources from which the differences between them can be estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +49,12 @@ class CorrectedShares:
         high: (K,), upper bound.
         se_sample: (K,), standard error from the faces at hand.
         se_model: (K,), standard error from the calibration faces.
-        se_transfer: (K,), standard error from differences between sources of photographs; None where there are fewer
-            than three sources.
-        low_transfer: (K,), lower bound with `se_transfer`, by Student's t; None likewise.
+        se_transfer: (K,), standard error from differences between sources of photographs; None where a label has too
+            few sources.
+        low_transfer: (K,), lower bound with `se_transfer`, which counts by Student's t; None likewise.
         high_transfer: (K,), upper bound.
         n_faces: The number of faces.
-        method: "pacc"; "acc" where a face had no probabilities.
+        method: "pacc" if all faces had probabilities and these were corrected, else "acc".
     """
 
     share: Float64Array
@@ -70,7 +67,7 @@ class CorrectedShares:
     low_transfer: Float64Array | None
     high_transfer: Float64Array | None
     n_faces: float
-    method: str
+    method: Method
 
 
 def photograph_sums(scores: Float64Array, photographs: np.ndarray | None = None) -> Sums:
@@ -88,7 +85,7 @@ def photograph_sums(scores: Float64Array, photographs: np.ndarray | None = None)
 
 def correct(
     statistics: AttributeStatistics,
-    sums: Mapping[tuple[str, str], Sums],
+    sums: Mapping[tuple[Method, str], Sums],
     population: Population = "catalogue",
 ) -> CorrectedShares | None:
     """Corrects the shares of one attribute.
@@ -96,7 +93,8 @@ def correct(
     With q the mean score, M the mean scores by label and W = pinv(M^T), the share is W q. Its variance is the sum of
     V_sample (population "catalogue": W (sum_k share_k S_k / N) W^T, because the labels of these faces are what they are
     and only scores vary; "audience": the scatter between photographs) and V_model = W (sum_k share_k^2 S_k / m_k) W^T.
-    Groups of faces with statistics of their own are corrected apart and added by their numbers of faces.
+    Groups of faces with statistics of their own are corrected apart and added by their numbers of faces. The transfer
+    term W (sum_k share_k^2 T_k) W^T has the covariance T_k of mean scores between sources; it is common to all groups.
 
     Args:
         statistics: Of the attribute.
@@ -104,18 +102,21 @@ def correct(
         population: Whose shares are meant.
 
     Returns:
-        The shares; None without faces, or where `AttributeStatistics.corrects` is false.
+        The shares; None without faces, or where `AttributeStatistics.corrects` is false for a method.
     """
-    groups: dict[tuple[str, str], Sums] = {}
+    groups: dict[tuple[Method, str], Sums] = {}
     for (method, band), more in sums.items():
         key = (method, statistics.group(method, band))
         groups[key] = groups[key] + more if key in groups else more
     total = sum(float(one.scores.sum()) for one in groups.values())
-    if total <= 0.0 or not statistics.corrects:
+    methods: set[Method] = {method for method, _ in groups}
+    if total <= 0.0 or not all(statistics.corrects(method) for method in methods):
         return None
     count = len(statistics.labels)
     share, sample, model = np.zeros(count), np.zeros(count), np.zeros(count)
-    moves = {source: np.zeros(count) for source in statistics.sources}
+    between = {method: statistics.transfer(method) for method in methods}
+    known = [one for one in between.values() if one is not None]
+    transfer = np.zeros(count) if len(known) == len(between) else None
     for (method, group), one in groups.items():
         part = float(one.scores.sum()) / total
         if part == 0.0:
@@ -125,12 +126,12 @@ def correct(
         share += part * mine
         sample += part**2 * _variance(scores.weights, _sampling(scores, one, mine, population))
         model += part**2 * _variance(scores.weights, np.einsum("k,kij->ij", mine**2 / scores.faces, scores.covariances))
-        pooled = statistics.scores[PROBABILITIES][POOLED].means
-        for source, means in statistics.sources.items():
-            moves[source] += part * (scores.weights @ ((means - pooled).T @ mine))
-    transfer = _between_sources(list(moves.values()))
-    margin = Z * np.sqrt(sample + model)
-    wide = None if transfer is None else t_quantile(len(moves)) * np.sqrt(sample + model + transfer)
+        moved = between[method]
+        if transfer is not None and moved is not None:
+            transfer += part * np.sqrt(_variance(scores.weights, np.einsum("k,kij->ij", mine**2, moved[0])))
+    margin = wide = Z * np.sqrt(sample + model)
+    if transfer is not None:
+        wide = np.sqrt(margin**2 + (t_quantile(min(fewest for _, fewest in known)) * transfer) ** 2)
     return CorrectedShares(
         share=project(share),
         unprojected=share,
@@ -138,11 +139,11 @@ def correct(
         high=np.clip(share + margin, 0.0, 1.0),
         se_sample=np.sqrt(sample),
         se_model=np.sqrt(model),
-        se_transfer=None if transfer is None else np.sqrt(transfer),
-        low_transfer=None if wide is None else np.clip(share - wide, 0.0, 1.0),
-        high_transfer=None if wide is None else np.clip(share + wide, 0.0, 1.0),
+        se_transfer=transfer,
+        low_transfer=None if transfer is None else np.clip(share - wide, 0.0, 1.0),
+        high_transfer=None if transfer is None else np.clip(share + wide, 0.0, 1.0),
         n_faces=total,
-        method=LABELS_ONLY if any(method == LABELS_ONLY for method, _ in groups) else PROBABILITIES,
+        method="acc" if "acc" in methods else "pacc",
     )
 
 
@@ -158,14 +159,6 @@ def _sampling(scores: Scores, sums: Sums, share: Float64Array, population: Popul
 
 def _variance(weights: Float64Array, covariance: Float64Array) -> Float64Array:
     return np.maximum(np.einsum("ji,ik,jk->j", weights, covariance, weights), 0.0)
-
-
-def _between_sources(moves: list[Float64Array]) -> Float64Array | None:
-    """Returns the variance of a share in photographs of another source, (K,); None with fewer than three sources."""
-    count = len(moves)
-    if count < MIN_SOURCES:
-        return None
-    return np.asarray(sum(move**2 for move in moves) / (count - 1) * (1.0 + 1.0 / count))
 
 
 def t_quantile(sources: int) -> float:

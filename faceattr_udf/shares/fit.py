@@ -1,4 +1,4 @@
-"""Checks whether the calibration fits the photographs: with P(score | label) as calibrated, cells must fill as expected.
+"""Checks whether the calibration fits the photographs: with P(score | label) as calibrated, cells fill as expected.
 
 K mean scores determine K shares exactly and leave no residual to look at. Cells of the most likely label times three
 parts of its confidence do.
@@ -12,7 +12,7 @@ import numpy as np
 from faceattr_udf.arrays import Float64Array, Int64Array
 from faceattr_udf.shares.statistics import AttributeStatistics
 
-TOLERANCE: Final = 0.05
+TOLERANCE: Final = 0.02
 """Total variation distance that is harmless whatever the number of faces."""
 
 _SIGMAS: Final = 3.0
