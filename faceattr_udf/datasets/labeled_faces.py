@@ -226,8 +226,8 @@ class FaceCropper:
             contents: Encoded images.
 
         Returns:
-            The crops, uint8 (n, size, size, 3), the states of the images, int8 (n,), and the shorter sides of the faces'
-            boxes, float32 (n,), pixels, NaN without a face. The crop is the whole image where the state is
+            The crops, uint8 (n, size, size, 3), the states of the images, int8 (n,), and the shorter sides of the
+            faces' boxes, float32 (n,), pixels, NaN without a face. The crop is the whole image where the state is
             `NOT_FOUND`, and black where it is `UNREADABLE`.
         """
         crops = np.zeros((len(contents), self._size, self._size, 3), dtype=np.uint8)

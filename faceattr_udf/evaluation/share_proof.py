@@ -142,8 +142,8 @@ def score(trials: Iterator[Trial], method: Method = "acc", *, second_opinion: bo
 
     Returns:
         trials; faces (median); errors in points (mean over trials and labels of the absolute error times 100) of
-        counted labels ("raw"), mean probabilities ("soft"), the corrected share ("corrected") and, if asked, "emq"; ratio
-        (corrected / raw); coverage of the intervals of both populations, without the model's error ("sample_only"), and
+        counted labels ("raw"), mean probabilities ("soft"), the corrected share ("corrected") and, if asked, "emq";
+        ratio (corrected / raw); coverage of the intervals of both populations, without the model's error ("sample_only"), and
         with the transfer term where there is one; "transfer_or_poor" (trials' labels inside that interval, or whose fit
         is poor); poor (share of trials); half_width and half_width_transfer (mean, points). None without trials.
     """
@@ -184,12 +184,12 @@ def score(trials: Iterator[Trial], method: Method = "acc", *, second_opinion: bo
         widths.append(50.0 * float((shares.high - shares.low).mean()))
     if not faces:
         return None
-    means = {name: round(float(np.mean(values)), 2) for name, values in errors.items()}
+    means = {name: round(float(np.mean(values)), 3) for name, values in errors.items()}
     return {
         "trials": len(faces),
         "faces": int(np.median(faces)),
         "error": means,
-        "ratio": round(float(np.mean(errors["corrected"]) / max(np.mean(errors["raw"]), 1e-12)), 3),
+        "ratio": round(means["corrected"] / max(means["raw"], 0.01), 3),
         "coverage": {name: round(float(np.mean(values)), 1) for name, values in held.items()},
         "poor": round(100.0 * float(np.mean(poor)), 1),
         "half_width": round(float(np.mean(widths)), 2),

@@ -158,7 +158,7 @@ def _sampling(scores: Scores, sums: Sums, share: Float64Array, population: Popul
 
 
 def _variance(weights: Float64Array, covariance: Float64Array) -> Float64Array:
-    return np.maximum(np.einsum("ji,ik,jk->j", weights, covariance, weights), 0.0)
+    return np.asarray(np.maximum(np.einsum("ji,ik,jk->j", weights, covariance, weights), 0.0))
 
 
 def t_quantile(sources: int) -> float:

@@ -116,8 +116,8 @@ class AttributeStatistics:
 
         Returns:
             The covariance of one more source's means, (K, K, K) by label: that of the sources' means, times 1 + 1 / S;
-            and S, the number of sources of the label that has the fewest. None where a label has fewer than `MIN_SOURCES`:
-            two sources do not tell how far a third may be.
+            and S, the number of sources of the label that has the fewest. None where a label has fewer than
+            `MIN_SOURCES`: two sources do not tell how far a third may be.
         """
         pooled = self.scores[method][POOLED].means
         found = [
