@@ -94,12 +94,14 @@ class AgePrediction:
         low: Lower bound of the central 80 % interval.
         high: Upper bound of the central 80 % interval.
         group: The ten-year group of `age` ("30-39"); None when the model abstains.
+        group_probs: Ten-year group -> probability, summing to 1, also when the model abstains.
     """
 
     age: float | None
     low: float
     high: float
     group: str | None
+    group_probs: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,12 +3,13 @@
 import numpy as np
 import numpy.typing as npt
 
-from faceattr_udf.labels import MAX_AGE, age_group
+from faceattr_udf.labels import AGE_GROUPS, MAX_AGE, age_group
 from faceattr_udf.results import AgePrediction, ClassPrediction
 
 _TAIL = 0.1
 # Class k of the age distribution holds the ages from k - 0.5 to k + 0.5, clipped to 0 to MAX_AGE.
 _YEARS = np.arange(MAX_AGE + 1, dtype=np.float64)
+_FIRST_YEARS = np.arange(len(AGE_GROUPS)) * 10  # of each ten-year group; the last one has all later years
 _EDGES = np.clip(np.arange(MAX_AGE + 2) - 0.5, 0.0, float(MAX_AGE))
 
 
@@ -44,8 +45,9 @@ def decide_age(probabilities: npt.NDArray[np.floating], *, large_enough: bool) -
         The bounds are the 10 % and 90 % quantiles, interpolated linearly within a year. Where the expected age of a
         skewed distribution lies outside of them, it replaces the nearer bound: low <= age <= high.
 
-    >>> decide_age(np.eye(101)[30], large_enough=True)
-    AgePrediction(age=30.0, low=29.6, high=30.4, group='30-39')
+    >>> decision = decide_age(np.eye(101)[30], large_enough=True)
+    >>> decision.age, decision.low, decision.high, decision.group, decision.group_probs["30-39"]
+    (30.0, 29.6, 30.4, '30-39', 1.0)
     """
     weights = np.asarray(probabilities, dtype=np.float64)
     weights = weights / weights.sum()
@@ -53,4 +55,7 @@ def decide_age(probabilities: npt.NDArray[np.floating], *, large_enough: bool) -
     reached = np.concatenate([[0.0], np.cumsum(weights)])
     low, high = np.interp([_TAIL, 1.0 - _TAIL], reached, _EDGES).tolist()
     low, high = min(low, age), max(high, age)
-    return AgePrediction(age, low, high, age_group(age)) if large_enough else AgePrediction(None, low, high, None)
+    groups = dict(zip(AGE_GROUPS, np.add.reduceat(weights, _FIRST_YEARS).tolist(), strict=True))
+    if not large_enough:
+        return AgePrediction(None, low, high, None, groups)
+    return AgePrediction(age, low, high, age_group(age), groups)

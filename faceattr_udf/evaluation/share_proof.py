@@ -143,9 +143,9 @@ def score(trials: Iterator[Trial], method: Method = "acc", *, second_opinion: bo
     Returns:
         trials; faces (median); errors in points (mean over trials and labels of the absolute error times 100) of
         counted labels ("raw"), mean probabilities ("soft"), the corrected share ("corrected") and, if asked, "emq";
-        ratio (corrected / raw); coverage of the intervals of both populations, without the model's error ("sample_only"), and
-        with the transfer term where there is one; "transfer_or_poor" (trials' labels inside that interval, or whose fit
-        is poor); poor (share of trials); half_width and half_width_transfer (mean, points). None without trials.
+        ratio (corrected / raw); coverage of the intervals of both populations, without the model's error
+        ("sample_only"), and with the transfer term where there is one; "transfer_or_poor" (trials' labels inside that
+        interval, or whose fit is poor); poor (share of trials); half_width and half_width_transfer (mean, points). None without trials.
     """
     errors: dict[str, list[float]] = {}
     held: dict[str, list[float]] = {}

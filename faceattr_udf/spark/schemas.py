@@ -26,7 +26,7 @@ from faceattr_udf.errors import SchemaError
 from faceattr_udf.labels import CLASSES
 from faceattr_udf.results import BoundingBox, Face, Quality
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Version of the output tables' columns: raised by every change, each of which is a step in `migrations`. Every run
 records it."""
 
@@ -116,6 +116,9 @@ def face_columns(output: OutputConfig) -> list[FaceColumn]:
         FaceColumn("age_low", _FLOAT, _predicted("age", attrgetter("low"))),
         FaceColumn("age_high", _FLOAT, _predicted("age", attrgetter("high"))),
         FaceColumn("age_group", _STRING, _predicted("age", attrgetter("group"))),
+        FaceColumn(
+            "age_group_probs", MapType(_STRING, _FLOAT), _predicted("age", lambda age: list(age.group_probs.items()))
+        ),
     ]
     for attribute in CLASSES:
         probs = _predicted(attribute, lambda prediction: list(prediction.probs.items()))

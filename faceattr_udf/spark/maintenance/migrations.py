@@ -11,7 +11,7 @@ from typing import Final
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
-from pyspark.sql.types import DataType
+from pyspark.sql.types import DataType, FloatType, MapType, StringType
 
 from faceattr_udf.errors import SchemaError
 from faceattr_udf.spark.locations import TableRef
@@ -47,7 +47,7 @@ class AddColumn:
         return f"{self.table}: new column {self.name}, {self.value} in existing rows"
 
 
-STEPS: Final[tuple[AddColumn, ...]] = ()
+STEPS: Final[tuple[AddColumn, ...]] = (AddColumn("faces", 2, "age_group_probs", MapType(StringType(), FloatType())),)
 """By rising version. Version 1 is the first, so no step leads to it."""
 
 
