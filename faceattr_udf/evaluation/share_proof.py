@@ -145,7 +145,8 @@ def score(trials: Iterator[Trial], method: Method = "acc", *, second_opinion: bo
         counted labels ("raw"), mean probabilities ("soft"), the corrected share ("corrected") and, if asked, "emq";
         ratio (corrected / raw); coverage of the intervals of both populations, without the model's error
         ("sample_only"), and with the transfer term where there is one; "transfer_or_poor" (trials' labels inside that
-        interval, or whose fit is poor); poor (share of trials); half_width and half_width_transfer (mean, points). None without trials.
+        interval, or whose fit is poor); poor (share of trials); half_width and half_width_transfer (mean, points).
+        None without trials.
     """
     errors: dict[str, list[float]] = {}
     held: dict[str, list[float]] = {}

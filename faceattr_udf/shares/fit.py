@@ -15,7 +15,8 @@ from faceattr_udf.shares.statistics import AttributeStatistics
 TOLERANCE: Final = 0.02
 """Total variation distance that is harmless whatever the number of faces."""
 
-_SIGMAS: Final = 3.0
+SIGMAS: Final = 3.0
+"""Standard deviations above the expected distance from which a fit is poor."""
 
 
 @dataclass(frozen=True)
@@ -61,4 +62,4 @@ def check_fit(
     # The mean of |z| is sqrt(2/pi), its variance 1 - 2/pi.
     mean = 0.5 * np.sqrt(2.0 / np.pi) * np.sqrt(variance).sum()
     sd = 0.5 * np.sqrt((1.0 - 2.0 / np.pi) * variance.sum())
-    return Fit(distance, TOLERANCE + float(mean) + _SIGMAS * float(sd))
+    return Fit(distance, TOLERANCE + float(mean) + SIGMAS * float(sd))
