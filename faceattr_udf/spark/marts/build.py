@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import structlog
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
@@ -27,7 +27,7 @@ from faceattr_udf.spark.tables import Tables
 FOLDER: Final = "marts"
 """The folder of the marts, below the output folder."""
 
-_DELETE: Final = "_delete"
+_DELETE, _RANK = "_delete", "_rank"
 _PERIOD: Final = "day string, period string, period_start string"
 
 _WEIGHTS: Final = {
@@ -222,6 +222,9 @@ class _Build:
         columns = mart.schema.fieldNames()
         keys = list(mart.keys)
         kept = new.select(*columns).withColumn(_DELETE, F.lit(False))
-        gone = old.select(*columns).join(new.select(*keys), keys, "left_anti").withColumn(_DELETE, F.lit(True))
-        self._tables.merge(self._refs[name], kept.unionByName(gone), keys, _DELETE)
+        rows = kept.unionByName(old.select(*columns).withColumn(_DELETE, F.lit(True)))
+        # One row per key, the new one if there is one. An anti-join would compute the new rows twice.
+        first = F.row_number().over(Window.partitionBy(*keys).orderBy(_DELETE))
+        source = rows.withColumn(_RANK, first).where(F.col(_RANK) == 1).drop(_RANK)
+        self._tables.merge(self._refs[name], source, keys, _DELETE)
         self._on_step(name)

@@ -16,7 +16,11 @@ from faceattr_udf.shares.calibration_file import LABELS, Calibration, load_calib
 from faceattr_udf.shares.statistics import AGE_GROUP
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, faces_table
 
-PASSED = (StructField("catalog", StringType()), StructField("captured_at", TimestampType()))
+PASSED = (
+    StructField("path", StringType()),
+    StructField("catalog", StringType()),
+    StructField("captured_at", TimestampType()),
+)
 ROW = dict[str, Any]
 
 
