@@ -186,6 +186,16 @@ class MaintainConfig(Section):
     keep_runs_days: int = Field(default=365, ge=0)
 
 
+class MartsConfig(Section):
+    """By what `jobs.marts` groups faces, and how it corrects shares."""
+
+    catalog: str = "catalog"
+    date: str = "captured_at"
+    slices: Annotated[tuple[str, ...], TUPLE_FROM_LIST] = Field(default=(), max_length=3)
+    method: Literal["acc", "pacc"] = "acc"
+    population: Literal["catalogue", "audience"] = "catalogue"
+
+
 class RuntimeConfig(Section):
     """The resources of one Python worker, and the time after which a silent job counts as dead."""
 
@@ -208,6 +218,7 @@ class Config(Section):
     output: OutputConfig = OutputConfig()
     enrich: EnrichConfig = EnrichConfig()
     maintain: MaintainConfig = MaintainConfig()
+    marts: MartsConfig = MartsConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     consent: ConsentConfig = ConsentConfig()

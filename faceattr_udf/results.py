@@ -94,12 +94,14 @@ class AgePrediction:
         low: Lower bound of the central 80 % interval; None where only the group is kept of a minor's face.
         high: Upper bound of the central 80 % interval; likewise.
         group: The ten-year group of `age` ("30-39"); None when the model abstains.
+        group_probs: Ten-year group -> probability, summing to 1, also when the model abstains; None of a minor's face.
     """
 
     age: float | None
     low: float | None
     high: float | None
     group: str | None
+    group_probs: dict[str, float] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,6 +27,7 @@ def labeled_faces(
         identity=np.array(labels.get("identity", unlabeled), dtype=np.int64),
         unknown={name: np.zeros(count, bool) for name in CLASSES},
         unknown_labels={name: {} for name in CLASSES},
+        face_px=np.full(count, 100.0, np.float32),
         unreadable=unreadable,
     )
 

@@ -19,6 +19,9 @@ from faceattr_udf.evaluation.report import report
 FILE = Path(__file__).with_suffix(".json")
 FACES_PER_SOURCE = 24
 TEST_FILES = (SHARED / "faces-test.parquet", SHARED.parent / "faces" / "added-test.parquet")
+VALIDATION_FILES = (SHARED / "faces-val.parquet", SHARED.parent / "faces" / "added-val.parquet")
+REPEATS = SHARED.parent / "faces" / "val-repeats.txt"
+"""Faces of the validation files whose photograph is also among the training faces."""
 UNSEEN_FILES = (SHARED.parent / "faces" / "unseen.parquet",)
 METRICS = ("age_mae", "age_in_range", "gender_accuracy", "ethnicity_accuracy", "emotion_accuracy")
 

@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from faceattr_udf.labels import MAX_AGE, age_group
+from faceattr_udf.labels import AGE_GROUPS, MAX_AGE, age_group
 from faceattr_udf.results import AgePrediction, ClassPrediction, Face
 
 _TAIL = 0.1
 # Class k of the age distribution holds the ages from k - 0.5 to k + 0.5, clipped to 0 to MAX_AGE.
 _YEARS = np.arange(MAX_AGE + 1, dtype=np.float64)
+_FIRST_YEARS = np.arange(len(AGE_GROUPS)) * 10  # of each ten-year group; the last one has all later years
 _EDGES = np.clip(np.arange(MAX_AGE + 2) - 0.5, 0.0, float(MAX_AGE))
 
 
@@ -47,8 +48,9 @@ def decide_age(probabilities: npt.NDArray[np.floating], *, large_enough: bool) -
         The bounds are the 10 % and 90 % quantiles, interpolated linearly within a year. Where the expected age of a
         skewed distribution lies outside of them, it replaces the nearer bound: low <= age <= high.
 
-    >>> decide_age(np.eye(101)[30], large_enough=True)
-    AgePrediction(age=30.0, low=29.6, high=30.4, group='30-39')
+    >>> decision = decide_age(np.eye(101)[30], large_enough=True)
+    >>> decision.age, decision.low, decision.high, decision.group, decision.group_probs["30-39"]
+    (30.0, 29.6, 30.4, '30-39', 1.0)
     """
     weights = np.asarray(probabilities, dtype=np.float64)
     weights = weights / weights.sum()
@@ -56,7 +58,10 @@ def decide_age(probabilities: npt.NDArray[np.floating], *, large_enough: bool) -
     reached = np.concatenate([[0.0], np.cumsum(weights)])
     low, high = np.interp([_TAIL, 1.0 - _TAIL], reached, _EDGES).tolist()
     low, high = min(low, age), max(high, age)
-    return AgePrediction(age, low, high, age_group(age)) if large_enough else AgePrediction(None, low, high, None)
+    groups = dict(zip(AGE_GROUPS, np.add.reduceat(weights, _FIRST_YEARS).tolist(), strict=True))
+    if not large_enough:
+        return AgePrediction(None, low, high, None, groups)
+    return AgePrediction(age, low, high, age_group(age), groups)
 
 
 def probability_below(probabilities: npt.NDArray[np.floating], age: int) -> float:
@@ -86,10 +91,10 @@ def protect_minor(face: Face, keep: Collection[str]) -> Face:
     """
     age = face.age if "age" in keep else None
     if age is not None and "age_group" not in keep:
-        age = replace(age, group=None)
+        age = replace(age, group=None, group_probs=None)
     elif age is None and face.age is not None and "age_group" in keep:
         # Named one by one, so that whatever an age prediction gains later is not kept.
-        age = AgePrediction(age=None, low=None, high=None, group=face.age.group)
+        age = AgePrediction(age=None, low=None, high=None, group=face.age.group, group_probs=None)
     return replace(
         face,
         landmarks=None,

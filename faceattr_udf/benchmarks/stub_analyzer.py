@@ -23,7 +23,7 @@ _FACE: Final = Face(
     det_confidence=0.99,
     quality=Quality(28.0, 0.2, 0.5, -3.0, 4.0, 0.25),
     landmarks=None,
-    age=AgePrediction(31.0, 25.0, 37.0, "30-39"),
+    age=AgePrediction(31.0, 25.0, 37.0, "30-39", {"30-39": 1.0}),
     gender=ClassPrediction("female", 0.9, {"female": 0.9, "male": 0.1}),
     emotion=ClassPrediction("neutral", 0.8, {"neutral": 0.8, "happiness": 0.2}),
 )

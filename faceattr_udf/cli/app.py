@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "demo": "Enrich sample photographs and show the faces.",
     "ingest": "Write the images of a folder to an images table.",
     "enrich": "Find the faces of an images table and predict their attributes.",
+    "marts": "Count faces by day, and correct shares of perceived attributes.",
     "explain": "Write everything that is held about images or subjects, and why, to a file.",
     "maintain": "Compact, vacuum, prune and change the output tables.",
     "evaluate": "Measure a model on labeled faces.",

@@ -60,6 +60,28 @@ SMALL_FACE_PX: Final = 32
     metavar="PIXELS",
     help="Shrink every image until its face has this width before it takes the path; not with --card.",
 )
+@click.option(
+    "--leave-out",
+    "leave_out_files",
+    multiple=True,
+    type=PATH,
+    metavar="IDS.txt",
+    help="Leave out the faces with these image_ids, one per line; may be repeated.",
+)
+@click.option(
+    "--quantify",
+    "quantify_file",
+    type=PATH,
+    metavar="NAME.quantify.json",
+    help="Also write what `faceattr marts` needs to correct shares of these weights, from the faces of --faces.",
+)
+@click.option(
+    "--shares",
+    "shares_file",
+    type=PATH,
+    metavar="OUT.json",
+    help="Also measure corrected shares on many mixes of these faces.",
+)
 @config_options
 def command(
     faces_files: tuple[Path, ...],
@@ -67,6 +89,9 @@ def command(
     json_file: Path,
     card: Path | None,
     face_px: int | None,
+    leave_out_files: tuple[Path, ...],
+    quantify_file: Path | None,
+    shares_file: Path | None,
     config_file: str | None,
     overrides: tuple[str, ...],
 ) -> None:
@@ -85,11 +110,13 @@ def command(
       faceattr evaluate --faces faces-test.parquet --json scores.json
       faceattr evaluate --faces faces-test.parquet --unseen unseen.parquet --json scores.json --card MODEL_CARD.md
       faceattr evaluate --faces faces-test.parquet --json scores.json --set attributes.model=separate_grey
+      faceattr evaluate --faces faces-test.parquet --json scores.json --shares shares.json
     """
     if card and face_px is not None:
         msg = "--face-px cannot be used with --card, which measures images as they are; leave one of them out"
         raise click.UsageError(msg)
     from faceattr_udf.attributes.predictor import load_predictor
+    from faceattr_udf.cli.share_reports import read_ids, without_ids, write_proof, write_statistics
     from faceattr_udf.config import Config
     from faceattr_udf.datasets.labeled_faces import read_tables
     from faceattr_udf.evaluation.model_card import model_card
@@ -98,10 +125,13 @@ def command(
 
     config = Config.load(config_file, overrides)
     check_output_file(json_file, "--json")
-    if card:
-        check_output_file(card, "--card")
+    for option, file in (("--card", card), ("--quantify", quantify_file), ("--shares", shares_file)):
+        if file is not None:
+            check_output_file(file, option)
+    left_out = read_ids(leave_out_files)
     predictor = load_predictor(config.attributes, 2, local_device(config.runtime.device))
-    tables = {name: read_tables(files) for name, files in (("faces", faces_files), ("unseen", unseen_files)) if files}
+    given = (("faces", faces_files), ("unseen", unseen_files))
+    tables = {name: without_ids(read_tables(files), left_out) for name, files in given if files}
     _check_apart(tables)
     measured = {name: _measure(table, predictor, config, face_px) for name, table in tables.items()}
     scores: dict[str, Any] = {
@@ -125,6 +155,11 @@ def command(
     if unseen_files:
         click.echo(f"\nunseen sources\n{_summary(scores['unseen'])}")
     click.echo(f"\n{json_file} and {plots} plots beside it")
+    predicted = {name: (probabilities, faces) for name, (_, faces, probabilities) in measured.items()}
+    if quantify_file is not None:
+        write_statistics(quantify_file, predictor.record, *predicted["faces"])
+    if shares_file is not None:
+        write_proof(shares_file, predictor.record, predicted)
 
 
 def _check_apart(tables: "Mapping[str, pa.Table]") -> None:

@@ -50,6 +50,8 @@ class LabeledFaces:
         identity: int64 (n,), equal for faces of one person of one source; -1 where the person is not known.
         unknown: Attribute -> bool (n,), whether the label is none of `labels.LABELS`.
         unknown_labels: Attribute -> such labels with their counts.
+        face_px: float32 (n,), shorter side of the detector's box as in `results.Quality`, pixels; NaN where the cascade
+            found no face.
         unreadable: image_id of the rows whose image cannot be decoded; they are not among the faces.
     """
 
@@ -62,6 +64,7 @@ class LabeledFaces:
     identity: Int64Array
     unknown: dict[str, BoolArray]
     unknown_labels: dict[str, dict[str, int]]
+    face_px: Float32Array
     unreadable: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -90,6 +93,7 @@ class LabeledFaces:
             labels={name: values[index] for name, values in self.labels.items()},
             identity=self.identity[index],
             unknown={name: values[index] for name, values in self.unknown.items()},
+            face_px=self.face_px[index],
         )
 
 
@@ -215,18 +219,20 @@ class FaceCropper:
         self._detector = Detector(detector.model_copy(update={"largest_only": True}))
         self._size, self._margin, self._grayscale, self._face_px = size, margin, grayscale, face_px
 
-    def crop(self, contents: Sequence[bytes | None]) -> tuple[UInt8Array, npt.NDArray[np.int8]]:
+    def crop(self, contents: Sequence[bytes | None]) -> tuple[UInt8Array, npt.NDArray[np.int8], Float32Array]:
         """Crops one face per image.
 
         Args:
             contents: Encoded images.
 
         Returns:
-            The crops, uint8 (n, size, size, 3), and the states of the images, int8 (n,). The crop is the whole image
-            where the state is `NOT_FOUND`, and black where it is `UNREADABLE`.
+            The crops, uint8 (n, size, size, 3), the states of the images, int8 (n,), and the shorter sides of the
+            faces' boxes, float32 (n,), pixels, NaN without a face. The crop is the whole image where the state is
+            `NOT_FOUND`, and black where it is `UNREADABLE`.
         """
         crops = np.zeros((len(contents), self._size, self._size, 3), dtype=np.uint8)
         states = np.full(len(contents), UNREADABLE, dtype=np.int8)
+        sides = np.full(len(contents), np.nan, dtype=np.float32)
         images: dict[int, UInt8Array] = {}
         for index, content in enumerate(contents):
             try:
@@ -242,7 +248,9 @@ class FaceCropper:
             height, width = image.shape[:2]
             whole = np.array([0.0, 0.0, width, height])
             crops[index] = crop_face(turned, boxes[0] if len(faces) else whole, self._size, self._margin)
-        return crops, states
+            if len(faces):
+                sides[index] = max(0.0, float((boxes[0, 2:4] - boxes[0, :2]).min()))
+        return crops, states, sides
 
     def _shrink(self, images: list[UInt8Array], face_px: int) -> list[UInt8Array]:
         """Shrinks images until their largest face is `face_px` wide; those with smaller faces stay as they are.
@@ -271,7 +279,7 @@ def _start_worker(size: int, margin: float, detector: DetectorConfig, grayscale:
     _cropper = FaceCropper(size, margin, detector, grayscale=grayscale, face_px=face_px)
 
 
-def _crop_in_worker(contents: list[bytes | None]) -> tuple[UInt8Array, npt.NDArray[np.int8]]:
+def _crop_in_worker(contents: list[bytes | None]) -> tuple[UInt8Array, npt.NDArray[np.int8], Float32Array]:
     if _cropper is None:
         msg = "the pool's initializer did not run"
         raise RuntimeError(msg)
@@ -306,26 +314,30 @@ def load_faces(
     """
     worker_settings = (size, margin, detector or DetectorConfig(), grayscale, face_px)
     states_file = cache.with_name(f"{cache.name}.states.npy") if cache else None
+    sides_file = cache.with_name(f"{cache.name}.face_px.npy") if cache else None
     crops_file = cache.with_name(f"{cache.name}.npy") if cache else None
-    if crops_file and states_file and states_file.exists():
-        crops, states = np.load(crops_file, mmap_mode="r"), np.load(states_file)
+    if crops_file and states_file and states_file.exists() and sides_file and sides_file.exists():
+        crops, states, sides = np.load(crops_file, mmap_mode="r"), np.load(states_file), np.load(sides_file)
     else:
         crops = _empty_crops((len(table), size, size, 3), crops_file)
         states = np.full(len(table), UNREADABLE, dtype=np.int8)
+        sides = np.full(len(table), np.nan, dtype=np.float32)
         start = 0
         with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=worker_settings) as pool:
             batches = _batches(_column(table, "image"), _IMAGES_PER_TASK)
-            for some_crops, some_states in pool.map(_crop_in_worker, batches):
+            for some_crops, some_states, some_sides in pool.map(_crop_in_worker, batches):
                 stop = start + len(some_crops)
-                crops[start:stop], states[start:stop] = some_crops, some_states
+                crops[start:stop], states[start:stop], sides[start:stop] = some_crops, some_states, some_sides
                 start = stop
-        if states_file:
+        if states_file and sides_file:
+            np.save(sides_file, sides)
             np.save(states_file, states)  # written last: a killed run leaves no cache that looks complete
     readable = states != UNREADABLE
     unreadable = tuple(np.asarray(_column(table, "image_id"), dtype=object)[~readable])
     if unreadable:
-        table, crops, states = table.filter(pa.array(readable)), crops[readable], states[readable]
-    return _encode(table, crops, states == FOUND, unreadable)
+        table = table.filter(pa.array(readable))
+        crops, states, sides = crops[readable], states[readable], sides[readable]
+    return _encode(table, crops, states == FOUND, sides, unreadable)
 
 
 def _empty_crops(shape: tuple[int, ...], file: Path | None) -> UInt8Array:
@@ -344,7 +356,9 @@ def _column(table: pa.Table, name: str) -> list[Any]:
     return table[name].to_pylist()
 
 
-def _encode(table: pa.Table, crops: UInt8Array, detected: BoolArray, unreadable: tuple[str, ...]) -> LabeledFaces:
+def _encode(
+    table: pa.Table, crops: UInt8Array, detected: BoolArray, sides: Float32Array, unreadable: tuple[str, ...]
+) -> LabeledFaces:
     ages = []
     for age, low, high in zip(*(_column(table, name) for name in ("age", "age_min", "age_max")), strict=True):
         if _is_known(low) and _is_known(high):
@@ -371,6 +385,7 @@ def _encode(table: pa.Table, crops: UInt8Array, detected: BoolArray, unreadable:
         identity=_identities(table),
         unknown=unknown,
         unknown_labels=unknown_labels,
+        face_px=sides,
         unreadable=unreadable,
     )
 

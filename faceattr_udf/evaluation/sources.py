@@ -45,6 +45,9 @@ BALANCED_SOURCES: Final = ("fairface",)
 """Sources with about as many faces of every ethnicity and gender, in which groups are compared: elsewhere a group often
 comes from photographs of another kind."""
 
+UNVERIFIED: Final[dict[str, tuple[str, ...]]] = {"muxspace": ("ethnicity",)}
+"""Source -> attributes whose labels nobody verified, which calibrate nothing: the model agrees with all of them."""
+
 
 def source_name(source: str) -> str:
     """Returns the name of a source; the source itself if it is not known.

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from faceattr_udf.spark.enrichment.run import enrich
     from faceattr_udf.spark.ingestion import ingest
     from faceattr_udf.spark.maintenance.actions import maintain
+    from faceattr_udf.spark.marts.build import build_marts
     from faceattr_udf.spark.session import start
     from faceattr_udf.spark.transforms import analyze_images, explode_faces
 
-__all__ = ["analyze_images", "enrich", "explode_faces", "ingest", "maintain", "start"]
+__all__ = ["analyze_images", "build_marts", "enrich", "explode_faces", "ingest", "maintain", "start"]
 
 _MODULES: Final = {
     "analyze_images": "transforms",
+    "build_marts": "marts.build",
     "enrich": "enrichment.run",
     "explode_faces": "transforms",
     "ingest": "ingestion",

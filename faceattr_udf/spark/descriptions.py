@@ -29,6 +29,7 @@ FACES_COLUMNS: Final = {
     "age_low": "Lower bound of the 80 % prediction interval, years.",
     "age_high": "Upper bound of the 80 % prediction interval, years.",
     "age_group": "Ten-year group of `age`: 0-9, 10-19, ... 70+.",
+    "age_group_probs": "Ten-year group -> probability; they sum to 1. Null of minors' faces, and in rows of schema version 1.",
     "gender": "Perceived gender: female or male; null where the model abstains.",
     "gender_confidence": "Probability of the most likely label, 0 to 1.",
     "gender_probs": "Label -> probability; they sum to 1.",

@@ -123,6 +123,11 @@ def face_columns(output: OutputConfig) -> list[FaceColumn]:
         FaceColumn("age_low", _FLOAT, _predicted("age", attrgetter("low"))),
         FaceColumn("age_high", _FLOAT, _predicted("age", attrgetter("high"))),
         FaceColumn("age_group", _STRING, _predicted("age", attrgetter("group"))),
+        FaceColumn(
+            "age_group_probs",
+            MapType(_STRING, _FLOAT),
+            _predicted("age", lambda age: age.group_probs and list(age.group_probs.items())),
+        ),
     ]
     for attribute in CLASSES:
         probs = _predicted(attribute, lambda prediction: list(prediction.probs.items()))

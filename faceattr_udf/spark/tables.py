@@ -18,6 +18,7 @@ from pyspark.sql.types import StructType
 
 from faceattr_udf.errors import EngineError, FaceattrError, TableNotFoundError
 from faceattr_udf.spark.catalog_names import quoted
+from faceattr_udf.spark.ddl import columns_sql, text_sql
 from faceattr_udf.spark.delta_features import DeltaFeatures, add_local_times
 from faceattr_udf.spark.engine_errors import is_conflict, is_engine_error, is_transient, reason
 from faceattr_udf.spark.locations import TableRef, holds_data, local_path
@@ -181,6 +182,39 @@ class Tables:
             raise EngineError(self._cannot_create(ref, error)) from error
         if details is not None:
             details.finish(self.spark, ref, schema, left_out)
+
+    def ensure_commented(self, ref: TableRef, schema: StructType, comment: str, comments: Mapping[str, str]) -> None:
+        """Creates a flat Delta table with comments that every reader sees, if it does not exist.
+
+        The embedded engine writes comments only for a table in its catalog, which it forgets: the table is created
+        there under a passing name, and dropping that name leaves the files.
+
+        Args:
+            ref: The table, at a path or URI.
+            schema: Its columns.
+            comment: The table's comment.
+            comments: Column -> comment.
+
+        Raises:
+            SchemaError: The table exists with other columns.
+            EngineError: The engine does not have Delta.
+        """
+        if self.check(ref, schema):
+            return
+        columns = f"({columns_sql(schema, comments)}) USING delta"
+        try:
+            if self._engine == "sail":
+                name = quoted(f"faceattr_{uuid.uuid4().hex}")
+                create = f"CREATE TABLE {name} {columns} LOCATION {text_sql(ref.location)} COMMENT {text_sql(comment)}"
+                commit(ref, partial(self._execute, create), self._before_commit)
+                self._execute(f"DROP TABLE {name}")
+            else:
+                create = f"CREATE TABLE IF NOT EXISTS {ref.sql} {columns} COMMENT {text_sql(comment)}"
+                commit(ref, partial(self._execute, create), self._before_commit)
+        except PySparkException as error:
+            if is_conflict(error) or is_transient(error):
+                raise
+            raise EngineError(self._cannot_create(ref, error)) from error
 
     def _create(self, ref: TableRef, schema: StructType, details: TableDetails | None) -> tuple[str, ...]:
         """Creates a table with as many of its details as the engine takes, and returns the others."""

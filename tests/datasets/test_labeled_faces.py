@@ -255,9 +255,10 @@ def test_images_shrink_until_the_face_has_the_width(
     pixels, content = _noise(60, 80)
     cropper = FaceCropper(16, 0.2, DetectorConfig(), face_px=face_px)
     assert cropper.crop([])[0].shape == (0, 16, 16, 3)
-    crops, states = cropper.crop([content, None])
+    crops, states, sides = cropper.crop([content, None])
     assert detector.sizes == sizes
     assert states.tolist() == [face is not None, UNREADABLE]
+    assert np.array_equal(sides, [np.nan if face is None else face * sizes[-1][1], np.nan], equal_nan=True)
     height, width = sizes[-1]
     image = pixels if width == 80 else cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     box = [0, 0, width, height] if face is None else [0, 0, face * width, face * width]

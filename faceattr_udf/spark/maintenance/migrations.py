@@ -11,7 +11,7 @@ from typing import Final
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
-from pyspark.sql.types import ArrayType, BooleanType, DataType, LongType, StringType
+from pyspark.sql.types import ArrayType, BooleanType, DataType, FloatType, LongType, MapType, StringType
 
 from faceattr_udf.config import OutputConfig
 from faceattr_udf.errors import SchemaError
@@ -50,6 +50,7 @@ class AddColumn:
 
 STEPS: Final[tuple[AddColumn, ...]] = (
     AddColumn("faces", 2, "minor", BooleanType()),
+    AddColumn("faces", 2, "age_group_probs", MapType(StringType(), FloatType())),
     AddColumn("runs", 2, "purpose", StringType()),
     AddColumn("runs", 2, "legal_basis", ArrayType(StringType())),
     AddColumn("runs", 2, "jurisdictions", ArrayType(StringType())),
