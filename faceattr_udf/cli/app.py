@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "demo": "Enrich sample photographs and show the faces.",
     "ingest": "Write the images of a folder to an images table.",
     "enrich": "Find the faces of an images table and predict their attributes.",
+    "annotate": "Draw boxes and attributes from the tables onto photographs.",
     "maintain": "Compact, vacuum, prune and change the output tables.",
     "evaluate": "Measure a model on labeled faces.",
     "train": "Train an attribute model on labeled faces.",
