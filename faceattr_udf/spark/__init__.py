@@ -9,8 +9,8 @@
     spark.read.format("delta").load("output/faces").show()
 
 `start` returns a session of the configured engine: the embedded one, Apache Spark, or a Spark Connect server. In other
-pipelines, `analyze_images` and `explode_faces` transform any DataFrame of images. `register_sql_functions` gives SQL the
-table functions `detect_faces` and `detect_faces_of`.
+pipelines, `analyze_images` and `explode_faces` transform any DataFrame of images. `register_sql_functions` gives SQL
+the table functions `detect_faces` and `detect_faces_of`.
 """
 
 from importlib import import_module
