@@ -7,16 +7,20 @@ from faceattr_udf.labels import CLASSES
 
 
 def face_lines(face: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns one line per predicted attribute of a row of the faces table, age first.
+    """Returns one line per predicted attribute of a row of the faces table, age first; an abstention names its attribute.
 
     >>> face_lines({"age": 31.4, "age_low": 26.0, "age_high": 40.2, "gender": None, "gender_confidence": 0.55})
-    ('age 31 (26-40)', '? 55%')
+    ('age 31 (26-40)', 'gender ? 55%')
     >>> face_lines({})
     ()
     """
     age = age_text(face)
-    lines = (f"age {age}" if age else "", *(class_text(face, attribute) for attribute in CLASSES))
-    return tuple(line for line in lines if line)
+    lines = [f"age {age}"] if age else []
+    for attribute in CLASSES:
+        text = class_text(face, attribute)
+        if text:
+            lines.append(text if face.get(attribute) else f"{attribute} {text}")
+    return tuple(lines)
 
 
 def age_text(face: Mapping[str, Any]) -> str:
