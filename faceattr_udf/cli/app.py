@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "ingest": "Write the images of a folder to an images table.",
     "enrich": "Find the faces of an images table and predict their attributes.",
     "annotate": "Draw boxes and attributes from the tables onto photographs.",
+    "drift": "Tell whether a run differs from the nights before it, and how.",
     "maintain": "Compact, vacuum, prune and change the output tables.",
     "evaluate": "Measure a model on labeled faces.",
     "train": "Train an attribute model on labeled faces.",

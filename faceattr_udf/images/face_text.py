@@ -7,7 +7,7 @@ from faceattr_udf.labels import CLASSES
 
 
 def face_lines(face: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns one line per predicted attribute of a row of the faces table, age first; an abstention names its attribute.
+    """Returns one line per predicted attribute of a row of the faces table, age first.
 
     >>> face_lines({"age": 31.4, "age_low": 26.0, "age_high": 40.2, "gender": None, "gender_confidence": 0.55})
     ('age 31 (26-40)', 'gender ? 55%')
