@@ -56,7 +56,7 @@ def command(
 
 
 def _judge_drift(spark: "SparkSession", config: "Config", output: str, run: "Run") -> dict[str, Any] | None:
-    """Prints in one line whether the run has drifted, and returns that as plain data; None where it was not asked for."""
+    """Prints in one line whether the run has drifted; returns that as plain data, or None where it is not judged."""
     if not config.drift.after_enrich or max(run.n_faces, run.n_images) < config.drift.min_faces:
         return None
     from faceattr_udf.cli import drift

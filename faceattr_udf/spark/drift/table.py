@@ -126,9 +126,8 @@ def _rows(report: NightReport, now: datetime) -> list[tuple[Any, ...]]:
     size = Value(float(night.n_faces), night.n_images)
     own = Verdict(size, reference_nights=report.reference_nights, alarm=night.alarmed, reason=report.reason)
     unjudged = {key: Verdict(value) for key, value in night.values.items()}
-    return [
-        _row(report, key, verdict, now) for key, verdict in ({Key(_NIGHT): own} | unjudged | report.verdicts).items()
-    ]
+    verdicts = {Key(_NIGHT): own, **unjudged, **report.verdicts}
+    return [_row(report, key, verdict, now) for key, verdict in verdicts.items()]
 
 
 def _row(report: NightReport, key: Key, verdict: Verdict, now: datetime) -> tuple[Any, ...]:
