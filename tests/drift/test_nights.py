@@ -159,3 +159,17 @@ def test_label_that_was_never_there_does_not_count_for_confidence() -> None:
     values = {**tonight.values, new: Value(0.4, 1000, 0.01)}
     report = judge_night(replace(tonight, values=values), QUIET, SETTINGS)
     assert report.kind is None
+
+
+def test_size_of_faces_is_judged_in_relation_to_itself() -> None:
+    exact = [night(number, {Key("face_px"): 80.0 + 0.01 * (number % 2)}) for number in range(10)]
+    assert judge_night(night(10, {Key("face_px"): 76.0}), exact, SETTINGS).kind is None
+    assert judge_night(night(10, {Key("face_px"): 68.0}), exact, SETTINGS).kind is Kind.PHOTOGRAPHY
+
+
+def test_label_of_few_faces_counts_little_for_confidence() -> None:
+    few = {FEMALE: 0.98, MALE: 0.02}
+    before = [night(number, few) for number in range(10)]
+    report = judge_night(night(10, {**few, SURE_MALE: 0.55}), before, SETTINGS)
+    assert report.verdicts[Key("confidence", "gender")].change == pytest.approx(-0.3 * 0.02, abs=0.002)
+    assert report.kind is None
