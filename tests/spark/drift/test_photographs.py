@@ -71,13 +71,13 @@ def judged(sail_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Map
     """Returns what became of five nights after quiet ones of the same photographs, each judged on its own."""
     rng = np.random.default_rng(1)
     rows = pq.read_table(SHARED / "faces-test.parquet", filters=[("source", "=", "utkface")]).to_pylist()
-    pool = Pool([rows[index] for index in rng.permutation(len(rows))[:1200]])
+    pool = Pool([rows[index] for index in rng.permutation(len(rows))[:800]])
     plain = pool.faces(_plain, pool.rows)
     others = [face for row, face in plain if row["ethnicity"] in {"asian", "indian"} and row["gender"] == "female"]
     faces = {
         "quiet": [face for _, face in plain],
-        "dark": [face for _, face in pool.faces(_dark, pool.rows[:600])],
-        "gray": [face for _, face in pool.faces(_gray, pool.rows[:600])],
+        "dark": [face for _, face in pool.faces(_dark, pool.rows[:400])],
+        "gray": [face for _, face in pool.faces(_gray, pool.rows[:400])],
         "mix": [face for _, face in plain] + others * 3,
         "women": [face for row, face in plain if row["gender"] == "female"],
     }
