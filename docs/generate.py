@@ -19,7 +19,8 @@ from faceattr_udf.cli.reference import sections, settings
 from faceattr_udf.config import OutputConfig
 from faceattr_udf.privacy import load_policy
 from faceattr_udf.results import ImageStatus
-from faceattr_udf.spark.descriptions import FACES_COLUMNS, IMAGES_COLUMNS, RESULTS_COLUMNS, RUNS_COLUMNS
+from faceattr_udf.spark.descriptions import DRIFT_COLUMNS, FACES_COLUMNS, IMAGES_COLUMNS, RESULTS_COLUMNS, RUNS_COLUMNS
+from faceattr_udf.spark.drift.table import DRIFT
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, IMAGES, RUNS, faces_table
 
 DOCS: Final = Path(__file__).parent
@@ -136,6 +137,10 @@ def tables_page() -> str:
         "\n## runs\n",
         "One row per run.\n",
         *_columns(RUNS, RUNS_COLUMNS),
+        "\n## drift\n",
+        "One row per run and value, written by `faceattr drift` and at the end of `faceattr enrich` "
+        "([what it means](drift.md)).\n",
+        *_columns(DRIFT, DRIFT_COLUMNS),
     ]
     return "\n".join(lines).rstrip() + "\n"
 

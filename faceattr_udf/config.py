@@ -154,6 +154,7 @@ class OutputConfig(Section):
     faces: str = "faces"
     image_results: str = "image_results"
     runs: str = "runs"
+    drift: str = "drift"
     landmarks: bool = False
     crops: bool = False
     embeddings: bool = False
@@ -176,6 +177,17 @@ class EnrichConfig(Section):
     max_batch_pixels: int = Field(default=12_000_000, ge=1)
     partitions: int = Field(default=0, ge=0)
     wave_retries: int = Field(default=2, ge=0)
+
+
+class DriftConfig(Section):
+    """The rule by which a night counts as different from the nights before it."""
+
+    after_enrich: bool = True
+    points: float = Field(default=2.0, ge=0.0)
+    false_alarms: float = Field(default=0.0002, gt=0.0, lt=0.5)
+    min_nights: int = Field(default=7, ge=2)
+    max_nights: int = Field(default=56, ge=2)
+    min_faces: int = Field(default=200, ge=1)
 
 
 class MaintainConfig(Section):
@@ -217,6 +229,7 @@ class Config(Section):
     attributes: AttributesConfig = AttributesConfig()
     output: OutputConfig = OutputConfig()
     enrich: EnrichConfig = EnrichConfig()
+    drift: DriftConfig = DriftConfig()
     maintain: MaintainConfig = MaintainConfig()
     marts: MartsConfig = MartsConfig()
     runtime: RuntimeConfig = RuntimeConfig()
@@ -226,6 +239,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.drift.max_nights < self.drift.min_nights:
+            msg = f"drift.max_nights = {self.drift.max_nights} is below drift.min_nights = {self.drift.min_nights}"
+            raise ValueError(msg)
         if self.engine.name == "connect" and not self.engine.remote:
             msg = "engine.name 'connect' needs engine.remote, e.g. \"sc://host:15002\""
             raise ValueError(msg)

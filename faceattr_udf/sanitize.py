@@ -1,10 +1,14 @@
 """Sanitizes untrusted text for logs, errors and terminals: escapes control characters and redacts secrets."""
 
+import hashlib
 import re
 from typing import Final
 
 HIDDEN: Final = "(hidden)"
 """Replacement for a redacted value."""
+
+_NAME_LENGTH: Final = 80
+"""Characters of a text that its file name keeps: its last ones, where paths differ."""
 
 _NAMES: Final = (
     r"secret|passw|pwd|passphrase|token|credential|signature|authorization"
@@ -47,6 +51,19 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def file_name(text: str, suffix: str) -> str:
+    """Returns a file name for any text: its harmless characters, and a hash that tells equal ones apart.
+
+    >>> file_name("summer/Jane Doe.png", ".jpg")
+    'summer_Jane_Doe.png-92d248d40103.jpg'
+    >>> file_name("../../etc/passwd", ".jpg").startswith("etc_passwd-")
+    True
+    """
+    harmless = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-")[-_NAME_LENGTH:]
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{harmless or 'image'}-{digest}{suffix}"
 
 
 def first_line(error: BaseException) -> str:

@@ -230,6 +230,13 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "enrich.partitions": (7, False),
     "runtime.device": ("cuda", False),  # which tasks get a GPU is unknown when the run starts
     "output.deletion_vectors": (True, False),
+    "output.drift": ("x", False),
+    "drift.after_enrich": (False, False),
+    "drift.points": (7.5, False),
+    "drift.false_alarms": (0.01, False),
+    "drift.min_nights": (8, False),
+    "drift.max_nights": (70, False),
+    "drift.min_faces": (7, False),
     "maintain.target_file_bytes": (2**20, False),
     "maintain.vacuum_hours": (0, False),
     "maintain.keep_runs_days": (0, False),
@@ -260,7 +267,17 @@ def test_config_id_changes_only_with_result_settings(key: str) -> None:
 def test_all_keys_are_covered_by_changes() -> None:
     keys = {
         f"{section}.{name}"
-        for section in ("ingest", "images", "detector", "attributes", "output", "enrich", "maintain", "runtime")
+        for section in (
+            "ingest",
+            "images",
+            "detector",
+            "attributes",
+            "output",
+            "enrich",
+            "drift",
+            "maintain",
+            "runtime",
+        )
         for name in getattr(Config(), section).model_dump()
     }
     assert keys <= set(CHANGES)

@@ -3,7 +3,7 @@
 import sys
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 import numpy as np
@@ -15,6 +15,7 @@ from faceattr_udf.config import Config, ImagesConfig
 from faceattr_udf.errors import ImageError
 from faceattr_udf.images.annotate import Annotation, annotate
 from faceattr_udf.images.decode import decode_image
+from faceattr_udf.images.face_text import age_text, class_text, face_lines
 from faceattr_udf.sanitize import printable
 from faceattr_udf.spark.locations import Outputs
 from faceattr_udf.spark.safe_open import OutsideFolderError, open_inside
@@ -106,7 +107,7 @@ def draw(faces: DataFrame, photographs: Path, pictures: Path, limits: ImagesConf
             print(printable(f"{image_id} is not annotated: {error}"), file=sys.stderr)
             continue
         annotations = [
-            Annotation((box["x_min"], box["y_min"], box["x_max"], box["y_max"]), _lines(row))
+            Annotation((box["x_min"], box["y_min"], box["x_max"], box["y_max"]), face_lines(row.asDict()))
             for row in group
             for box in (row["bbox"],)
         ]
@@ -117,27 +118,9 @@ def draw(faces: DataFrame, photographs: Path, pictures: Path, limits: ImagesConf
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    classes = (_class(row, name) for name in ("gender", "ethnicity", "emotion"))
-    return printable(row["image_id"]), str(row["face_index"]), _age(row), *classes
-
-
-def _lines(row: Row) -> tuple[str, ...]:
-    classes = (_class(row, name) for name in ("gender", "ethnicity", "emotion"))
-    lines = (f"age {_age(row)}" if _age(row) else "", *classes)
-    return tuple(line for line in lines if line)
-
-
-def _age(row: Row) -> str:
-    """Formats an age and its interval: "?" where the model abstained, "" where age was not predicted."""
-    if row["age_low"] is None:
-        return ""
-    age = "?" if row["age"] is None else f"{row['age']:.0f}"
-    return f"{age} ({row['age_low']:.0f}-{row['age_high']:.0f})"
-
-
-def _class(row: Row, name: str) -> str:
-    confidence: Any = row[f"{name}_confidence"]
-    return "" if confidence is None else f"{row[name] or '?'} {confidence:.0%}"
+    face = row.asDict()
+    classes = (class_text(face, name) for name in ("gender", "ethnicity", "emotion"))
+    return printable(row["image_id"]), str(row["face_index"]), age_text(face), *classes
 
 
 def _title(text: str) -> None:

@@ -10,6 +10,9 @@ from faceattr_udf.cli.options import config_options
 from faceattr_udf.cli.summary_file import SummaryFile, json_option
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from faceattr_udf.config import Config
     from faceattr_udf.spark.locations import Outputs
     from faceattr_udf.spark.runs import Run
 
@@ -49,7 +52,24 @@ def command(
         run = enrich(spark, config, images, output, progress=progress)
     outputs = Outputs.of(config, qualified(spark, output))
     summarize(run, outputs)
-    summary.write("enrich", as_data(run, outputs))
+    summary.write("enrich", {**as_data(run, outputs), "drift": _judge_drift(spark, config, output, run)})
+
+
+def _judge_drift(spark: "SparkSession", config: "Config", output: str, run: "Run") -> dict[str, Any] | None:
+    """Prints in one line whether the run has drifted; returns that as plain data, or None where it is not judged."""
+    if not config.drift.after_enrich or max(run.n_faces, run.n_images) < config.drift.min_faces:
+        return None
+    from faceattr_udf.cli import drift
+    from faceattr_udf.errors import FaceattrError
+    from faceattr_udf.spark.drift import judge_run
+
+    try:
+        report = judge_run(spark, config, output, run.run_id)
+    except FaceattrError as error:  # the run itself is complete
+        click.echo(f"drift: not judged ({error})")
+        return None
+    click.echo(report.sentence())
+    return drift.as_data(report)
 
 
 def summarize(run: "Run", outputs: "Outputs") -> None:

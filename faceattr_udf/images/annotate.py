@@ -1,5 +1,6 @@
 """Draws boxes and predictions on a photograph."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -11,6 +12,9 @@ from faceattr_udf.arrays import UInt8Array
 
 _MIN_LONG_SIDE: Final = 1000
 """Smaller photographs are enlarged to this many pixels, because small text is unreadable."""
+
+_MAX_SIDE: Final = 65_500
+"""JPEG has no longer side."""
 
 _COLORS: Final = ((255, 214, 10), (64, 224, 255), (255, 120, 200), (130, 255, 130), (255, 160, 60), (190, 170, 255))
 
@@ -47,7 +51,7 @@ class _Rectangle(NamedTuple):
         ).area
 
 
-def annotate(image: UInt8Array, annotations: Sequence[Annotation]) -> UInt8Array:
+def annotate(image: UInt8Array, annotations: Sequence[Annotation], max_pixels: int | None = None) -> UInt8Array:
     """Returns a copy of a photograph with boxes and labels.
 
     As far as there is room, labels avoid other labels first, then other faces, then their own face.
@@ -55,25 +59,31 @@ def annotate(image: UInt8Array, annotations: Sequence[Annotation]) -> UInt8Array
     Args:
         image: uint8 (height, width, 3), RGB.
         annotations: What to draw.
+        max_pixels: A larger photograph is reduced to this many pixels before anything is drawn, so that text and lines
+            stay readable; None reduces none below 65,500 px a side.
 
     Returns:
-        uint8 (height, width, 3), RGB. A photograph whose longer side is below 1000 px is enlarged to it.
+        uint8 (height, width, 3), RGB. A photograph whose longer side is below 1000 px is enlarged to it, as far as
+        `max_pixels` allows.
     """
     height, width = image.shape[:2]
-    scale = max(1.0, _MIN_LONG_SIDE / max(height, width))
+    scale = _scale(width, height, max_pixels)
     canvas = Image.fromarray(image)
-    if scale > 1.0:
-        canvas = canvas.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
+    if scale != 1.0:
+        size = (max(1, int(width * scale + 1e-6)), max(1, int(height * scale + 1e-6)))
+        # Pillow's bicubic filter covers all pixels when it reduces.
+        canvas = canvas.resize(size, Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(canvas, "RGBA")
-    font_px = max(14, round(max(canvas.size) / 62))
+    font_px = max(14, round(min(max(canvas.size) / 62, min(canvas.size) / 8)))
     font = ImageFont.load_default(size=font_px)
     boxes = [_Rectangle(*(side * scale for side in annotation.box)) for annotation in annotations]
-    sizes = [_text_size(draw, annotation.lines, font, font_px) for annotation in annotations]
+    n_labeled = max((index + 1 for index, annotation in enumerate(annotations) if annotation.lines), default=0)
+    sizes = [_text_size(draw, annotation.lines, font, font_px) for annotation in annotations[:n_labeled]]
     places = place_labels(boxes, sizes, canvas.size)
     line_px = max(2, font_px // 7)
     for index, box in enumerate(boxes):
         draw.rectangle(box, outline=_COLORS[index % len(_COLORS)], width=line_px)
-    for index, (annotation, place) in enumerate(zip(annotations, places, strict=True)):
+    for index, (annotation, place) in enumerate(zip(annotations, places, strict=False)):
         if not annotation.lines:
             continue
         color = _COLORS[index % len(_COLORS)]
@@ -82,6 +92,17 @@ def annotate(image: UInt8Array, annotations: Sequence[Annotation]) -> UInt8Array
         position = (place[0] + font_px // 3, place[1] + font_px // 5)
         draw.multiline_text(position, "\n".join(annotation.lines), fill=color, font=font, spacing=font_px // 5)
     return np.asarray(canvas)
+
+
+def _scale(width: int, height: int, max_pixels: int | None) -> float:
+    """Returns the factor by which a photograph is enlarged or reduced.
+
+    >>> _scale(500, 250, None), _scale(4000, 3000, 3_000_000), _scale(4000, 3000, None)
+    (2.0, 0.5, 1.0)
+    """
+    long_side = max(width, height)
+    scale = min(max(1.0, _MIN_LONG_SIDE / long_side), _MAX_SIDE / long_side)
+    return scale if max_pixels is None else min(scale, math.sqrt(max_pixels / (width * height)))
 
 
 def place_labels(
@@ -93,7 +114,7 @@ def place_labels(
 
     Args:
         boxes: x_min, y_min, x_max, y_max of each box, pixels.
-        sizes: Width and height of each label, pixels.
+        sizes: Width and height of each label, pixels; the last boxes may have none.
         canvas: Width and height of the image, pixels.
 
     Returns:
@@ -104,7 +125,7 @@ def place_labels(
     """
     faces = [_Rectangle(*box) for box in boxes]
     placed: list[_Rectangle] = []
-    for index, (face, size) in enumerate(zip(faces, sizes, strict=True)):
+    for index, (face, size) in enumerate(zip(faces, sizes, strict=False)):
         others = faces[:index] + faces[index + 1 :]
 
         def cost(

@@ -9,7 +9,8 @@
     spark.read.format("delta").load("output/faces").show()
 
 `start` returns a session of the configured engine: the embedded one, Apache Spark, or a Spark Connect server. In other
-pipelines, `analyze_images` and `explode_faces` transform any DataFrame of images.
+pipelines, `analyze_images` and `explode_faces` transform any DataFrame of images. `register_sql_functions` gives SQL
+the table functions `detect_faces` and `detect_faces_of`.
 """
 
 from importlib import import_module
@@ -21,9 +22,19 @@ if TYPE_CHECKING:
     from faceattr_udf.spark.maintenance.actions import maintain
     from faceattr_udf.spark.marts.build import build_marts
     from faceattr_udf.spark.session import start
+    from faceattr_udf.spark.sql_functions import register_sql_functions
     from faceattr_udf.spark.transforms import analyze_images, explode_faces
 
-__all__ = ["analyze_images", "build_marts", "enrich", "explode_faces", "ingest", "maintain", "start"]
+__all__ = [
+    "analyze_images",
+    "build_marts",
+    "enrich",
+    "explode_faces",
+    "ingest",
+    "maintain",
+    "register_sql_functions",
+    "start",
+]
 
 _MODULES: Final = {
     "analyze_images": "transforms",
@@ -32,6 +43,7 @@ _MODULES: Final = {
     "explode_faces": "transforms",
     "ingest": "ingestion",
     "maintain": "maintenance.actions",
+    "register_sql_functions": "sql_functions",
     "start": "session",
 }
 

@@ -6,6 +6,7 @@ TABLES: Final = {
     "faces": "One row per face, with perceived attributes: not truths about people.",
     "image_results": "One row per image: its status and the number of its faces.",
     "runs": "One row per run of the enrichment.",
+    "drift": "One row per run and value, judged against the runs before it.",
 }
 _PROVENANCE: Final = {
     "config_id": "Identifies the settings that decide what is computed; 16 hexadecimal digits.",
@@ -29,7 +30,7 @@ FACES_COLUMNS: Final = {
     "age_low": "Lower bound of the 80 % prediction interval, years.",
     "age_high": "Upper bound of the 80 % prediction interval, years.",
     "age_group": "Ten-year group of `age`: 0-9, 10-19, ... 70+.",
-    "age_group_probs": "Ten-year group -> probability; they sum to 1. Null of minors' faces, and in rows of schema version 1.",
+    "age_group_probs": "Ten-year group -> probability; they sum to 1. Null of minors' faces, and in version 1.",
     "gender": "Perceived gender: female or male; null where the model abstains.",
     "gender_confidence": "Probability of the most likely label, 0 to 1.",
     "gender_probs": "Label -> probability; they sum to 1.",
@@ -87,5 +88,35 @@ RUNS_COLUMNS: Final = {
     "n_minors": "Faces of this run with `minor`; null where `minors.age` is 0.",
 }
 
-COLUMNS: Final = {"faces": FACES_COLUMNS, "image_results": RESULTS_COLUMNS, "runs": RUNS_COLUMNS}
+DRIFT_COLUMNS: Final = {
+    "run_id": "The run.",
+    "metric": "`night` for the run as a whole, or a value: `share` (mean probability of a label), `age` (years), "
+    "`faces_per_photograph`, `brightness`, `blur`, `face_px`, `confidence_of_label`, `confidence` (with the run's mix "
+    "of labels), `abstention`, `status` (share of images).",
+    "label": "What the value is of, such as `gender/female`; empty where there is nothing to name.",
+    "value": "The value; of `night` the number of faces.",
+    "n": "The faces or images that it is of; of `night` the number of images.",
+    "sampling_sd": "Standard deviation of the value by the choice of photographs.",
+    "reference": "Mean of the earlier nights.",
+    "reference_nights": "Their number.",
+    "change": "`value` minus `reference`.",
+    "noise_sd": "Standard deviation of `change` where nothing has changed.",
+    "t": "`change` divided by `noise_sd`.",
+    "threshold": "The `t` from which on a large change is an alarm.",
+    "alarm": "Whether the value has drifted; of `night` whether any has.",
+    "kind": "What has probably changed: `photography`, `mix`, `model or quality`, or `input`; null without an alarm.",
+    "reason": "Why it was not judged; null where it was.",
+    "accepted": "Whether a person said that the change is normal from this run on (`faceattr drift --accept`).",
+    "started_at": "When the run started, UTC.",
+    "model_version": _PROVENANCE["model_version"],
+    "config_id": _PROVENANCE["config_id"],
+    "judged_at": "When the row was written, UTC.",
+}
+
+COLUMNS: Final = {
+    "faces": FACES_COLUMNS,
+    "image_results": RESULTS_COLUMNS,
+    "runs": RUNS_COLUMNS,
+    "drift": DRIFT_COLUMNS,
+}
 """Table -> column -> description."""

@@ -73,3 +73,25 @@ def test_labels_keep_their_size_and_stay_inside(faces: list[tuple[float, ...]]) 
         assert top >= 0
         assert right <= 800.001
         assert bottom <= 500.001
+
+
+def test_large_photograph_is_reduced_with_its_boxes() -> None:
+    drawn = annotate(GRAY, [Annotation((200, 100, 400, 200))], max_pixels=100_000)
+    assert drawn.shape == (200, 500, 3)
+    changed = np.argwhere((drawn != 128).any(axis=2))
+    assert changed.min(axis=0).tolist() == [50, 100]
+    assert changed.max(axis=0).tolist() == [100, 200]
+
+
+@given(st.integers(1, 1500), st.integers(1, 300), st.integers(10_000, 10**6))
+def test_any_size_is_drawn_within_the_limit(width: int, height: int, max_pixels: int) -> None:
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    drawn = annotate(image, [Annotation((0, 0, width, height), ("age 31 (20-40)",))], max_pixels)
+    assert drawn.shape[0] * drawn.shape[1] <= max(max_pixels, width, height)
+
+
+def test_only_the_first_of_many_faces_have_labels() -> None:
+    boxes = [(10.0 * i, 10.0, 10.0 * i + 8, 18.0) for i in range(90)]
+    assert len(place_labels(boxes, [(30.0, 10.0)] * 3, (1000, 400))) == 3
+    annotations = [Annotation(box, ("a",) if index < 3 else ()) for index, box in enumerate(boxes)]
+    assert annotate(GRAY, annotations).shape == GRAY.shape

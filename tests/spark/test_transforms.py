@@ -114,7 +114,7 @@ import faceattr_udf.spark.udf
 loaded = [name for name in sys.modules if name.startswith("faceattr_udf.spark.")]
 assert sorted(loaded) == [f"faceattr_udf.spark.{name}" for name in ("devices", "schemas", "udf")], loaded
 from faceattr_udf.spark import *
-for function in (analyze_images, enrich, explode_faces, ingest, maintain, start):
+for function in (analyze_images, enrich, explode_faces, ingest, maintain, register_sql_functions, start):
     assert callable(function), function
 """
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603  # above
