@@ -14,27 +14,27 @@ from operator import or_
 from typing import Final, TypeVar
 
 import structlog
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import ArgumentError, BusyError, EngineError
 from faceattr_udf.privacy import assess
-from faceattr_udf.results import ImageStatus
 from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.engine_errors import explained, is_engine_error, is_transient, reason
 from faceattr_udf.spark.enrichment.column_changes import ColumnChanges
+from faceattr_udf.spark.enrichment.commits import WaveCommits, WaveCounts
 from faceattr_udf.spark.enrichment.consents import ConsentTable
 from faceattr_udf.spark.enrichment.images_table import ImagesTable
 from faceattr_udf.spark.enrichment.planning import NightPlan, Planner, key_scans
 from faceattr_udf.spark.enrichment.preflight import check_models
 from faceattr_udf.spark.enrichment.progress import NoListener, ProgressListener, Throughput
 from faceattr_udf.spark.enrichment.staging import Staging
-from faceattr_udf.spark.enrichment.wave_bounds import PlanSlice, next_wave
+from faceattr_udf.spark.enrichment.wave_bounds import next_wave
 from faceattr_udf.spark.enrichment.wave_sizing import WaveSizer
 from faceattr_udf.spark.enrichment.waves import RunContext, StagedWave, Wave
 from faceattr_udf.spark.file_systems import qualified
-from faceattr_udf.spark.input_columns import DELETE_FLAG, wanted_columns
+from faceattr_udf.spark.input_columns import wanted_columns
 from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.locations import Outputs, TableRef, input_ref
 from faceattr_udf.spark.maintenance.migrations import check_schema_version
@@ -47,9 +47,6 @@ from faceattr_udf.spark.store_places import check_store_place
 from faceattr_udf.spark.table_details import TableDetails, check_details
 from faceattr_udf.spark.tables import Tables
 from faceattr_udf.spark.udf import DEFAULT_PROVIDER, AnalyzerProvider
-
-_FAILED: Final = frozenset(ImageStatus) - {"ok", "no_face", "partial", "not_consented"}
-"""Statuses that progress counts as failed images."""
 
 _GIVEN: Final = TableRef("(DataFrame)", "table")
 """Stands for the location of images that the caller gives as a DataFrame."""
@@ -280,15 +277,18 @@ class EnrichmentRun:
         most = self._config.enrich.wave_images
         sizer = WaveSizer(most, self._config.enrich.wave_seconds, rate)
 
-        def finish(committing: Future[tuple[int, int, int]]) -> None:
-            images, faces, failed = committing.result()
-            self._log.info("wave_committed", **throughput.add(images, faces, failed))
-            progress.wave_committed(images, faces, failed)
+        def finish(committing: Future[WaveCounts]) -> None:
+            counts = committing.result()
+            self._log.info("wave_committed", **throughput.add(*counts))
+            progress.wave_committed(*counts)
 
+        wave_commits = WaveCommits(
+            self._tables, self._outputs, self._staging, self._run, self._with_retry, self._on_step
+        )
         left, number = plan.slices, 0
         # If a step fails, leaving the block waits for the commit that is under way.
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit") as commits:
-            committing: Future[tuple[int, int, int]] | None = None
+            committing: Future[WaveCounts] | None = None
             while left:
                 started = throughput.seconds
                 n_taken = next_wave(left, sizer.images, most)
@@ -297,7 +297,7 @@ class EnrichmentRun:
                 staged = self._stage(wave, plan.pending)
                 if committing is not None:
                     finish(committing)
-                committing = commits.submit(self._commit_wave, wave, staged)
+                committing = commits.submit(wave_commits.commit, wave, staged)
                 sizer.update(part.n_images, throughput.seconds - started)
                 left, number = left[n_taken:], number + 1
             if committing is not None:
@@ -325,62 +325,6 @@ class EnrichmentRun:
         staged = self._with_retry(stage)
         self._on_step("staged")
         return staged
-
-    def _commit_wave(self, wave: Wave, staged: StagedWave) -> tuple[int, int, int]:
-        """Commits a wave, and returns the numbers of its images, its faces and its failed images."""
-        faces, results, part = self._outputs.faces, self._outputs.image_results, wave.part
-        self._commit(faces, staged.faces, part, part.n_described, "image_id", "face_index", delete_flag=DELETE_FLAG)
-        self._on_step("faces")
-        self._commit(results, staged.results, part, part.n_known, "image_id")
-        self._on_step("results")
-        counts = staged.results.groupBy("status").agg(
-            F.count(F.lit(1)).alias("images"), F.sum("n_faces").alias("faces")
-        )
-        self._run.n_inferred += staged.n_inferred
-        if self._config.minors.age:
-            minors = staged.faces.where(F.col("minor") & ~F.col(DELETE_FLAG))
-            self._run.n_minors += self._with_retry(minors.count)
-        totals = self._add_counts(self._with_retry(counts.collect))
-        self._staging.remove(wave.name)
-        return totals
-
-    def _commit(
-        self,
-        ref: TableRef,
-        rows: DataFrame,
-        part: PlanSlice,
-        n_known: int,
-        *keys: str,
-        delete_flag: str | None = None,
-    ) -> None:
-        """Commits the rows of a wave.
-
-        Args:
-            ref: The table.
-            rows: As `Tables.merge` takes them.
-            part: The wave's part of the plan.
-            n_known: How many of its images the table knows. Without any the rows are appended, because a merge would
-                look for them in the whole table.
-            keys: The columns that identify a row.
-            delete_flag: As in `Tables.merge`.
-        """
-        if n_known or not self._tables.appends_once:
-            between = ("image_id", part.ids.first, part.ids.last)
-            self._with_retry(lambda: self._tables.merge(ref, rows, keys, delete_flag, between))
-            return
-        new = rows.drop(delete_flag) if delete_flag else rows
-        number = self._with_retry(lambda: self._tables.next_append(ref))
-        self._with_retry(lambda: self._tables.append_once(ref, new, number))
-
-    def _add_counts(self, counts: list[Row]) -> tuple[int, int, int]:
-        images, faces, failed = 0, 0, 0
-        for status, n_images, n_faces in counts:
-            self._run.counts[status] = self._run.counts.get(status, 0) + n_images
-            images += n_images
-            faces += n_faces
-            failed += n_images if status in _FAILED else 0
-        self._run.n_faces += faces
-        return images, faces, failed
 
     def _backfill_columns(self, images: DataFrame) -> None:
         """Copies the pass-through columns of images to their faces."""
