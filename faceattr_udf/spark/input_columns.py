@@ -149,7 +149,12 @@ class InputColumns:
     @property
     def consent(self) -> Column:
         """Whether there is consent; NULL counts as none."""
-        return F.coalesce(F.col(quoted(self.names.consent)), F.lit(False))
+        return F.coalesce(self.agreement, F.lit(False))
+
+    @property
+    def agreement(self) -> Column:
+        """The column itself, as a condition: engines skip files and row groups by it, unlike by `consent`."""
+        return F.col(quoted(self.names.consent))
 
     @property
     def subject(self) -> Column | None:

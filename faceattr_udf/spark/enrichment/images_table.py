@@ -203,7 +203,7 @@ class ImagesTable:
         subject = self.columns.subject
         asked = self.columns.consent if self.config.input.require_consent else None
         if subject is None:
-            return (frame, None) if asked is None else (frame.where(asked), frame.where(~asked))
+            return (frame, None) if asked is None else (frame.where(self.columns.agreement), frame.where(~asked))
         if self.consents is None:
             return frame.where(F.lit(False)), frame
         if self.files is not None:
@@ -288,7 +288,7 @@ class ImagesTable:
     def _permitted(self, frame: DataFrame, wanted: DataFrame) -> DataFrame:
         """Leaves out rows without consent, so that nothing computes the hash of their content."""
         if self.config.input.require_consent:
-            frame = frame.where(self.columns.consent)
+            frame = frame.where(self.columns.agreement)
         subject = self.columns.subject
         if subject is None:
             return frame
