@@ -11,6 +11,7 @@ from conftest import Engine
 from fakes import content, inferred, provider
 
 from faceattr_udf.errors import EngineError, SchemaError
+from faceattr_udf.spark.enrichment import enrich
 from faceattr_udf.spark.schemas import face_columns, face_struct
 from faceattr_udf.spark.sql_functions import FaceBatches, register_sql_functions
 from faceattr_udf.spark.transforms import analyze_images, explode_faces
@@ -131,6 +132,30 @@ def test_left_join_lateral_still_loses_images_on_the_embedded_engine(query: Quer
     assert engine.name == "sail"
     found = query("SELECT image_id, f.* FROM sql_images LEFT JOIN LATERAL detect_faces(content) f")
     assert {row["image_id"] for row in found} == {"a"}
+
+
+@pytest.mark.on_spark(slow=True)
+@pytest.mark.parametrize("sql", [LATERAL, OF_TABLE])
+def test_demo_photographs_have_the_rows_of_a_run(engine: Engine, demo_photos: Path, tmp_path: Path, sql: str) -> None:
+    photographs = [path for path in sorted(demo_photos.rglob("*")) if path.is_file()]
+    rows = [(path.name, path.read_bytes()) for path in photographs] + [("null", None), ("cut", b"\xff\xd8\xff\xe0")]
+    engine.frame(rows, SCHEMA).write.format("delta").save(str(tmp_path / "images"))
+    config = engine.config()
+    enrich(engine.session, config, str(tmp_path / "images"), str(tmp_path / "out"))
+    register_sql_functions(engine.session, config)
+    engine.read(tmp_path / "images").createOrReplaceTempView("sql_images")
+    found = [row.asDict(recursive=True) for row in engine.session.sql(sql.format(", true")).collect()]
+
+    own = ["image_id", *face_struct(config.output).fieldNames()]
+    faces = [row.asDict(recursive=True) for row in engine.read(tmp_path / "out" / "faces").select(*own).collect()]
+    in_order = {(row["image_id"], row["face_index"]): {name: row[name] for name in own} for row in found}
+    assert len(faces) > 5
+    assert [in_order[row["image_id"], row["face_index"]] for row in faces] == faces
+    results = engine.read(tmp_path / "out" / "image_results").select("image_id", "status", "error").collect()
+    told = {(row["image_id"], row["status"], row["error"]) for row in found}
+    assert told == {tuple(row) for row in results}
+    assert {row["status"] for row in results} == {"ok", "no_face", "missing", "corrupt"}
+    assert len(found) == len(faces) + sum(row["status"] != "ok" for row in results)
 
 
 def test_older_spark_is_refused() -> None:
