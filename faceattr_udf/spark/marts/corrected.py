@@ -58,10 +58,10 @@ def corrected_shares(
         "raw_share",
         "soft_share",
         F.coalesce("share", "raw_share").alias("share"),
-        _clipped(F.col("unprojected") - margin).alias("low"),
-        _clipped(F.col("unprojected") + margin).alias("high"),
-        _clipped(F.col("unprojected") - wide).alias("low_transfer"),
-        _clipped(F.col("unprojected") + wide).alias("high_transfer"),
+        _least(F.col("unprojected") - margin).alias("low"),
+        _greatest(F.col("unprojected") + margin).alias("high"),
+        _least(F.col("unprojected") - wide).alias("low_transfer"),
+        _greatest(F.col("unprojected") + wide).alias("high_transfer"),
         F.sqrt("var_sample").alias("se_sample"),
         F.sqrt("var_model").alias("se_model"),
         "n_faces",
@@ -76,8 +76,13 @@ def corrected_shares(
     )
 
 
-def _clipped(value: Column) -> Column:
-    return F.when(value < 0, F.lit(0.0)).when(value > 1, F.lit(1.0)).otherwise(value)
+def _least(bound: Column) -> Column:
+    """Returns the lower bound within 0 and the share, which the projection may have moved below it; null stays null."""
+    return F.when(bound.isNotNull(), F.greatest(F.least(bound, "share"), F.lit(0.0)))
+
+
+def _greatest(bound: Column) -> Column:
+    return F.when(bound.isNotNull(), F.least(F.greatest(bound, "share"), F.lit(1.0)))
 
 
 def _raw(stats: DataFrame) -> DataFrame:
