@@ -44,7 +44,8 @@ class CorrectedShares:
 
     Attributes:
         share: (K,), not negative and summing to 1.
-        unprojected: (K,), before the projection onto the simplex; may be negative. The intervals are around these.
+        unprojected: (K,), before the projection onto the simplex; may be negative. The intervals are around these, and
+            reach to the projected ones.
         low: (K,), lower bound of the 95 % interval.
         high: (K,), upper bound.
         se_sample: (K,), standard error from the faces at hand.
@@ -132,19 +133,29 @@ def correct(
     margin = wide = Z * np.sqrt(sample + model)
     if transfer is not None:
         wide = np.sqrt(margin**2 + (t_quantile(min(fewest for _, fewest in known)) * transfer) ** 2)
+    shown = project(share)
     return CorrectedShares(
-        share=project(share),
+        share=shown,
         unprojected=share,
-        low=np.clip(share - margin, 0.0, 1.0),
-        high=np.clip(share + margin, 0.0, 1.0),
+        low=_lower(share - margin, shown),
+        high=_upper(share + margin, shown),
         se_sample=np.sqrt(sample),
         se_model=np.sqrt(model),
         se_transfer=transfer,
-        low_transfer=None if transfer is None else np.clip(share - wide, 0.0, 1.0),
-        high_transfer=None if transfer is None else np.clip(share + wide, 0.0, 1.0),
+        low_transfer=None if transfer is None else _lower(share - wide, shown),
+        high_transfer=None if transfer is None else _upper(share + wide, shown),
         n_faces=total,
         method="acc" if "acc" in methods else "pacc",
     )
+
+
+def _lower(bound: Float64Array, shown: Float64Array) -> Float64Array:
+    """Returns the lower bound within 0 and the share, which the projection may have moved below it."""
+    return np.maximum(np.minimum(bound, shown), 0.0)
+
+
+def _upper(bound: Float64Array, shown: Float64Array) -> Float64Array:
+    return np.minimum(np.maximum(bound, shown), 1.0)
 
 
 def _sampling(scores: Scores, sums: Sums, share: Float64Array, population: Population) -> Float64Array:

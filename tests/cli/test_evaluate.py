@@ -138,3 +138,21 @@ def test_evaluate_takes_the_shared_files(tmp_path: Path) -> None:
     assert {"fairface", "affectnet", "utkface"} <= set(scores["by_source"])
     assert set(scores["unseen"]["by_source"]) == {"expw", "fgnet"}
     assert scores["small_faces"]["by_source"]["fairface"]["gender_accuracy"] > 0.5
+
+
+def test_evaluate_writes_statistics_and_proof_of_shares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left_out = tmp_path / "ids.txt"
+    left_out.write_text("0\n", encoding="utf-8")
+    rows = [{"source": "x", "gender": "male"}, {"source": "x", "gender": "female"}]
+    faces = _write(tmp_path / "x.parquet", rows)
+    own, proof = tmp_path / "own.quantify.json", tmp_path / "shares.json"
+    arguments = ["--faces", str(faces), "--json", str(tmp_path / "out.json"), "--leave-out", str(left_out)]
+    assert evaluate.main([*arguments, "--quantify", str(own), "--shares", str(proof)]) == 0
+    assert json.loads(own.read_text(encoding="utf-8"))["attributes"] == {}
+    assert json.loads(proof.read_text(encoding="utf-8"))["attributes"]["gender"]["faces"] == [0, 0]  # no face found
+    told = capsys.readouterr().out
+    assert "holds no attribute; its checksum for attributes_default.json: " in told
+    assert "because a label has fewer than 20 faces: age_group, gender, ethnicity, emotion" in told
+    assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["overall"]["n"] == 1
+    assert evaluate.main([*arguments, "--leave-out", str(tmp_path / "none.txt")]) == 2
+    assert "--leave-out" in capsys.readouterr().err

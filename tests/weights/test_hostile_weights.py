@@ -364,5 +364,5 @@ def test_shipped_weights_are_no_pickles() -> None:
     shipped = [path for path in PACKAGE_WEIGHTS.iterdir() if path.suffix not in {".py", ""}]
     assert {path.suffix for path in shipped} == {".json", ".xml", ".bin", ".safetensors"}
     for path in shipped:
-        named = load_record(path.stem).sha256
-        assert path.suffix == ".json" or path.name in named
+        named = load_record(path.name.partition(".")[0]).sha256
+        assert path.name == f"{path.name.partition('.')[0]}.json" or path.name in named

@@ -6,19 +6,20 @@ from datetime import UTC, datetime
 from typing import Final
 
 import structlog
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import ConfigError, TableNotFoundError
 from faceattr_udf.shares.calibration_file import Calibration
 from faceattr_udf.spark.engine_errors import explained
+from faceattr_udf.spark.enrichment.staging import Staging
 from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.locations import Outputs, TableRef, is_inside, join
 from faceattr_udf.spark.marts import counts, scores, weights
 from faceattr_udf.spark.marts.corrected import Calibrated, corrected_shares
-from faceattr_udf.spark.marts.layout import BY_DAY, MARTS, Mart
+from faceattr_udf.spark.marts.layout import BY_DAY, MARTS
 from faceattr_udf.spark.marts.sources import ALL, Places, placed_faces, placed_images
 from faceattr_udf.spark.marts.state import DayState, dirty_days, fingerprints, periods_of, recorded, settings_id
 from faceattr_udf.spark.own_session import adopted
@@ -27,7 +28,6 @@ from faceattr_udf.spark.tables import Tables
 FOLDER: Final = "marts"
 """The folder of the marts, below the output folder."""
 
-_DELETE, _RANK = "_delete", "_rank"
 _PERIOD: Final = "day string, period string, period_start string"
 
 _WEIGHTS: Final = {
@@ -129,6 +129,7 @@ class _Build:
         self._refs = mart_refs(folder)
         self._calibration = calibration
         self._on_step = on_step
+        self._staging = Staging(self._spark, self._folder, "build")
 
     def run(self, faces: DataFrame, images: DataFrame) -> MartsReport:
         for name, mart in MARTS.items():
@@ -142,11 +143,13 @@ class _Build:
         now = fingerprints(faces, images, settings_id(self._config.marts, calibration_id))
         days = dirty_days(now, recorded(self._tables.read(self._refs["marts_state"])))
         log.info("marts_planned", days=len(days), of=len(now))
+        self._staging.clear()  # of a killed build
         if days:
             self._build_days(faces, images, days)
             self._write_weights([version for version in versions if self._corrects(version)])
             self._build_shares(days)
             self._record(days, now)
+            self._staging.clear()
         return MartsReport(self._folder, tuple(days), len(now), uncorrected)
 
     def _corrects(self, version: str) -> bool:
@@ -157,18 +160,18 @@ class _Build:
         chosen = F.broadcast(self._spark.createDataFrame([(day,) for day in days], "day string"))
         faces, images = faces.join(chosen, "day"), images.join(chosen, "day")
         statistics = self._calibration.attributes if self._calibration else {}
-        rows = scores.scored(faces, self._config.marts.method)
+        rows, method = self._staging.write("scored", scores.scored(faces)), self._config.marts.method
         new = {
             "share_totals": counts.share_totals(faces),
-            "share_stats": scores.share_stats(rows),
-            "share_products": scores.share_products(rows),
+            "share_stats": scores.share_stats(rows, method),
+            "share_products": scores.share_products(rows, method),
             "share_cells": scores.share_cells(rows, statistics),
             "audience": counts.audience(faces),
             "photographs": counts.photographs(images),
             "coverage": counts.coverage(images, faces),
         }
-        for name, mart in BY_DAY.items():
-            self._synchronize(name, mart, new[name], self._read(name).join(chosen, "day"))
+        for name in BY_DAY:
+            self._replace(name, new[name], "day", days)
 
     def _write_weights(self, versions: Sequence[str]) -> None:
         """Writes the tables of the calibration, unless they hold it; label_weights is last, and tells."""
@@ -180,23 +183,30 @@ class _Build:
         for name, make in _WEIGHTS.items():
             rows = list(make(known, versions)) if known else []
             new = self._spark.createDataFrame(rows, MARTS[name].schema)
-            self._synchronize(name, MARTS[name], new, self._read(name))
+            gone = {version for version, _ in held} | set(versions)
+            self._replace(name, new, "model_version", sorted(gone))
 
     def _build_shares(self, days: Iterable[str]) -> None:
         """Computes the shares of every period that contains one of the days."""
-        affected = {period for day in days for period in periods_of(day)}
+        starts = {start for day in days for _, start in periods_of(day)}
         held = [row["day"] for row in self._read("share_stats").select("day").distinct().collect()]
-        rows = [(day, *period) for day in held for period in periods_of(day) if period in affected]
+        # Periods that begin on the same day are replaced together.
+        rows = [(day, *period) for day in held for period in periods_of(day) if period[1] in starts]
         periods = F.broadcast(self._spark.createDataFrame(rows, _PERIOD))
         stats, products, cells = (
             self._spread(self._read(name).join(periods, "day"))
             for name in ("share_stats", "share_products", "share_cells")
         )
         calibrated = Calibrated(*(self._read(name) for name in ("label_weights", "label_weights_var", "label_cells")))
-        new = corrected_shares(stats, products, cells, calibrated, self._config.marts.population)
-        touched = F.broadcast(self._spark.createDataFrame(sorted(affected), "period string, period_start string"))
-        old = self._read("shares").join(touched, ["period", "period_start"])
-        self._synchronize("shares", MARTS["shares"], new, old)
+        new = corrected_shares(
+            stats,
+            products,
+            cells,
+            calibrated=calibrated,
+            population=self._config.marts.population,
+            stage=self._staging.write,
+        )
+        self._replace("shares", new, "period_start", sorted(starts))
 
     @staticmethod
     def _spread(rows: DataFrame) -> DataFrame:
@@ -210,21 +220,12 @@ class _Build:
     def _record(self, days: Sequence[str], now: dict[str, DayState]) -> None:
         built = datetime.now(UTC)
         rows = [(day, now[day].settings_id, now[day].n_rows, now[day].fingerprint, built) for day in days if day in now]
-        chosen = self._spark.createDataFrame([(day,) for day in days], "day string")
-        new = self._spark.createDataFrame(rows, MARTS["marts_state"].schema)
-        self._synchronize("marts_state", MARTS["marts_state"], new, self._read("marts_state").join(chosen, "day"))
+        self._replace("marts_state", self._spark.createDataFrame(rows, MARTS["marts_state"].schema), "day", days)
 
     def _read(self, name: str) -> DataFrame:
         return self._tables.read(self._refs[name])
 
-    def _synchronize(self, name: str, mart: Mart, new: DataFrame, old: DataFrame) -> None:
-        """Makes new rows take the place of old ones in one commit: same keys are updated, other old rows deleted."""
-        columns = mart.schema.fieldNames()
-        keys = list(mart.keys)
-        kept = new.select(*columns).withColumn(_DELETE, F.lit(False))
-        rows = kept.unionByName(old.select(*columns).withColumn(_DELETE, F.lit(True)))
-        # One row per key, the new one if there is one. An anti-join would compute the new rows twice.
-        first = F.row_number().over(Window.partitionBy(*keys).orderBy(_DELETE))
-        source = rows.withColumn(_RANK, first).where(F.col(_RANK) == 1).drop(_RANK)
-        self._tables.merge(self._refs[name], source, keys, _DELETE)
+    def _replace(self, name: str, new: DataFrame, key: str, values: Sequence[str]) -> None:
+        """Replaces the rows with these values in one commit, without a join."""
+        self._tables.replace(self._refs[name], new.select(*MARTS[name].schema.fieldNames()), key, values)
         self._on_step(name)

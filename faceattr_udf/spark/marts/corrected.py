@@ -1,5 +1,6 @@
 """Corrected shares on the engine: the formulas of `faceattr_udf.shares.correct` and `fit` over any grouping of sums."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +26,13 @@ class Calibrated:
 
 
 def corrected_shares(
-    stats: DataFrame, products: DataFrame, cells: DataFrame, calibrated: Calibrated, population: Population
+    stats: DataFrame,
+    products: DataFrame,
+    cells: DataFrame,
+    *,
+    calibrated: Calibrated,
+    population: Population,
+    stage: Callable[[str, DataFrame], DataFrame] = lambda _, frame: frame,
 ) -> DataFrame:
     """Corrects shares.
 
@@ -35,19 +42,25 @@ def corrected_shares(
         cells: Likewise with those of share_cells.
         calibrated: The calibration.
         population: Whose shares are meant.
+        stage: Writes what is used more than once under a name, and returns it; engines evaluate it for every use.
 
     Returns:
         The columns of the mart `shares`, one row per `KEYS` and label.
     """
+    sums = stats.groupBy(*KEYS, "method", "quality_band", "score_label").agg(
+        F.sum("n_faces").alias("n_faces"), F.sum("sum_p").alias("sum_p"), F.sum("score").alias("score")
+    )
+    stats = stage("stats", sums)
     raw = _raw(stats)
-    groups = _groups(stats, calibrated.weights)
+    groups = stage("groups", _groups(stats, calibrated.weights))
     known = groups.groupBy(*KEYS, "label").agg(
         (F.sum("x") / F.sum("n_group")).alias("unprojected"),
         F.max("calibration_id").alias("calibration_id"),
         F.min("method").alias("method"),  # acc before pacc
     )
-    shares = _projected(known).join(_variances(groups, products, calibrated, population), [*KEYS, "label"])
-    fit = _fit(shares, cells, calibrated.cells)
+    projected = stage("projected", _projected(known))
+    shares = projected.join(_variances(groups, products, calibrated, population), [*KEYS, "label"])
+    fit = _fit(projected, cells, calibrated.cells)
     found = raw.join(shares, [*KEYS, "label"], "left").join(fit, list(KEYS), "left")
     corrected = F.col("unprojected").isNotNull()
     margin = Z * F.sqrt(F.col("var_sample") + F.col("var_model"))
@@ -58,10 +71,10 @@ def corrected_shares(
         "raw_share",
         "soft_share",
         F.coalesce("share", "raw_share").alias("share"),
-        _clipped(F.col("unprojected") - margin).alias("low"),
-        _clipped(F.col("unprojected") + margin).alias("high"),
-        _clipped(F.col("unprojected") - wide).alias("low_transfer"),
-        _clipped(F.col("unprojected") + wide).alias("high_transfer"),
+        _least(F.col("unprojected") - margin).alias("low"),
+        _greatest(F.col("unprojected") + margin).alias("high"),
+        _least(F.col("unprojected") - wide).alias("low_transfer"),
+        _greatest(F.col("unprojected") + wide).alias("high_transfer"),
         F.sqrt("var_sample").alias("se_sample"),
         F.sqrt("var_model").alias("se_model"),
         "n_faces",
@@ -76,8 +89,13 @@ def corrected_shares(
     )
 
 
-def _clipped(value: Column) -> Column:
-    return F.when(value < 0, F.lit(0.0)).when(value > 1, F.lit(1.0)).otherwise(value)
+def _least(bound: Column) -> Column:
+    """Returns the lower bound within 0 and the share, which the projection may have moved below it; null stays null."""
+    return F.when(bound.isNotNull(), F.greatest(F.least(bound, "share"), F.lit(0.0)))
+
+
+def _greatest(bound: Column) -> Column:
+    return F.when(bound.isNotNull(), F.least(F.greatest(bound, "share"), F.lit(1.0)))
 
 
 def _raw(stats: DataFrame) -> DataFrame:

@@ -1,165 +1,191 @@
 """Sums of scores: how faces of a day count for every label, before any correction."""
 
-from collections.abc import Mapping
-from functools import reduce
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
+from pyspark.sql.types import DoubleType, IntegerType, StringType, StructField, StructType
 
 from faceattr_udf.shares.calibration_file import LABELS
 from faceattr_udf.shares.statistics import AttributeStatistics, Method
 
-_MOST: Final = max(len(labels) for labels in LABELS.values())
-_PLACES: Final = range(_MOST)
 KEYS: Final = ("catalog", "day", "slice", "quality_band", "model_version", "config_id")
-_GROUP: Final = (*KEYS, "attribute", "method")
 PARTS: Final = ("low", "middle", "high")
 _SUM_TOLERANCE: Final = 0.01
+_KEPT: Final = (*KEYS, "image_id")
 
 
-def scored(faces: DataFrame, method: Method) -> DataFrame:
-    """Returns one row per face and attribute.
+def scored(faces: DataFrame) -> DataFrame:
+    """Returns one row per face, with plain numbers for every attribute.
 
-    Columns: `KEYS`, image_id, attribute, method, place (index of the label for which the model decides, also where it
-    abstains), p_0, p_1, ... (probabilities that sum to 1; null where they are missing or no distribution), likely
-    (index of the most probable label, likewise) and confidence (its probability).
-
-    Faces without this attribute have no row: abstaining must not select faces, but what was not predicted has no share.
+    Columns: `KEYS`, image_id, and for every attribute place_A (index of the label for which the model decides, also
+    where it abstains; null where the attribute was not predicted), likely_A (index of the most probable label),
+    confidence_A (its probability) and p_A_0, p_A_1, ... (probabilities that sum to 1); all but the first are null where
+    probabilities are missing or no distribution.
     """
-    rows = faces.select(*KEYS, "image_id", F.explode(F.array(*(_values(attribute) for attribute in LABELS))).alias("s"))
-    # Every step has names for what the next one uses, often more than once: engines expand nested expressions.
-    values = rows.select(
-        *KEYS,
-        "image_id",
-        F.col("s.attribute").alias("attribute"),
-        F.col("s.decided").alias("decided"),
-        *(F.col("s.x")[k].alias(f"x_{k}") for k in _PLACES),
-    )
-    x = [F.col(f"x_{k}") for k in _PLACES]
-    summed = values.withColumn("total", reduce(lambda a, b: a + b, x)).withColumn("best", F.greatest(*x))
-    total = F.col("total")
-    # A comparison with null is null: neither it nor NaN is a distribution.
-    valid = (total > 1 - _SUM_TOLERANCE) & (total < 1 + _SUM_TOLERANCE) & (F.least(*x) >= 0) & ~F.isnan(total)
-    checked = summed.withColumn("valid", F.coalesce(valid, F.lit(False)))
-    likely = _first([value == F.col("best") for value in x])
-    ranked = checked.withColumn("likely", F.when(F.col("valid"), likely))
-    used = F.when(F.col("valid"), F.lit("pacc")).otherwise(F.lit("acc")) if method == "pacc" else F.lit("acc")
-    return ranked.select(
-        *KEYS,
-        "image_id",
-        "attribute",
-        used.alias("method"),
-        F.coalesce("decided", "likely").alias("place"),
-        *(F.when(F.col("valid"), value / total).alias(f"p_{k}") for k, value in enumerate(x)),
-        "likely",
-        F.when(F.col("valid"), F.col("best") / total).alias("confidence"),
-    ).where("place IS NOT NULL")
+    needed = [name for attribute in LABELS for name in (attribute, f"{attribute}_probs")]
+    # In Python, because the embedded engine takes minutes for as many expressions over maps.
+    return faces.select(*_KEPT, *needed).mapInArrow(_score_batches, _scored_schema())
 
 
-def _values(attribute: str) -> Column:
-    labels, map_ = LABELS[attribute], F.col(f"{attribute}_probs")
-    found = [map_.getItem(label).cast("double") for label in labels]
-    nothing = [F.lit(0.0)] * (_MOST - len(labels))
-    return F.struct(
-        F.lit(attribute).alias("attribute"),
-        _first([F.col(attribute) == label for label in labels]).alias("decided"),
-        F.array(*found, *nothing).alias("x"),
-    )
-
-
-def _first(conditions: list[Column]) -> Column:
-    """Returns the index of the first condition that holds; null if none does."""
-    found = F.when(conditions[0], F.lit(0))
-    for place, condition in enumerate(conditions[1:], 1):
-        found = found.when(condition, F.lit(place))
-    return found
-
-
-def label_at(place: int) -> Column:
-    """Returns the label of the row's attribute at an index; null where the attribute has fewer."""
-    found = F.when(F.lit(False), F.lit(""))
+def _scored_schema() -> StructType:
+    fields = [StructField(name, StringType()) for name in _KEPT]
     for attribute, labels in LABELS.items():
-        if place < len(labels):
-            found = found.when(F.col("attribute") == attribute, F.lit(labels[place]))
-    return found
+        fields += [StructField(f"{name}_{attribute}", IntegerType()) for name in ("place", "likely")]
+        fields.append(StructField(f"confidence_{attribute}", DoubleType()))
+        fields += [StructField(f"p_{attribute}_{k}", DoubleType()) for k in range(len(labels))]
+    return StructType(fields)
 
 
-def share_stats(rows: DataFrame) -> DataFrame:
+def _score_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        columns = {name: batch.column(name).cast(pa.string()) for name in _KEPT}
+        for attribute, labels in LABELS.items():
+            columns |= _score(attribute, labels, batch.column(attribute), batch.column(f"{attribute}_probs"))
+        yield pa.RecordBatch.from_pydict(columns)
+
+
+def _score(attribute: str, labels: Sequence[str], decided: Any, probs: Any) -> dict[str, Any]:  # noqa: ANN401
+    values = np.stack([_numbers(pc.map_lookup(probs, pa.scalar(label), "first")) for label in labels], axis=1)
+    with np.errstate(invalid="ignore"):
+        total = values.sum(axis=1)
+        # Comparisons with NaN are false: neither a missing nor an odd value is part of a distribution.
+        valid = (np.abs(total - 1.0) < _SUM_TOLERANCE) & (values >= 0.0).all(axis=1)
+    values[valid] /= total[valid, None]
+    values[~valid] = 0.0
+    likely = values.argmax(axis=1).astype(np.int32)
+    index = pc.index_in(decided.cast(pa.string()), value_set=pa.array(labels, pa.string()))
+    place = pc.coalesce(index, pa.array(likely, mask=~valid))
+    return {
+        f"place_{attribute}": place.cast(pa.int32()),
+        f"likely_{attribute}": pa.array(likely, mask=~valid),
+        f"confidence_{attribute}": pa.array(values.max(axis=1), mask=~valid),
+        **{f"p_{attribute}_{k}": pa.array(values[:, k], mask=~valid) for k in range(len(labels))},
+    }
+
+
+def _numbers(array: Any) -> npt.NDArray[np.float64]:  # noqa: ANN401 - Arrow's stubs do not know map_lookup
+    return np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def share_stats(rows: DataFrame, method: Method) -> DataFrame:
     """Returns the first moments of `scored` rows."""
-    hits = [F.sum(F.when(F.col("place") == k, 1).otherwise(0)).alias(f"n_{k}") for k in _PLACES]
-    sums = rows.groupBy(*_GROUP).agg(*hits, *(F.sum(f"p_{k}").alias(f"p_{k}") for k in _PLACES))
-    unpivoted = F.explode(
-        F.array(
-            *(
-                F.struct(
-                    label_at(k).alias("score_label"),
-                    F.col(f"n_{k}").cast("long").alias("n_faces"),
-                    F.col(f"p_{k}").alias("sum_p"),
+    sums = []
+    for attribute, labels in LABELS.items():
+        for used in _methods(method):
+            for k in range(len(labels)):
+                hit = _counts(attribute, used, method) & (F.col(f"place_{attribute}") == k)
+                sums.append(F.sum(F.when(hit, 1).otherwise(0)).alias(f"n_{used}_{attribute}_{k}"))
+                probability = F.when(_counts(attribute, used, method), F.col(f"p_{attribute}_{k}"))
+                sums.append(F.sum(probability).alias(f"p_{used}_{attribute}_{k}"))
+    structs = []
+    for attribute, labels in LABELS.items():
+        for used in _methods(method):
+            faces = _total([F.col(f"n_{used}_{attribute}_{k}") for k in range(len(labels))])
+            for k, label in enumerate(labels):
+                number, probability = F.col(f"n_{used}_{attribute}_{k}"), F.col(f"p_{used}_{attribute}_{k}")
+                structs.append(
+                    F.struct(
+                        F.lit(attribute).alias("attribute"),
+                        F.lit(used).alias("method"),
+                        F.lit(label).alias("score_label"),
+                        number.cast("long").alias("n_faces"),
+                        probability.alias("sum_p"),
+                        (number.cast("double") if used == "acc" else probability).alias("score"),
+                        faces.alias("faces"),
+                    )
                 )
-                for k in _PLACES
-            )
-        )
-    )
-    names = ("score_label", "n_faces", "sum_p")
-    return (
-        sums.select(*_GROUP, unpivoted.alias("s"))
-        .select(*_GROUP, *(F.col(f"s.{name}").alias(name) for name in names))
-        .where("score_label IS NOT NULL")
-        .withColumn(
-            "score", F.when(F.col("method") == "acc", F.col("n_faces").cast("double")).otherwise(F.col("sum_p"))
-        )
-    )
+    names = ("attribute", "method", "score_label", "n_faces", "sum_p", "score", "faces")
+    return _unpivoted(rows.groupBy(*KEYS).agg(*sums), structs, names).where("faces > 0").drop("faces")
 
 
-def share_products(rows: DataFrame) -> DataFrame:
+def share_products(rows: DataFrame, method: Method) -> DataFrame:
     """Returns the second moments: sums over photographs of products of the scores in them.
 
     A photograph whose faces lie in several quality bands counts as one photograph in each.
     """
-    hit = [F.when(F.col("place") == k, 1.0).otherwise(0.0) for k in _PLACES]
-    score = [F.when(F.col("method") == "acc", hit[k]).otherwise(F.coalesce(f"p_{k}", F.lit(0.0))) for k in _PLACES]
-    by_photograph = rows.groupBy(*_GROUP, "image_id").agg(*(F.sum(score[k]).alias(f"s_{k}") for k in _PLACES))
-    pairs = [(j, k) for j in _PLACES for k in range(j, _MOST)]
-    products = by_photograph.groupBy(*_GROUP).agg(
-        *(F.sum(F.col(f"s_{j}") * F.col(f"s_{k}")).alias(f"pp_{j}_{k}") for j, k in pairs)
-    )
-    unpivoted = F.explode(
-        F.array(
-            *(
+    sums, products, structs = [], [], []
+    for attribute, labels in LABELS.items():
+        for used in _methods(method):
+            name = f"{used}_{attribute}"
+            for k in range(len(labels)):
+                if used == "acc":
+                    hit = _counts(attribute, used, method) & (F.col(f"place_{attribute}") == k)
+                    score = F.when(hit, 1.0).otherwise(0.0)
+                else:
+                    score = F.coalesce(f"p_{attribute}_{k}", F.lit(0.0))
+                sums.append(F.sum(score).alias(f"s_{name}_{k}"))
+            pairs = [(j, k) for j in range(len(labels)) for k in range(j, len(labels))]
+            products += [
+                F.sum(F.col(f"s_{name}_{j}") * F.col(f"s_{name}_{k}")).alias(f"pp_{name}_{j}_{k}") for j, k in pairs
+            ]
+            squares = _total([F.col(f"pp_{name}_{k}_{k}") for k in range(len(labels))])
+            structs += [
                 F.struct(
-                    label_at(j).alias("score_label"),
-                    label_at(k).alias("score_label2"),
-                    F.col(f"pp_{j}_{k}").alias("sum_pp"),
+                    F.lit(attribute).alias("attribute"),
+                    F.lit(used).alias("method"),
+                    F.lit(labels[j]).alias("score_label"),
+                    F.lit(labels[k]).alias("score_label2"),
+                    F.col(f"pp_{name}_{j}_{k}").alias("sum_pp"),
+                    squares.alias("squares"),
                 )
                 for j, k in pairs
-            )
-        )
-    )
-    names = ("score_label", "score_label2", "sum_pp")
-    return (
-        products.select(*_GROUP, unpivoted.alias("s"))
-        .select(*_GROUP, *(F.col(f"s.{name}").alias(name) for name in names))
-        # k is the larger index, so the first label is there if the second is.
-        .where("score_label2 IS NOT NULL")
-    )
+            ]
+    by_photograph = rows.groupBy(*_KEPT).agg(*sums)
+    names = ("attribute", "method", "score_label", "score_label2", "sum_pp", "squares")
+    return _unpivoted(by_photograph.groupBy(*KEYS).agg(*products), structs, names).where("squares > 0").drop("squares")
 
 
 def share_cells(rows: DataFrame, statistics: Mapping[str, AttributeStatistics]) -> DataFrame:
     """Returns the numbers of faces in every cell of most likely label and confidence; none without a calibration."""
-    edges = [
-        (attribute, place, label, float(low), float(high))
-        for attribute, one in statistics.items()
-        for place, (label, (low, high)) in enumerate(zip(one.labels, one.edges, strict=True))
-    ]
-    known = rows.sparkSession.createDataFrame(
-        edges, "attribute string, likely int, cell_label string, low double, high double"
-    )
-    confidence = F.col("confidence")
-    part = F.when(confidence >= F.col("high"), PARTS[2]).when(confidence >= F.col("low"), PARTS[1]).otherwise(PARTS[0])
-    return (
-        rows.join(F.broadcast(known), ["attribute", "likely"])
-        .select(*KEYS, "attribute", "cell_label", part.alias("part"))
-        .groupBy(*KEYS, "attribute", "cell_label", "part")
-        .agg(F.count(F.lit(1)).alias("n_faces"))
-    )
+    sums, structs = [], []
+    for attribute, one in statistics.items():
+        likely, confidence = F.col(f"likely_{attribute}"), F.col(f"confidence_{attribute}")
+        for k, (label, (low, high)) in enumerate(zip(one.labels, one.edges.tolist(), strict=True)):
+            parts = (confidence < low, (confidence >= low) & (confidence < high), confidence >= high)
+            for part, condition in zip(PARTS, parts, strict=True):
+                name = f"n_{attribute}_{k}_{part}"
+                sums.append(F.sum(F.when((likely == k) & condition, 1).otherwise(0)).alias(name))
+                structs.append(
+                    F.struct(
+                        F.lit(attribute).alias("attribute"),
+                        F.lit(label).alias("cell_label"),
+                        F.lit(part).alias("part"),
+                        F.col(name).cast("long").alias("n_faces"),
+                    )
+                )
+    names = ("attribute", "cell_label", "part", "n_faces")
+    if not structs:
+        schema = ", ".join(f"{name} string" for name in (*KEYS, *names[:3]))
+        return rows.sparkSession.createDataFrame([], f"{schema}, n_faces long")
+    return _unpivoted(rows.groupBy(*KEYS).agg(*sums), structs, names).where("n_faces > 0")
+
+
+def _methods(method: Method) -> tuple[Method, ...]:
+    """Returns the methods by which faces may count: those without probabilities always count by their label."""
+    return ("acc",) if method == "acc" else ("acc", "pacc")
+
+
+def _counts(attribute: str, used: Method, method: Method) -> Column:
+    """Returns whether a face counts by a method."""
+    if method == "acc":
+        return F.lit(True)
+    probabilities = F.col(f"likely_{attribute}").isNotNull()
+    return probabilities if used == "pacc" else ~probabilities
+
+
+def _total(columns: Sequence[Column]) -> Column:
+    total = columns[0]
+    for column in columns[1:]:
+        total = total + column
+    return total
+
+
+def _unpivoted(wide: DataFrame, structs: Sequence[Column], names: Sequence[str]) -> DataFrame:
+    rows = wide.select(*KEYS, F.explode(F.array(*structs)).alias("s"))
+    return rows.select(*KEYS, *(F.col(f"s.{name}").alias(name) for name in names))
