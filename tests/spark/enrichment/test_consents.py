@@ -269,3 +269,18 @@ def test_wrong_tables_are_refused_before_any_work(asked: Asked) -> None:
     assert "column 'captured_at' of table" in error(asked, "consent.subject=captured_at")
     with pytest.raises(FaceattrError, match=r"consent\.table needs privacy\.purpose"):
         asked.workspace.run(f"consent.table={asked.table}")
+
+
+def test_plan_reads_no_image_without_consent(workspace: Workspace) -> None:
+    # Scans leave out such rows as well, so only the plan itself shows this.
+    rows = [(*photo("y", 1), True), (*photo("n", 1), False), (*photo("u", 1), None)]
+    workspace.write(rows, SCHEMA + ", consent boolean")
+    planned: dict[str, bool] = {}
+
+    def open_plan(step: str) -> None:
+        if step == "planned":
+            for file in (workspace.folder / "out" / "_staging").rglob("plan/*.parquet"):
+                planned.update({row["image_id"]: row["is_source"] for row in pq.read_table(file).to_pylist()})
+
+    workspace.run("input.require_consent=true", on_step=open_plan)
+    assert planned == {"y": True, "n": False, "u": False}
