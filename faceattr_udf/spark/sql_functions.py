@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from pyspark.sql import SparkSession
+from pyspark.sql.functions import udtf
 from pyspark.sql.types import StringType, StructField, StructType
 
 from faceattr_udf.config import Config
@@ -74,8 +75,6 @@ def register_sql_functions(
             "faceattr enrich, or analyze_images on a DataFrame"
         )
         raise EngineError(msg)
-    from pyspark.sql.functions import udtf  # noqa: PLC0415  # Spark 3.4 and earlier have none
-
     config_json = config.model_dump_json()
     face = [*face_struct(config.output), StructField("status", StringType()), StructField("error", StringType())]
     of_table = [StructField("image_id", StringType()), *face]
