@@ -63,7 +63,7 @@ def in_python(faces: list[ROW], attribute: str, method: Method, population: Any)
     return shares, fit.distance
 
 
-@pytest.mark.on_spark
+@pytest.mark.on_spark(slow=True)
 @pytest.mark.parametrize(("method", "population"), [("acc", "catalogue"), ("pacc", "audience")])
 def test_shares_equal_those_of_python(engine: Engine, tmp_path: Path, method: Method, population: str) -> None:
     rows = night()
@@ -102,7 +102,7 @@ def test_shares_equal_those_of_python(engine: Engine, tmp_path: Path, method: Me
                 assert row["fit_tv"] == pytest.approx(distance, abs=1e-7)
 
 
-@pytest.mark.on_spark
+@pytest.mark.on_spark(slow=True)
 def test_marts_follow_changes_and_commit_nothing_without(engine: Engine, tmp_path: Path) -> None:
     rows = night(60)
     write(engine, tmp_path, rows)
@@ -148,7 +148,7 @@ def test_killed_build_is_completed_by_the_next(sail_engine: Engine, tmp_path: Pa
     same(everything(sail_engine, tmp_path), everything(sail_engine, fresh))
 
 
-@pytest.mark.on_spark
+@pytest.mark.on_spark(slow=True)
 def test_every_column_has_a_comment_for_every_reader(engine: Engine, tmp_path: Path) -> None:
     write(engine, tmp_path, night(8))
     build(engine, tmp_path)
@@ -281,7 +281,7 @@ def test_weights_without_statistics_give_raw_shares(sail_engine: Engine, tmp_pat
     assert read(sail_engine, tmp_path, "label_weights") == []
 
 
-@pytest.mark.on_spark
+@pytest.mark.on_spark(slow=True)
 def test_odd_catalogs_and_days(engine: Engine, tmp_path: Path) -> None:
     names = ["it's", '<script>alert("x")</script>', "שלום", "all", "", None, "a`b", "unknown"]
     days = [datetime(2999, 12, 31, tzinfo=UTC), None]
