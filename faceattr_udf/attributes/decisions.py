@@ -89,9 +89,9 @@ def protect_minor(face: Face, keep: Collection[str]) -> Face:
         The face without landmarks, crop, embedding, and the predictions that are not kept. Its box, the detector's
         confidence and the quality stay.
     """
-    age = face.age if "age" in keep else None
+    age = replace(face.age, group_probs=None) if face.age is not None and "age" in keep else None
     if age is not None and "age_group" not in keep:
-        age = replace(age, group=None, group_probs=None)
+        age = replace(age, group=None)
     elif age is None and face.age is not None and "age_group" in keep:
         # Named one by one, so that whatever an age prediction gains later is not kept.
         age = AgePrediction(age=None, low=None, high=None, group=face.age.group, group_probs=None)

@@ -67,7 +67,7 @@ def test_face_of_a_minor_keeps_only_its_age_group() -> None:
     (face,) = faces(settings("minors.age=18"), shade=50)
     assert values(face).keys() == KEPT_ALWAYS | {"age_group"}
     assert face.minor is True
-    assert face.age == AgePrediction(age=None, low=None, high=None, group="20-29")
+    assert face.age == AgePrediction(age=None, low=None, high=None, group="20-29", group_probs=None)
 
 
 def test_face_of_an_adult_keeps_everything() -> None:
