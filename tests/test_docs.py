@@ -12,6 +12,7 @@ from conftest import Engine
 
 from faceattr_udf.cli.app import COMMANDS, faceattr
 from faceattr_udf.cli.entry import run
+from faceattr_udf.spark.marts.queries import register_views
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -50,6 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, demo_photos: Path, sail_eng
         images = str(folder / output / "images")
         assert run(faceattr, ["ingest", "--input", str(folder / "photos"), "--images", images], "faceattr") == 0
         assert run(faceattr, ["enrich", "--images", images, "--output", str(folder / output)], "faceattr") == 0
+        assert run(faceattr, ["marts", "--output", str(folder / output)], "faceattr") == 0
     return folder
 
 
@@ -64,6 +66,8 @@ def test_sql_examples_run(
     page: str, query: str, folder: Path, sail_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
+    if page == "marts.md":
+        register_views(sail_engine.session, str(folder / "lake"))
     absolute = query.replace("delta.`enriched", f"delta.`{folder}/enriched")
     assert sail_engine.session.sql(absolute).columns, page
 
