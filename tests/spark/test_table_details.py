@@ -19,6 +19,7 @@ from faceattr_udf.spark.tables import Tables
 
 ALL = (
     "output.comments=true",
+    "output.deletion_vectors=true",
     'output.cluster_by=["image_id"]',
     "output.properties.delta.appendOnly=false",
     "output.properties.team=analytics",
