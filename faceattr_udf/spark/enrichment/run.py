@@ -267,8 +267,9 @@ class EnrichmentRun:
     def _process_pending(self, progress: ProgressListener, rate: float | None) -> None:
         """Infers and commits the pending images wave by wave, then backfills pass-through columns.
 
-        A wave is committed while the next one is inferred: a commit keeps few cores busy, and its tasks fill those that
-        the last tasks of an inference leave free. Waves are committed in order, one at a time.
+        On Spark a wave is committed while the next one is inferred: a commit keeps few cores busy, and its tasks fill
+        those that the last tasks of an inference leave free. Waves are committed in order, one at a time. The embedded
+        engine has no cores to spare.
         """
         plan = self._plan()
         context = RunContext(self._images, self._provider, self._staging, self._run, self._changes.kept)
@@ -298,6 +299,9 @@ class EnrichmentRun:
                 if committing is not None:
                     finish(committing)
                 committing = commits.submit(wave_commits.commit, wave, staged)
+                if self._config.engine.name == "sail":
+                    finish(committing)
+                    committing = None
                 sizer.update(part.n_images, throughput.seconds - started)
                 left, number = left[n_taken:], number + 1
             if committing is not None:

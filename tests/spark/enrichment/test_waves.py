@@ -132,8 +132,9 @@ def test_killed_between_waves_infers_only_the_wave_under_way_again(workspace: Wo
     check_tables(workspace, SHARED, at_most_twice=7)
 
 
-@pytest.mark.on_spark
-def test_next_wave_is_inferred_during_a_commit(workspace: Workspace) -> None:
+@pytest.mark.spark
+def test_next_wave_is_inferred_during_a_commit(spark_workspace: Workspace) -> None:
+    workspace = spark_workspace
     write_files(workspace, "delta", SHARED)
     inferred_next, steps = threading.Event(), list[str]()
 
