@@ -40,12 +40,27 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         ConfigError: The file is missing, not UTF-8 or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         msg = f"the {what} {path} cannot be read ({error.strerror}); name an existing TOML file"
         raise ConfigError(msg) from error
+    return parse_toml(content, f"{what} {path}")
+
+
+def parse_toml(content: bytes, what: str) -> dict[str, Any]:
+    """Returns the data of a TOML file.
+
+    Args:
+        content: The file.
+        what: Names it in errors.
+
+    Raises:
+        ConfigError: It is not UTF-8 or not TOML.
+    """
+    try:
+        return tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"the {what} {path} is not valid TOML: {error}"
+        msg = f"the {what} is not valid TOML: {error}"
         raise ConfigError(msg) from error
 
 

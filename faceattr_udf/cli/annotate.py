@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from faceattr_udf.cli.entry import Command, entry_point
+from faceattr_udf.cli.id_file import read_ids
 from faceattr_udf.cli.options import PATH, config_options
 from faceattr_udf.cli.output_files import check_output_file
 from faceattr_udf.cli.summary_file import SummaryFile, json_option
@@ -100,14 +101,7 @@ def _wanted(image_ids: Path | None, where: tuple[str, ...], sample: int | None) 
     if where or sample is not None:
         msg = "--image-ids names the images; leave --where and --sample out, or leave out --image-ids"
         raise ConfigError(msg)
-    try:
-        text = image_ids.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        msg = f"--image-ids {image_ids} cannot be read ({reason}); name a text file with one image_id per line"
-        raise ConfigError(msg) from error
-    # Not splitlines, which also splits at characters that an image_id may have.
-    return list(dict.fromkeys(line.removesuffix("\r") for line in text.split("\n") if line.strip()))
+    return read_ids(image_ids, "--image-ids")
 
 
 def _write(

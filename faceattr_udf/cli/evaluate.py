@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from faceattr_udf.cli.entry import Command, entry_point
+from faceattr_udf.cli.id_file import read_ids
 from faceattr_udf.cli.options import PATH, config_options
 from faceattr_udf.cli.output_files import check_output_file
 from faceattr_udf.cli.text_table import text_table
@@ -116,7 +117,7 @@ def command(
         msg = "--face-px cannot be used with --card, which measures images as they are; leave one of them out"
         raise click.UsageError(msg)
     from faceattr_udf.attributes.predictor import load_predictor
-    from faceattr_udf.cli.share_reports import read_ids, without_ids, write_proof, write_statistics
+    from faceattr_udf.cli.share_reports import without_ids, write_proof, write_statistics
     from faceattr_udf.config import Config
     from faceattr_udf.datasets.labeled_faces import read_tables
     from faceattr_udf.evaluation.model_card import model_card
@@ -128,7 +129,7 @@ def command(
     for option, file in (("--card", card), ("--quantify", quantify_file), ("--shares", shares_file)):
         if file is not None:
             check_output_file(file, option)
-    left_out = read_ids(leave_out_files)
+    left_out = {one for file in leave_out_files for one in read_ids(file, "--leave-out")}
     predictor = load_predictor(config.attributes, 2, local_device(config.runtime.device))
     given = (("faces", faces_files), ("unseen", unseen_files))
     tables = {name: without_ids(read_tables(files), left_out) for name, files in given if files}

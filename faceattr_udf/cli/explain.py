@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from faceattr_udf.cli.entry import Command, entry_point
+from faceattr_udf.cli.id_file import read_ids
 from faceattr_udf.cli.options import PATH, config_options
 from faceattr_udf.cli.output_files import check_output_file
 
@@ -49,8 +50,8 @@ def command(
     configure_logging()
     config = Config.load(config_file, overrides)
     check_output_file(json_file, "--json", make_folder=False)
-    image_ids = _ids(image_id_file) if image_id_file else []
-    subject_ids = _ids(subject_id_file) if subject_id_file else []
+    image_ids = _ids(image_id_file, "--image-id-file") if image_id_file else []
+    subject_ids = _ids(subject_id_file, "--subject-id-file") if subject_id_file else []
     found = explain(start(config), config, images, output, image_ids=image_ids, subject_ids=subject_ids)
     _write(json_file, json.dumps(found.data, indent=2, ensure_ascii=False))
     counts = found.counts
@@ -61,26 +62,17 @@ def command(
     click.echo(f"{json_file} holds personal data; delete it when it is delivered")
 
 
-def _ids(path: Path) -> list[str]:
-    """Reads one id per line; an error does not quote the file.
+def _ids(path: Path, option: str) -> list[str]:
+    """Reads the ids to answer about.
 
     Raises:
         ConfigError: The file cannot be read, or has no ids.
     """
     from faceattr_udf.errors import ConfigError
 
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        msg = f"the file of ids {path} cannot be read ({error.strerror}); name a text file with one id per line"
-        raise ConfigError(msg) from error
-    except UnicodeDecodeError:
-        msg = f"the file of ids {path} is not UTF-8; name a text file with one id per line"
-        raise ConfigError(msg) from None
-    ids = [line.removesuffix("\r") for line in text.split("\n")]
-    ids = [one for one in ids if one.strip()]
+    ids = read_ids(path, option)
     if not ids:
-        msg = f"the file of ids {path} is empty; write one id per line"
+        msg = f"{option} {path} is empty; write one id per line"
         raise ConfigError(msg)
     return ids
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,24 +16,6 @@ if TYPE_CHECKING:
     from faceattr_udf.datasets.labeled_faces import LabeledFaces
     from faceattr_udf.evaluation.metrics import Probabilities
     from faceattr_udf.weights import WeightsRecord
-
-
-def read_ids(paths: Iterable[Path]) -> set[str]:
-    """Reads files of image_ids, one per line.
-
-    Raises:
-        ConfigError: A file cannot be read.
-    """
-    from faceattr_udf.errors import ConfigError
-
-    ids: set[str] = set()
-    for path in paths:
-        try:
-            ids.update(path.read_text(encoding="utf-8").split("\n"))
-        except (OSError, UnicodeDecodeError) as error:
-            msg = f"--leave-out {path} cannot be read as text; name a file with one image_id per line"
-            raise ConfigError(msg) from error
-    return ids - {""}
 
 
 def without_ids(table: "pa.Table", ids: set[str]) -> "pa.Table":
@@ -81,9 +63,11 @@ def write_proof(
 
 def proof_tables(results: "Mapping[str, Any]") -> dict[str, str]:
     """Returns title -> table, one for mixes of the calibration's sources and one for other sources."""
+    from faceattr_udf.shares.statistics import METHODS
+
     same, other = [], []
     for attribute, of_attribute in results.items():
-        for method in ("acc", "pacc"):
+        for method in METHODS:
             of_method = of_attribute[method]
             for experiment in ("halves", "resampled"):
                 same += [

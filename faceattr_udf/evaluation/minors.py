@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from faceattr_udf.attributes.decisions import probability_below
 from faceattr_udf.datasets.labeled_faces import LabeledFaces
 from faceattr_udf.evaluation.intervals import share_interval
 from faceattr_udf.evaluation.metrics import Mask, Probabilities, mean
@@ -42,8 +43,7 @@ def minors(probabilities: Probabilities, faces: LabeledFaces, age: int, probabil
     if "age" not in probabilities or not faces.labeled("age").any():
         return None
     years = age or AGE
-    ages = probabilities["age"].astype(np.float64)
-    below = ages[:, :years].sum(axis=1) / ages.sum(axis=1)
+    below = np.array([probability_below(ages, years) for ages in probabilities["age"]])
     everyone = np.ones(len(faces), dtype=bool)
     return {
         "age": years,

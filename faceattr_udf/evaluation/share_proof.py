@@ -13,7 +13,7 @@ Three experiments, each over many mixes of labels that differ from the calibrati
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from faceattr_udf.arrays import Float64Array, Int64Array
 from faceattr_udf.evaluation.quantify import Case
 from faceattr_udf.evaluation.sources import BALANCED_SOURCES
 from faceattr_udf.shares.calibrate import MIN_FACES, cells_of
-from faceattr_udf.shares.correct import CorrectedShares, Population, Sums, correct, inside, photograph_sums
+from faceattr_udf.shares.correct import CorrectedShares, Population, Sums, Z, correct, inside, photograph_sums
 from faceattr_udf.shares.emq import emq
 from faceattr_udf.shares.fit import Fit, check_fit
 from faceattr_udf.shares.statistics import BANDS, METHODS, POOLED, AttributeStatistics, Method, band_of
@@ -167,7 +167,7 @@ def score(trials: Iterator[Trial], method: Method = "acc", *, second_opinion: bo
             estimates["emq"] = emq(case.scores, prior / prior.sum())
         for name, values in estimates.items():
             errors.setdefault(name, []).append(100.0 * float(np.abs(values - truth).mean()))
-        test_only = 1.959964 * audience.se_sample
+        test_only = Z * audience.se_sample
         inside_now = {
             "catalogue": inside(shares.low, shares.high, truth),
             "audience": inside(audience.low, audience.high, trial.mix),
@@ -198,7 +198,7 @@ def score(trials: Iterator[Trial], method: Method = "acc", *, second_opinion: bo
     }
 
 
-_POPULATIONS: Final[tuple[Population, ...]] = ("catalogue", "audience")
+_POPULATIONS: Final[tuple[Population, ...]] = get_args(Population)
 
 
 def prove(

@@ -1,7 +1,6 @@
 """The rules of a policy: a TOML file in, frozen validated models out. `conf/policy/default.toml` explains the keys."""
 
 import hashlib
-import tomllib
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from faceattr_udf.config import Attribute
-from faceattr_udf.config_base import TUPLE_FROM_LIST, Section, format_validation_error
+from faceattr_udf.config_base import TUPLE_FROM_LIST, Section, format_validation_error, parse_toml
 from faceattr_udf.config_privacy import PURPOSES, Context
 from faceattr_udf.errors import ConfigError
 
@@ -143,13 +142,10 @@ def load_policy(path: str | None = None) -> Policy:
             content = (resources.files("faceattr_udf") / "conf" / "policy" / "default.toml").read_bytes()
         else:
             content = Path(path).read_bytes()
-        data = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         msg = f"the {what} cannot be read ({error.strerror}); set privacy.policy_file to an existing TOML file"
         raise ConfigError(msg) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"the {what} is not valid TOML: {error}"
-        raise ConfigError(msg) from error
+    data = parse_toml(content, what)
     own = {"sha256": hashlib.sha256(content).hexdigest(), "name": path or "faceattr_udf/conf/policy/default.toml"}
     try:
         return Policy.model_validate({**data, **own})

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from own_policy import OWN
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import ConfigError, PolicyError
@@ -282,21 +283,6 @@ def test_restriction_needs_what_it_restricts() -> None:
     config = Config.load(None, [*CASES["us-coppa"][0], 'attributes.predict=["gender"]'])
     with pytest.raises(ConfigError, match=r"minors.age = 13, but attributes.predict does not list age"):
         assess(config, TODAY, only("us-coppa"))
-
-
-OWN = """
-[[rule]]
-id = "own"
-title = "Ours"
-source = "Board decision 3"
-url = "https://example.com"
-in_force = 2026-01-01
-checked = 2026-01-01
-when = { jurisdiction = "XX" }
-effect = "restrict"
-drop = ["emotion"]
-says = "we do not look at emotions"
-"""
 
 
 def own(folder: Path, text: str = OWN) -> str:

@@ -209,9 +209,8 @@ class ImagesTable:
         if self.files is not None:
             frame = frame.withColumn(_FILE, file_of_row())  # which a join would hide
         # The subjects are on the left and broadcast, so content is neither shuffled nor held in memory.
-        few = F.broadcast(self.consents.select(F.col(SUBJECT).alias("_agreed")))
-        agreed = few.join(frame, F.col("_agreed") == subject, "inner").drop("_agreed")
         known = self.consents.select(F.col(SUBJECT).alias("_agreed"))
+        agreed = F.broadcast(known).join(frame, F.col("_agreed") == subject, "inner").drop("_agreed")
         light = frame.drop(self.columns.content_column)
         refused = light.join(known, F.col("_agreed") == subject, "left_anti")
         if asked is None:

@@ -1,5 +1,6 @@
 """Corrected shares on the engine: the formulas of `faceattr_udf.shares.correct` and `fit` over any grouping of sums."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +14,7 @@ from faceattr_udf.shares.fit import SIGMAS, TOLERANCE
 KEYS: Final = ("catalog", "period", "period_start", "slice", "model_version", "attribute")
 """What a share is of."""
 
-_TWO_OVER_PI: Final = 0.6366197723675814
+_TWO_OVER_PI: Final = 2.0 / math.pi
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
+from faceattr_udf.labels import CLASSES
 from faceattr_udf.spark.marts.scores import KEYS
 from faceattr_udf.spark.marts.sources import UNKNOWN
 
@@ -15,7 +16,7 @@ def share_totals(faces: DataFrame) -> DataFrame:
     return faces.groupBy(*KEYS).agg(
         F.count(F.lit(1)).alias("n_faces"),
         F.countDistinct("image_id").alias("n_photographs"),
-        *(_number(F.col(name).isNull()).alias(f"n_abstained_{name}") for name in ("gender", "ethnicity", "emotion")),
+        *(_number(F.col(name).isNull()).alias(f"n_abstained_{name}") for name in CLASSES),
         _number(F.col("age") < 18).alias("n_minors"),
     )
 
@@ -26,7 +27,7 @@ def _number(condition: Column) -> Column:
 
 def audience(faces: DataFrame) -> DataFrame:
     """Returns the numbers of faces by all four attributes."""
-    attributes = ("age_group", "gender", "ethnicity", "emotion")
+    attributes = ("age_group", *CLASSES)
     known = [F.coalesce(name, F.lit(UNKNOWN)).alias(name) for name in attributes]
     return faces.select(*KEYS, *known).groupBy(*KEYS, *attributes).agg(F.count(F.lit(1)).alias("n_faces"))
 

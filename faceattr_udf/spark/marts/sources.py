@@ -10,13 +10,13 @@ from pyspark.sql.types import DateType, StringType, StructType, TimestampNTZType
 
 from faceattr_udf.config import MartsConfig
 from faceattr_udf.errors import ConfigError
+from faceattr_udf.labels import CLASSES
 from faceattr_udf.shares.statistics import BAND_LIMITS_PX
 from faceattr_udf.spark.catalog_names import quoted
 
 ALL, UNKNOWN = "all", "unknown"
 PLACE: Final = ("catalog", "day", "slice")
 _DAYS: Final = (StringType, DateType, TimestampType, TimestampNTZType)
-_CLASSES: Final = ("gender", "ethnicity", "emotion")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def placed_faces(faces: DataFrame, places: Places) -> DataFrame:
         "age",
         "age_group",
         groups.alias("age_group_probs"),
-        *(column for name in _CLASSES for column in (name, f"{name}_confidence", f"{name}_probs")),
+        *(column for name in CLASSES for column in (name, f"{name}_confidence", f"{name}_probs")),
         *(F.col(f"quality.{name}").alias(name) for name in ("face_px", "blur", "brightness")),
     )
 

@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import MartsConfig
+from faceattr_udf.labels import CLASSES
 from faceattr_udf.spark.marts.sources import PLACE
 
 VERSION: Final = 1
@@ -22,7 +23,7 @@ _HASHED: Final = (
     "quality_band",
     "age",
     "age_group",
-    *(column for name in ("gender", "ethnicity", "emotion") for column in (name, f"{name}_confidence")),
+    *(column for name in CLASSES for column in (name, f"{name}_confidence")),
 )
 
 

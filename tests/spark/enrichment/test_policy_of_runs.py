@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fakes import content
+from own_policy import OWN
 from structlog.testing import capture_logs
 from workspaces import Workspace, image
 
@@ -24,20 +25,6 @@ COMPLETE = [
     "privacy.notice_ref=sign at the door",
     "minors.age=18",
 ]
-
-DROPPING = """
-[[rule]]
-id = "ours"
-title = "No emotions"
-source = "Board"
-url = "https://example.com"
-in_force = 2026-01-01
-checked = 2026-01-01
-when = { jurisdiction = "XX" }
-effect = "restrict"
-drop = ["emotion"]
-says = "we do not look at emotions"
-"""
 
 
 def runs(workspace: Workspace) -> list[dict[str, Any]]:
@@ -87,7 +74,7 @@ def test_run_without_jurisdiction_warns_once(workspace: Workspace) -> None:
 @pytest.mark.on_spark(slow=True)
 def test_restriction_decides_what_is_computed(workspace: Workspace, tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
-    policy.write_text(DROPPING, encoding="utf-8")
+    policy.write_text(OWN.replace('"own"', '"ours"'), encoding="utf-8")
     workspace.write([image("a", content(1))])
     plain = workspace.run()
     with capture_logs() as logs:
