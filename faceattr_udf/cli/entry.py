@@ -22,7 +22,7 @@ _EXTRAS: Final = {
     "nncf": "train",
     "pysail": "sail",
     "pyspark": "sail",
-    "scipy": "train",
+    "scipy": "publish",
     "sklearn": "train",
     "threadpoolctl": "benchmark",
     "torch": "train",
