@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from faceattr_udf.config_base import TUPLE_FROM_LIST, Section, apply_override, format_validation_error, read_toml
-from faceattr_udf.config_privacy import ConsentConfig, MinorsConfig, PrivacyConfig
+from faceattr_udf.config_privacy import ConsentConfig, MinorsConfig, PrivacyConfig, PublishConfig
 from faceattr_udf.errors import ConfigError
 from faceattr_udf.labels import CLASSES, VOCABULARY_VERSION
 from faceattr_udf.models import ModelName
@@ -232,6 +232,7 @@ class Config(Section):
     drift: DriftConfig = DriftConfig()
     maintain: MaintainConfig = MaintainConfig()
     marts: MartsConfig = MartsConfig()
+    publish: PublishConfig = PublishConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     consent: ConsentConfig = ConsentConfig()

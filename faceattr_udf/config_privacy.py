@@ -1,4 +1,4 @@
-"""The sections of the configuration that protect people: purpose and basis, consent, minors."""
+"""The sections of the configuration that protect people: purpose and basis, consent, minors, publishing."""
 
 from datetime import date
 from typing import Annotated, Final, Literal
@@ -33,6 +33,9 @@ Context = Literal[
 
 Kept = Literal["age", "age_group", "gender", "ethnicity", "emotion"]
 """What may be kept of a minor's face."""
+
+Published = Literal["age_group", "gender", "ethnicity", "emotion"]
+"""What published tables may be about."""
 
 
 def _date_of_text(value: object) -> object:
@@ -97,3 +100,20 @@ class MinorsConfig(Section):
     age: int = Field(default=0, ge=0, le=30)
     probability: float = Field(default=0.15, ge=0.0, lt=1.0)
     keep: Annotated[tuple[Kept, ...], TUPLE_FROM_LIST] = ("age_group",)
+
+
+class PublishConfig(Section):
+    """What `jobs.publish` publishes, and the fewest people that it tells."""
+
+    k: int = Field(default=10, ge=3)
+    period: Literal["week", "month"] = "month"
+    attributes: Annotated[tuple[Published, ...], TUPLE_FROM_LIST] = Field(default=("age_group", "gender"), min_length=1)
+    wait_days: int = Field(default=7, ge=0)
+
+    @field_validator("attributes")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            msg = 'it should name each attribute once, e.g. ["age_group", "gender"]'
+            raise ValueError(msg)
+        return value

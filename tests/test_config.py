@@ -240,6 +240,10 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "maintain.target_file_bytes": (2**20, False),
     "maintain.vacuum_hours": (0, False),
     "maintain.keep_runs_days": (0, False),
+    "publish.k": (20, False),
+    "publish.period": ("week", False),
+    "publish.attributes": (["gender"], False),
+    "publish.wait_days": (0, False),
     "runtime.threads": (7, False),
     "runtime.isolated": (False, False),
     "runtime.batch_seconds": (5.5, False),
@@ -276,6 +280,7 @@ def test_all_keys_are_covered_by_changes() -> None:
             "enrich",
             "drift",
             "maintain",
+            "publish",
             "runtime",
         )
         for name in getattr(Config(), section).model_dump()

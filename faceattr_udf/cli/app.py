@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "ingest": "Write the images of a folder to an images table.",
     "enrich": "Find the faces of an images table and predict their attributes.",
     "marts": "Count faces by day, and correct shares of perceived attributes.",
+    "publish": "Publish people by perceived attributes, without counts of few people.",
     "drift": "Tell whether a run differs from the nights before it, and how.",
     "annotate": "Draw boxes and attributes from the tables onto photographs.",
     "explain": "Write everything that is held about images or subjects, and why, to a file.",

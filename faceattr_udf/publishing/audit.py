@@ -50,7 +50,7 @@ def _equations(table: Table, hidden: BoolArray) -> tuple[csr_array, Float64Array
 
 
 def _ranges(matrix: csr_array, right: Float64Array, truth: Float64Array, reach: int) -> Float64Array:
-    """Returns how far apart the lowest and highest whole number of each cell are; not exact where it is `reach` or more."""
+    """Returns how far apart the lowest and highest whole number of each cell are; not exact from `reach` on."""
     low, high = truth.copy(), truth.copy()
 
     def ranges() -> Float64Array:

@@ -1,0 +1,1 @@
+"""Published tables on the engine: one face per person and period, and the table for others."""
