@@ -37,7 +37,7 @@ def test_single_rows_and_columns_are_not_enough_without_the_audit(monkeypatch: p
 
 
 def test_nights_differ_by_few_people_unless_periods_are_frozen() -> None:
-    found = list(itertools.chain.from_iterable(won(seed, freeze=False) for seed in SEEDS))
+    found = list(itertools.chain.from_iterable(won(seed, 3, freeze=False) for seed in range(5)))
     assert any("differs between nights" in one for one in found)
     assert any("by two nights" in one for one in found)
 

@@ -54,10 +54,11 @@ class World:
         self.processed = END
 
     @classmethod
-    def random(cls, seed: int) -> "World":
+    def random(cls, seed: int, most: int | None = None) -> "World":
         rng = np.random.default_rng(seed)
         sizes = tuple(rng.integers(2, 6, size=rng.integers(1, 3)).tolist())
-        return cls(rng, int(rng.integers(1, 6)), sizes, int(rng.choice([60, 400, 2000])))
+        catalogs, size = int(rng.integers(1, 6)), int(rng.choice([60, 400, 2000]))
+        return cls(rng, catalogs, sizes, most or size)
 
     def person(self) -> Person:
         return tuple(names[self.rng.choice(len(names), p=mix)] for names, mix in self._dimensions)
