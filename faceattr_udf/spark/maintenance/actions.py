@@ -1,9 +1,8 @@
 """The maintenance actions: compact, vacuum, prune-runs, migrate and layout.
 
-A run may write while the first three work: they make Delta commits, or delete files that no recent version needs.
-migrate and layout take the same lease as a run, because they change columns and properties. On S3 every action takes
-it: there, two Spark drivers that commit to one table at the same time may lose a commit, unless a log store is
-configured that prevents it.
+On Spark, a run may write while the first three work: they make Delta commits, or delete files that no recent version
+needs. migrate and layout take the same lease as a run, because they change columns and properties. Two more cases take
+it: on the embedded engine every action that rewrites rows, and on S3 every action (module `exclusive`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.locations import Outputs, TableRef
 from faceattr_udf.spark.maintenance.delta_ops import DeltaOperations, delta_operations
 from faceattr_udf.spark.maintenance.disk_usage import DiskUsage, measure_disk_usage
-from faceattr_udf.spark.maintenance.exclusive import commits_may_be_lost, exclusive
+from faceattr_udf.spark.maintenance.exclusive import commits_may_be_lost, exclusive, rewrites_may_collide
 from faceattr_udf.spark.maintenance.migrations import AddColumn, migrate
 from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.table_details import TableDetails, change_layout
@@ -35,6 +34,9 @@ ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 
 _ALONE: Final = frozenset({"migrate", "layout"})
 """Actions beside which no run may write."""
+
+_REWRITES: Final = frozenset({"compact", "prune-runs"})
+"""Actions that write rows of existing files again."""
 
 _SORTED_BY: Final = {"faces": "image_id", "image_results": "image_id"}
 """Table -> the column by which merges look for its rows."""
@@ -106,7 +108,8 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
 
     Raises:
         ConfigError: An action is unknown.
-        BusyError: An action needs the lease ("migrate" and "layout" always, on S3 each one) and a run is in progress.
+        BusyError: An action needs the lease ("migrate" and "layout" always, "compact" and "prune-runs" on the embedded
+            engine, each one on S3) and a run is in progress.
         FaceattrError: There is no table, the engine lacks an operation, or the action would disturb a run in progress.
     """
     unknown = set(actions) - set(ACTIONS)
@@ -134,13 +137,11 @@ def _maintain(tables: Tables, config: Config, output: str, actions: Sequence[Act
     before = {name: _size(operations, ref) for name, ref in found.items()} if operations else {}
     n_runs_deleted = 0
     steps: list[AddColumn] = []
-    alone = commits_may_be_lost(tables.spark, [outputs.folder, *(ref.location for ref in found.values())])
+    alone = _ALONE | (_REWRITES if rewrites_may_collide(config.engine.name) else frozenset())
+    if commits_may_be_lost(tables.spark, [outputs.folder, *(ref.location for ref in found.values())]):
+        alone = frozenset(actions)
     for action in actions:
-        with (
-            exclusive(outputs.folder, action, config.runtime.lease_seconds)
-            if alone or action in _ALONE
-            else nullcontext()
-        ):
+        with exclusive(outputs.folder, action, config.runtime.lease_seconds) if action in alone else nullcontext():
             if action == "migrate":
                 steps += migrate(tables, outputs.tables, output)
             elif action == "prune-runs":
