@@ -151,10 +151,33 @@ def test_heartbeat_changes_while_the_lease_is_held(tmp_path: Path) -> None:
             pass
 
 
-def test_exactly_one_of_many_writers_gets_the_lease(tmp_path: Path) -> None:
-    for attempt in range(8):
+class _AllClaimFirst:
+    """The local file system, on which the first claims of several writers appear at the same moment."""
+
+    def __init__(self, writers: int) -> None:
+        self._together, self._waited = threading.Barrier(writers), threading.local()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(fs.LocalFileSystem(), name)
+
+    def move(self, old: str, new: str) -> None:
+        fs.LocalFileSystem().move(old, new)
+        if not getattr(self._waited, "once", False):
+            self._waited.once = True
+            self._together.wait()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_exactly_one_of_many_writers_gets_the_lease(
+    at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several writers start together; `at_once`: each sees the claims of all others after its own."""
+    for attempt in range(1 if at_once else 8):
         together, done = threading.Barrier(6), threading.Barrier(6)
         outcomes: list[str] = []
+        if at_once:
+            system = _AllClaimFirst(6)
+            monkeypatch.setattr("faceattr_udf.spark.lease.file_system", lambda folder, system=system: (system, folder))
 
         def contend(folder: str, together: threading.Barrier, done: threading.Barrier, outcomes: list[str]) -> None:
             lease = Lease(folder, "run", 60)  # before the barrier, so that all claim at the same moment
