@@ -151,20 +151,29 @@ def test_heartbeat_changes_while_the_lease_is_held(tmp_path: Path) -> None:
             pass
 
 
-class _AllClaimFirst:
-    """The local file system, on which the first claims of several writers appear at the same moment."""
+class _InStep:
+    """The local file system, on which several writers find no claim, and then write theirs at the same moment."""
 
     def __init__(self, writers: int) -> None:
-        self._together, self._waited = threading.Barrier(writers), threading.local()
+        self._listed, self._claimed = threading.Barrier(writers, timeout=10), threading.Barrier(writers, timeout=10)
+        self._mine = threading.local()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(fs.LocalFileSystem(), name)
 
+    def get_file_info(self, what: Any) -> Any:
+        found = fs.LocalFileSystem().get_file_info(what)
+        self._wait_once("listed", self._listed)
+        return found
+
     def move(self, old: str, new: str) -> None:
         fs.LocalFileSystem().move(old, new)
-        if not getattr(self._waited, "once", False):
-            self._waited.once = True
-            self._together.wait()
+        self._wait_once("claimed", self._claimed)
+
+    def _wait_once(self, step: str, barrier: threading.Barrier) -> None:
+        if not hasattr(self._mine, step):
+            setattr(self._mine, step, True)
+            barrier.wait()
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -176,7 +185,7 @@ def test_exactly_one_of_many_writers_gets_the_lease(
         together, done = threading.Barrier(6), threading.Barrier(6)
         outcomes: list[str] = []
         if at_once:
-            system = _AllClaimFirst(6)
+            system = _InStep(6)
             monkeypatch.setattr("faceattr_udf.spark.lease.file_system", lambda folder, system=system: (system, folder))
 
         def contend(folder: str, together: threading.Barrier, done: threading.Barrier, outcomes: list[str]) -> None:
