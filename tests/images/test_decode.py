@@ -341,7 +341,7 @@ def test_error_message_quotes_nothing_of_the_file() -> None:
 @pytest.mark.parametrize("kind", [OSError, ValueError, SyntaxError, struct.error, RuntimeError])
 def test_error_message_quotes_nothing_of_the_decoder(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     # Which decoder quotes which bytes changes with every release of Pillow.
-    def fail(content: bytes) -> Image.Image:
+    def fail(_: bytes) -> Image.Image:
         raise kind("invalid token CUSTOMER-NAME")
 
     monkeypatch.setattr(decode_module, "_open", fail)

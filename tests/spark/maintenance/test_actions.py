@@ -18,6 +18,7 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from faceattr_udf.cli.maintain import ACTIONS as COMMAND_ACTIONS
 from faceattr_udf.errors import BusyError, ConfigError, EngineError, TableNotFoundError
 from faceattr_udf.spark.enrichment import EnrichmentRun
+from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.locations import TableRef
 from faceattr_udf.spark.maintenance import actions, delta_ops
 from faceattr_udf.spark.maintenance.actions import Action, MaintenanceReport, TableReport, maintain
@@ -182,6 +183,28 @@ def test_on_spark_maintenance_during_a_run_changes_no_row(
     shutil.copytree(two_runs, tmp_path / "workspace")
     workspace = MaintenanceWorkspace(spark_engine, tmp_path / "workspace")
     run_and_maintain(workspace, lambda: workspace.maintain("compact", "vacuum", "prune-runs") and None)
+
+
+def test_tables_of_marts_and_drift_are_compacted_under_their_own_leases(
+    sail_engine: Engine, tmp_path: Path, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sail_engine.select(monkeypatch)
+    shutil.copytree(two_runs, tmp_path / "workspace")
+    workspace = MaintenanceWorkspace(sail_engine, tmp_path / "workspace")
+    derived = ("marts/audience", "drift")
+    for name in derived:
+        for value in range(3):
+            rows = sail_engine.frame([(value,)], "n int")
+            rows.write.format("delta").mode("append").save(str(workspace.out / name))
+    for folder in ("marts", "_drift"):
+        with Lease(str(workspace.out / folder), "another job", 60), pytest.raises(BusyError, match="another job"):
+            workspace.maintain("compact")
+    done = by_name(workspace.maintain("compact", "vacuum", settings=(AT_ONCE,)))
+    assert list(done) == [*TABLES, *derived]
+    for name in derived:
+        assert (done[name].before.files, done[name].after.files) in {(3, 1), (1, 1)}  # one was compacted before
+        assert len(list((workspace.out / name).glob("*.parquet"))) == 1
+        assert sorted(row.n for row in sail_engine.read(workspace.out / name).collect()) == [0, 1, 2]
 
 
 @pytest.mark.on_spark
