@@ -54,9 +54,9 @@ $(STAMP): pyproject.toml requirements-dev.lock
 demo: $(STAMP)
 	@$(BIN)/faceattr demo --engine $(ENGINE) $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-# Two processes: one owns the JVM and runs the tests that need it. All tests of a file run in one process and share its
-# fixtures (tests/conftest.py forms the groups).
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+# Two processes, each with a JVM of its own; the tests that need one come first. All tests of a file run in one process
+# and share its fixtures (tests/conftest.py forms the groups).
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 # The core, the embedded engine, and on Apache Spark what can only fail there.
 test: $(STAMP)

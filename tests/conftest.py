@@ -152,14 +152,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(wrapper=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Groups tests for `--dist loadgroup`: one process runs all tests that need a JVM; other files stay together.
+    """Groups tests for `--dist loadgroup` by file, and apart from each other a file's tests with and without a JVM.
 
-    The JVM's tests come first, because they take the longest.
+    The JVM's tests come first: they take the longest, and each process keeps its JVM.
     """
     for item in items:
         on_jvm = item.get_closest_marker("spark") is not None
         if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group("jvm" if on_jvm else item.path.name))
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.name} on a JVM" if on_jvm else item.path.name))
     items.sort(key=lambda item: item.get_closest_marker("spark") is None)
     return (yield)
 

@@ -32,7 +32,7 @@ def command(
     """Compact, vacuum, prune and change the output tables.
 
     \b
-    Actions, done in the order given:
+    compact and vacuum also take the tables of marts and drift. Actions, done in the order given:
       compact     join small files, on Spark in the order of image_id; the rows stay the same
       vacuum      take deleted rows out of files, and delete files that no table version of the last
                   maintain.vacuum_hours needs
@@ -40,7 +40,8 @@ def command(
       migrate     bring tables of an earlier schema version to the current columns
       layout      give tables of an earlier release the layout of new ones (output.deletion_vectors); Spark only
 
-    migrate and layout must not run at the same time as enrich, on S3 no action; none waits for another: exit code 4.
+    migrate and layout must not run at the same time as enrich, nor compact and prune-runs on the embedded
+    engine, nor any action on S3; none waits for another: exit code 4.
 
     \b
     Examples:

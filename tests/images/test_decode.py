@@ -1,6 +1,7 @@
 """Any bytes decode to upright RGB or to an ImageError with a status."""
 
 import io
+import struct
 import subprocess
 import sys
 import warnings
@@ -335,3 +336,16 @@ def test_error_message_quotes_nothing_of_the_file() -> None:
     with pytest.raises(ImageError) as caught:
         decode_image(bytes(content), LIMITS)
     assert "CUSTOMER" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [OSError, ValueError, SyntaxError, struct.error, RuntimeError])
+def test_error_message_quotes_nothing_of_the_decoder(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    # Which decoder quotes which bytes changes with every release of Pillow.
+    def fail(_: bytes) -> Image.Image:
+        raise kind("invalid token CUSTOMER-NAME")
+
+    monkeypatch.setattr(decode_module, "_open", fail)
+    with pytest.raises(ImageError) as caught:
+        decode_image(JPEG, LIMITS)
+    assert "CUSTOMER" not in str(caught.value)
+    assert caught.value.__cause__ is None

@@ -151,10 +151,42 @@ def test_heartbeat_changes_while_the_lease_is_held(tmp_path: Path) -> None:
             pass
 
 
-def test_exactly_one_of_many_writers_gets_the_lease(tmp_path: Path) -> None:
-    for attempt in range(8):
+class _InStep:
+    """The local file system, on which several writers find no claim, and then write theirs at the same moment."""
+
+    def __init__(self, writers: int) -> None:
+        self._listed, self._claimed = threading.Barrier(writers, timeout=10), threading.Barrier(writers, timeout=10)
+        self._mine = threading.local()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(fs.LocalFileSystem(), name)
+
+    def get_file_info(self, what: Any) -> Any:
+        found = fs.LocalFileSystem().get_file_info(what)
+        self._wait_once("listed", self._listed)
+        return found
+
+    def move(self, old: str, new: str) -> None:
+        fs.LocalFileSystem().move(old, new)
+        self._wait_once("claimed", self._claimed)
+
+    def _wait_once(self, step: str, barrier: threading.Barrier) -> None:
+        if not hasattr(self._mine, step):
+            setattr(self._mine, step, True)
+            barrier.wait()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_exactly_one_of_many_writers_gets_the_lease(
+    at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several writers start together; `at_once`: each sees the claims of all others after its own."""
+    for attempt in range(1 if at_once else 8):
         together, done = threading.Barrier(6), threading.Barrier(6)
         outcomes: list[str] = []
+        if at_once:
+            system = _InStep(6)
+            monkeypatch.setattr("faceattr_udf.spark.lease.file_system", lambda folder, system=system: (system, folder))
 
         def contend(folder: str, together: threading.Barrier, done: threading.Barrier, outcomes: list[str]) -> None:
             lease = Lease(folder, "run", 60)  # before the barrier, so that all claim at the same moment

@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 from faceattr_udf.config import Config
 from faceattr_udf.drift.nights import NightReport, judge_in_order
 from faceattr_udf.errors import ConfigError
-from faceattr_udf.spark.drift.table import DriftTable, drift_ref
+from faceattr_udf.spark.drift.table import DriftTable
 from faceattr_udf.spark.drift.values import nights
 from faceattr_udf.spark.engine_errors import explained
 from faceattr_udf.spark.file_systems import qualified
@@ -49,7 +49,7 @@ def judge_run(
 def _judge(spark: SparkSession, config: Config, output: str, run_id: str | None, *, accept: bool) -> NightReport:
     tables = Tables(spark, config.engine.name)
     outputs = Outputs.of(config, qualified(spark, output))
-    drift = DriftTable(tables, drift_ref(config, outputs), config)
+    drift = DriftTable(tables, config, outputs)
     runs = tables.read(outputs.runs).select(*_RUN).collect()
     run = _chosen(runs, run_id, output)
     known = drift.nights()

@@ -20,7 +20,8 @@ from faceattr_udf.config import Config
 from faceattr_udf.drift.nights import Key, Night, NightReport
 from faceattr_udf.drift.rule import Value, Verdict
 from faceattr_udf.errors import ConfigError
-from faceattr_udf.spark.locations import Outputs, TableRef, output_ref
+from faceattr_udf.spark.lease import Lease
+from faceattr_udf.spark.locations import Outputs, TableRef, join, output_ref
 from faceattr_udf.spark.table_details import TableDetails
 from faceattr_udf.spark.tables import Tables
 
@@ -76,13 +77,19 @@ def drift_ref(config: Config, outputs: Outputs) -> TableRef:
     return ref
 
 
+def drift_lease(outputs: Outputs) -> str:
+    """Returns the folder whose lease writers of the drift table hold."""
+    return join(outputs.folder, "_drift")
+
+
 class DriftTable:
     """The drift table of one output."""
 
-    def __init__(self, tables: Tables, ref: TableRef, config: Config) -> None:
+    def __init__(self, tables: Tables, config: Config, outputs: Outputs) -> None:
         self._tables = tables
-        self._ref = ref
+        self._ref = drift_ref(config, outputs)
         self._config = config
+        self._lease = drift_lease(outputs)
 
     def nights(self) -> list[Night]:
         """Returns the nights that were judged; none before the first."""
@@ -95,11 +102,16 @@ class DriftTable:
         return [_night(of_run) for of_run in rows.values()]
 
     def write(self, reports: Iterable[NightReport]) -> None:
-        """Writes nights in one commit, in place of earlier rows about them."""
+        """Writes nights in one commit, in place of earlier rows about them.
+
+        Raises:
+            BusyError: The table is being compacted, or another process writes to it.
+        """
         now = datetime.now(UTC)
         rows = [row for report in reports for row in _rows(report, now)]
-        self._tables.ensure(self._ref, DRIFT, TableDetails("drift", self._config.output, self._config.engine.name))
-        self._tables.merge(self._ref, self._tables.spark.createDataFrame(rows, DRIFT), _KEYS)
+        with Lease(self._lease, "jobs.drift", self._config.runtime.lease_seconds):
+            self._tables.ensure(self._ref, DRIFT, TableDetails("drift", self._config.output, self._config.engine.name))
+            self._tables.merge(self._ref, self._tables.spark.createDataFrame(rows, DRIFT), _KEYS)
 
 
 def _night(rows: Sequence[Any]) -> Night:

@@ -1,9 +1,8 @@
 """The maintenance actions: compact, vacuum, prune-runs, migrate and layout.
 
-A run may write while the first three work: they make Delta commits, or delete files that no recent version needs.
-migrate and layout take the same lease as a run, because they change columns and properties. On S3 every action takes
-it: there, two Spark drivers that commit to one table at the same time may lose a commit, unless a log store is
-configured that prevents it.
+On Spark, a run may write while the first three work: they make Delta commits, or delete files that no recent version
+needs. migrate and layout take the same lease as a run, because they change columns and properties. Two more cases take
+it: on the embedded engine every action that rewrites rows, and on S3 every action (module `exclusive`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,8 @@ from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.locations import Outputs, TableRef
 from faceattr_udf.spark.maintenance.delta_ops import DeltaOperations, delta_operations
 from faceattr_udf.spark.maintenance.disk_usage import DiskUsage, measure_disk_usage
-from faceattr_udf.spark.maintenance.exclusive import commits_may_be_lost, exclusive
+from faceattr_udf.spark.maintenance.exclusive import commits_may_be_lost, exclusive, rewrites_may_collide
+from faceattr_udf.spark.maintenance.groups import TableGroup, derived_groups, existing
 from faceattr_udf.spark.maintenance.migrations import AddColumn, migrate
 from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.table_details import TableDetails, change_layout
@@ -35,6 +35,12 @@ ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 
 _ALONE: Final = frozenset({"migrate", "layout"})
 """Actions beside which no run may write."""
+
+_REWRITES: Final = frozenset({"compact", "prune-runs"})
+"""Actions that write rows of existing files again."""
+
+_FILES: Final = frozenset({"compact", "vacuum"})
+"""Actions that change files and no row; they also take the tables of `marts` and `drift`."""
 
 _SORTED_BY: Final = {"faces": "image_id", "image_results": "image_id"}
 """Table -> the column by which merges look for its rows."""
@@ -65,7 +71,7 @@ class TableReport:
     """The effect on one table.
 
     Attributes:
-        name: faces, image_results or runs.
+        name: faces, image_results, runs, drift, or a mart as "marts/NAME".
         before: Its size before the first action.
         after: Its size after the last action.
     """
@@ -106,7 +112,8 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
 
     Raises:
         ConfigError: An action is unknown.
-        BusyError: An action needs the lease ("migrate" and "layout" always, on S3 each one) and a run is in progress.
+        BusyError: An action needs the lease ("migrate" and "layout" always, "compact" and "prune-runs" on the embedded
+            engine, each one on S3) and a run is in progress.
         FaceattrError: There is no table, the engine lacks an operation, or the action would disturb a run in progress.
     """
     unknown = set(actions) - set(ACTIONS)
@@ -121,7 +128,7 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
 
 def _maintain(tables: Tables, config: Config, output: str, actions: Sequence[Action]) -> MaintenanceReport:
     outputs = Outputs.of(config, qualified(tables.spark, output))
-    found = {name: ref for name, ref in outputs.tables.items() if tables.find(ref) is not None}
+    found = existing(tables, outputs.tables)
     if not found:
         names = ", ".join(outputs.tables)
         msg = f"none of the tables {names} exists in {output}; set --output to the folder that jobs.enrich wrote to"
@@ -131,34 +138,41 @@ def _maintain(tables: Tables, config: Config, output: str, actions: Sequence[Act
         operations = delta_operations(tables.spark, config.engine.name)
     if "vacuum" in actions and hours < _SAFE_HOURS and "runs" in found:
         _refuse_while_running(tables, outputs.runs, hours)
-    before = {name: _size(operations, ref) for name, ref in found.items()} if operations else {}
+    # Marts and drift are only compacted and vacuumed: prune-runs has nothing there, and a new build changes columns.
+    groups = [TableGroup(outputs.folder, found), *(derived_groups(tables, config, outputs) if operations else ())]
+    sized = {name: ref for group in groups for name, ref in group.tables.items()} if operations else {}
+    before = {name: _size(operations, ref) for name, ref in sized.items()} if operations else {}
     n_runs_deleted = 0
     steps: list[AddColumn] = []
-    alone = commits_may_be_lost(tables.spark, [outputs.folder, *(ref.location for ref in found.values())])
+    alone = _ALONE | (_REWRITES if rewrites_may_collide(config.engine.name) else frozenset())
+    if commits_may_be_lost(tables.spark, [outputs.folder, *(ref.location for ref in found.values())]):
+        alone = frozenset(actions)
     for action in actions:
-        with (
-            exclusive(outputs.folder, action, config.runtime.lease_seconds)
-            if alone or action in _ALONE
-            else nullcontext()
-        ):
-            if action == "migrate":
-                steps += migrate(tables, outputs.tables, output)
-            elif action == "prune-runs":
-                n_runs_deleted += _prune_runs(tables, found, config.maintain.keep_runs_days)
-            elif action == "layout":
-                _change_layouts(tables, found, config)
-            elif operations:
-                for name, ref in found.items():
-                    if action == "compact":
-                        operations.compact(ref, config.maintain.target_file_bytes, _SORTED_BY.get(name))
-                    else:
-                        operations.vacuum(ref, hours)
+        for group in groups if action in _FILES else groups[:1]:
+            with exclusive(group.lease, action, config.runtime.lease_seconds) if action in alone else nullcontext():
+                if action == "migrate":
+                    steps += migrate(tables, outputs.tables, output)
+                elif action == "prune-runs":
+                    n_runs_deleted += _prune_runs(tables, found, config.maintain.keep_runs_days)
+                elif action == "layout":
+                    _change_layouts(tables, found, config)
+                elif operations:
+                    _change_files(operations, group, config, action)
         if action == "vacuum":
-            remove_abandoned(outputs.folder, timedelta(hours=max(hours, _SAFE_HOURS)))
-        log.info("maintenance_action_done", action=action, tables=sorted(found))
-    after = {name: _size(operations, ref) for name, ref in found.items()} if operations else {}
+            for group in groups:
+                remove_abandoned(group.lease, timedelta(hours=max(hours, _SAFE_HOURS)))
+        log.info("maintenance_action_done", action=action, tables=sorted(sized or found))
+    after = {name: _size(operations, ref) for name, ref in sized.items()} if operations else {}
     reports = tuple(TableReport(name, before[name], size) for name, size in after.items())
     return MaintenanceReport(reports, n_runs_deleted, tuple(steps))
+
+
+def _change_files(operations: DeltaOperations, group: TableGroup, config: Config, action: Action) -> None:
+    for name, ref in group.tables.items():
+        if action == "compact":
+            operations.compact(ref, config.maintain.target_file_bytes, _SORTED_BY.get(name))
+        else:
+            operations.vacuum(ref, config.maintain.vacuum_hours)
 
 
 def _change_layouts(tables: Tables, refs: Mapping[str, TableRef], config: Config) -> None:

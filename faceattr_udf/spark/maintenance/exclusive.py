@@ -35,6 +35,17 @@ def _has_log_store(spark: SparkSession, scheme: str) -> bool:
         return False
 
 
+def rewrites_may_collide(engine: str) -> bool:
+    """Checks whether two commits that rewrite the same file may both succeed, which doubles its rows.
+
+    That is so on the embedded engine: its MERGE and the deltalake library do not see each other's commits as conflicts.
+
+    Args:
+        engine: The engine's name in the configuration.
+    """
+    return engine == "sail"
+
+
 @contextmanager
 def exclusive(folder: str, action: str, seconds: float) -> Iterator[None]:
     """Holds the lease of an output folder.

@@ -16,17 +16,14 @@ from faceattr_udf.spark.engine_errors import explained
 from faceattr_udf.spark.enrichment.staging import Staging
 from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.lease import Lease
-from faceattr_udf.spark.locations import Outputs, TableRef, is_inside, join
+from faceattr_udf.spark.locations import Outputs, is_inside
 from faceattr_udf.spark.marts import counts, scores, weights
 from faceattr_udf.spark.marts.corrected import Calibrated, corrected_shares
-from faceattr_udf.spark.marts.layout import BY_DAY, MARTS
+from faceattr_udf.spark.marts.layout import BY_DAY, MARTS, mart_refs, marts_folder
 from faceattr_udf.spark.marts.sources import ALL, Places, placed_faces, placed_images
 from faceattr_udf.spark.marts.state import DayState, dirty_days, fingerprints, periods_of, recorded, settings_id
 from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.tables import Tables
-
-FOLDER: Final = "marts"
-"""The folder of the marts, below the output folder."""
 
 _PERIOD: Final = "day string, period string, period_start string"
 
@@ -54,11 +51,6 @@ class MartsReport:
     days: tuple[str, ...]
     n_days: int
     uncorrected: tuple[str, ...]
-
-
-def mart_refs(folder: str) -> dict[str, TableRef]:
-    """Returns the references of all marts of an output folder."""
-    return {name: TableRef(join(folder, FOLDER, name), "delta") for name in MARTS}
 
 
 def build_marts(
@@ -90,7 +82,7 @@ def build_marts(
     """
     with adopted(spark, config) as fitting:
         outputs = Outputs.of(fitting, qualified(spark, output))
-        folder = join(outputs.folder, FOLDER)
+        folder = marts_folder(outputs.folder)
         _refuse_overlap(outputs, folder)
         with explained(f"the marts in {folder} cannot be built", "correct the cause and run it again to continue"):
             reading = Tables(spark, fitting.engine.name)
@@ -124,7 +116,7 @@ class _Build:
         calibration: Calibration | None,
         on_step: Callable[[str], object],
     ) -> None:
-        self._tables, self._config, self._folder = tables, config, join(folder, FOLDER)
+        self._tables, self._config, self._folder = tables, config, marts_folder(folder)
         self._spark = tables.spark
         self._refs = mart_refs(folder)
         self._calibration = calibration

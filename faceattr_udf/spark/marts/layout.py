@@ -1,9 +1,11 @@
-"""The columns of every mart, what each holds, and which of them identify a row."""
+"""Where the marts are, the columns of each, and which of them identify a row."""
 
 from dataclasses import dataclass
 from typing import Final
 
 from pyspark.sql.types import DoubleType, LongType, StringType, StructField, StructType, TimestampType
+
+from faceattr_udf.spark.locations import TableRef, join
 
 _TEXT, _COUNT, _NUMBER = StringType(), LongType(), DoubleType()
 
@@ -252,3 +254,13 @@ STATE: Final = Mart(
 
 MARTS: Final = {**BY_DAY, "shares": SHARES, **WEIGHTS, "marts_state": STATE}
 """Every table of the folder `marts`."""
+
+
+def marts_folder(output: str) -> str:
+    """Returns the folder of the marts of an output folder, which also holds the lease of their builds."""
+    return join(output, "marts")
+
+
+def mart_refs(output: str) -> dict[str, TableRef]:
+    """Returns the references of all marts of an output folder."""
+    return {name: TableRef(join(marts_folder(output), name), "delta") for name in MARTS}

@@ -7,7 +7,7 @@ from pyspark.sql import SparkSession
 from faceattr_udf.config import Config
 from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.locations import Outputs
-from faceattr_udf.spark.marts.build import mart_refs
+from faceattr_udf.spark.marts.layout import mart_refs
 from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.tables import Tables
 

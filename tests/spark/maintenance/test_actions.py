@@ -18,6 +18,7 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from faceattr_udf.cli.maintain import ACTIONS as COMMAND_ACTIONS
 from faceattr_udf.errors import BusyError, ConfigError, EngineError, TableNotFoundError
 from faceattr_udf.spark.enrichment import EnrichmentRun
+from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.locations import TableRef
 from faceattr_udf.spark.maintenance import actions, delta_ops
 from faceattr_udf.spark.maintenance.actions import Action, MaintenanceReport, TableReport, maintain
@@ -135,15 +136,16 @@ def test_compaction_changes_no_row_and_is_idempotent(workspace: MaintenanceWorks
     assert workspace.run().n_images == 0
 
 
-def test_maintenance_during_a_run_changes_no_row(workspace: MaintenanceWorkspace) -> None:
+def run_and_maintain(workspace: MaintenanceWorkspace, maintain_now: Callable[[], None]) -> None:
+    """Maintains the tables at each step of a run of two waves, and checks the rows at its end."""
     points: list[str] = []
 
-    def maintain_at(point: str) -> None:
+    def on_step(point: str) -> None:
         points.append(point)
-        workspace.maintain("compact", "vacuum", "prune-runs")
+        maintain_now()
 
     workspace.write({"c": content(2), "d": content(1, "d"), "e": content(2, "e")})
-    run = workspace.run("enrich.wave_images=2", "enrich.delete_missing=true", on_step=maintain_at)
+    run = workspace.run("enrich.wave_images=2", "enrich.delete_missing=true", on_step=on_step)
     assert (points.count("faces"), points.count("deleted")) == (2, 1)
     assert (run.state, run.n_inferred, run.n_deleted_images) == ("completed", 3, 1)
     assert {row["image_id"]: row["n_faces"] for row in workspace.rows("image_results")} == {"c": 2, "d": 1, "e": 2}
@@ -151,6 +153,58 @@ def test_maintenance_during_a_run_changes_no_row(workspace: MaintenanceWorkspace
         *(("c", 0), ("c", 1), ("d", 0), ("e", 0), ("e", 1))
     ]
     assert len(workspace.rows("runs")) == 4
+
+
+def test_on_the_embedded_engine_only_vacuum_works_beside_a_run(
+    sail_engine: Engine, tmp_path: Path, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The engine's MERGE and the deltalake library overlook each other's commits, which would double rows.
+    sail_engine.select(monkeypatch)
+    shutil.copytree(two_runs, tmp_path / "workspace")
+    workspace = MaintenanceWorkspace(sail_engine, tmp_path / "workspace")
+
+    def maintain_now() -> None:
+        versions = {name: len(list((workspace.out / name / "_delta_log").glob("*.json"))) for name in TABLES}
+        for action in ("compact", "prune-runs"):
+            with pytest.raises(BusyError, match="is being written by run"):
+                workspace.maintain(action)
+        assert {name: len(list((workspace.out / name / "_delta_log").glob("*.json"))) for name in TABLES} == versions
+        workspace.maintain("vacuum")
+
+    run_and_maintain(workspace, maintain_now)
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+def test_on_spark_maintenance_during_a_run_changes_no_row(
+    spark_engine: Engine, tmp_path: Path, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spark_engine.select(monkeypatch)
+    shutil.copytree(two_runs, tmp_path / "workspace")
+    workspace = MaintenanceWorkspace(spark_engine, tmp_path / "workspace")
+    run_and_maintain(workspace, lambda: workspace.maintain("compact", "vacuum", "prune-runs") and None)
+
+
+def test_tables_of_marts_and_drift_are_compacted_under_their_own_leases(
+    sail_engine: Engine, tmp_path: Path, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sail_engine.select(monkeypatch)
+    shutil.copytree(two_runs, tmp_path / "workspace")
+    workspace = MaintenanceWorkspace(sail_engine, tmp_path / "workspace")
+    derived = ("marts/audience", "drift")
+    for name in derived:
+        for value in range(3):
+            rows = sail_engine.frame([(value,)], "n int")
+            rows.write.format("delta").mode("append").save(str(workspace.out / name))
+    for folder in ("marts", "_drift"):
+        with Lease(str(workspace.out / folder), "another job", 60), pytest.raises(BusyError, match="another job"):
+            workspace.maintain("compact")
+    done = by_name(workspace.maintain("compact", "vacuum", settings=(AT_ONCE,)))
+    assert list(done) == [*TABLES, *derived]
+    for name in derived:
+        assert (done[name].before.files, done[name].after.files) in {(3, 1), (1, 1)}  # one was compacted before
+        assert len(list((workspace.out / name).glob("*.parquet"))) == 1
+        assert sorted(row.n for row in sail_engine.read(workspace.out / name).collect()) == [0, 1, 2]
 
 
 @pytest.mark.on_spark
