@@ -24,6 +24,7 @@ from faceattr_udf.spark.descriptions import DRIFT_COLUMNS, FACES_COLUMNS, IMAGES
 from faceattr_udf.spark.drift.table import DRIFT
 from faceattr_udf.spark.marts.layout import MARTS
 from faceattr_udf.spark.marts.queries import queries
+from faceattr_udf.spark.publishing.layout import AUDIENCE
 from faceattr_udf.spark.schemas import IMAGE_RESULTS, IMAGES, RUNS, faces_table
 
 DOCS: Final = Path(__file__).parent
@@ -144,6 +145,10 @@ def tables_page() -> str:
         "One row per run and value, written by `faceattr drift` and at the end of `faceattr enrich` "
         "([what it means](drift.md)).\n",
         *_columns(DRIFT, DRIFT_COLUMNS),
+        "\n## published\n",
+        "The table `published/audience`, written by `faceattr publish`, and the only one that is meant for others "
+        f"([what it protects](publishing.md)). {AUDIENCE.comment}\n",
+        *_columns(AUDIENCE.schema, AUDIENCE.comments),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -190,7 +195,8 @@ def marts_page() -> str:
         "next, and without changes nothing is written. Every table and column has a comment, which Spark, `deltalake` and "
         "catalogs show.\n",
         "[Shares](shares.md) says how shares are corrected and how far to trust them. Versions of a model are never summed: "
-        "every key has `model_version`.\n",
+        "every key has `model_version`. Marts are internal, because they count single faces; [publishing](publishing.md) makes "
+        "a table for others.\n",
         "## Queries\n",
         "The package has these queries; their results are those of the tests' photographs. For your own:\n",
         "```python",

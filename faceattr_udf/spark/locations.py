@@ -321,6 +321,21 @@ class Outputs:
             raise ConfigError(f"{msg}; give each a name of its own")
         return cls(place, **refs)
 
+    def refuse_inside(self, folder: str, contents: str) -> None:
+        """Checks that no output table lies inside or around the folder of other tables.
+
+        Args:
+            folder: The folder.
+            contents: What goes there, for the error.
+
+        Raises:
+            ConfigError: Naming the table.
+        """
+        for name, ref in self.tables.items():
+            if ref.format == "delta" and (is_inside(ref.location, folder) or is_inside(folder, ref.location)):
+                msg = f"output.{name} = {ref} is where {contents} go; give the table another name"
+                raise ConfigError(msg)
+
     def refuse_overlap(self, images: TableRef) -> None:
         """Checks that no output table lies inside the images table or inside another Delta table, or around it.
 

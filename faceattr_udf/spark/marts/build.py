@@ -10,13 +10,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
 from faceattr_udf.config import Config
-from faceattr_udf.errors import ConfigError, TableNotFoundError
+from faceattr_udf.errors import TableNotFoundError
 from faceattr_udf.shares.calibration_file import Calibration
 from faceattr_udf.spark.engine_errors import explained
 from faceattr_udf.spark.enrichment.staging import Staging
 from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.lease import Lease
-from faceattr_udf.spark.locations import Outputs, is_inside
+from faceattr_udf.spark.locations import Outputs
 from faceattr_udf.spark.marts import counts, scores, weights
 from faceattr_udf.spark.marts.corrected import Calibrated, corrected_shares
 from faceattr_udf.spark.marts.layout import BY_DAY, MARTS, mart_refs, marts_folder
@@ -83,7 +83,7 @@ def build_marts(
     with adopted(spark, config) as fitting:
         outputs = Outputs.of(fitting, qualified(spark, output))
         folder = marts_folder(outputs.folder)
-        _refuse_overlap(outputs, folder)
+        outputs.refuse_inside(folder, "the marts")
         with explained(f"the marts in {folder} cannot be built", "correct the cause and run it again to continue"):
             reading = Tables(spark, fitting.engine.name)
             faces, results = (reading.find(ref) for ref in (outputs.faces, outputs.image_results))
@@ -96,13 +96,6 @@ def build_marts(
                 placed = placed_faces(faces, places)
                 images = placed_images(results, placed, places)
                 return _Build(tables, fitting, outputs.folder, calibration, on_step).run(placed, images)
-
-
-def _refuse_overlap(outputs: Outputs, folder: str) -> None:
-    for name, ref in outputs.tables.items():
-        if ref.format == "delta" and (is_inside(ref.location, folder) or is_inside(folder, ref.location)):
-            msg = f"output.{name} = {ref} is where the marts go; give the table another name"
-            raise ConfigError(msg)
 
 
 class _Build:

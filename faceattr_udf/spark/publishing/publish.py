@@ -18,7 +18,7 @@ from faceattr_udf.shares.statistics import AttributeStatistics
 from faceattr_udf.spark.engine_errors import explained
 from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.lease import Lease
-from faceattr_udf.spark.locations import Outputs, TableRef, is_inside, join
+from faceattr_udf.spark.locations import Outputs, TableRef, join
 from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.publishing.layout import AUDIENCE
 from faceattr_udf.spark.publishing.people import People
@@ -90,10 +90,7 @@ def publish(
     with adopted(spark, config) as fitting:
         outputs = Outputs.of(fitting, qualified(spark, output))
         folder = join(outputs.folder, FOLDER)
-        for name, ref in outputs.tables.items():
-            if ref.format == "delta" and (is_inside(ref.location, folder) or is_inside(folder, ref.location)):
-                msg = f"output.{name} = {ref} is where published tables go; give the table another name"
-                raise ConfigError(msg)
+        outputs.refuse_inside(folder, "published tables")
         with explained(f"the tables in {folder} cannot be published", "correct the cause and run it again"):
             faces = Tables(spark, fitting.engine.name).find(outputs.faces)
             if faces is None:
