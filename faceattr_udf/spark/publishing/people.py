@@ -73,7 +73,9 @@ class People:
         """Returns the people of periods; a label that is null counts as `UNKNOWN`."""
         spark = self.faces.sparkSession
         days = [row["day"] for row in self.persons.select("day").distinct().collect()]
-        chosen = [(day, start.isoformat()) for day in days if (start := first_day(day, kind)) in starts and start]
+        chosen = [
+            (day, start.isoformat()) for day in days if (start := first_day(day, kind)) is not None and start in starts
+        ]
         periods = F.broadcast(spark.createDataFrame(chosen, "day string, period_start string"))
         first = (
             self.persons.join(periods, "day").groupBy("period_start", "person").agg(F.min("image_id").alias("image_id"))
