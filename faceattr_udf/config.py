@@ -208,6 +208,12 @@ class MartsConfig(Section):
     population: Literal["catalogue", "audience"] = "catalogue"
 
 
+class ReportConfig(Section):
+    """What the page of `jobs.report` may show."""
+
+    min_count: int = Field(default=10, ge=1)
+
+
 class RuntimeConfig(Section):
     """The resources of one Python worker, and the time after which a silent job counts as dead."""
 
@@ -233,6 +239,7 @@ class Config(Section):
     maintain: MaintainConfig = MaintainConfig()
     marts: MartsConfig = MartsConfig()
     publish: PublishConfig = PublishConfig()
+    report: ReportConfig = ReportConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     consent: ConsentConfig = ConsentConfig()

@@ -244,6 +244,7 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "publish.period": ("week", False),
     "publish.attributes": (["gender"], False),
     "publish.wait_days": (0, False),
+    "report.min_count": (1, False),
     "runtime.threads": (7, False),
     "runtime.isolated": (False, False),
     "runtime.batch_seconds": (5.5, False),
@@ -281,6 +282,7 @@ def test_all_keys_are_covered_by_changes() -> None:
             "drift",
             "maintain",
             "publish",
+            "report",
             "runtime",
         )
         for name in getattr(Config(), section).model_dump()

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "marts": "Count faces by day, and correct shares of perceived attributes.",
     "publish": "Publish people by perceived attributes, without counts of few people.",
     "drift": "Tell whether a run differs from the nights before it, and how.",
+    "report": "Write one page about who is in the photographs, and how sure that is.",
     "annotate": "Draw boxes and attributes from the tables onto photographs.",
     "explain": "Write everything that is held about images or subjects, and why, to a file.",
     "maintain": "Compact, vacuum, prune and change the output tables.",

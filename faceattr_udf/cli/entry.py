@@ -13,11 +13,13 @@ BUSY: Final = 4
 INTERRUPTED: Final = 130
 
 _EXTRAS: Final = {
+    "altair": "report",
     "delta": "spark",
     "deltalake": "maintain",
     "facenet_pytorch": "benchmark",
     "fairlearn": "train",
     "filelock": "spark",
+    "jinja2": "report",
     "matplotlib": "train",
     "nncf": "train",
     "pysail": "sail",
@@ -27,6 +29,7 @@ _EXTRAS: Final = {
     "threadpoolctl": "benchmark",
     "torch": "train",
     "torchvision": "train",
+    "vl_convert": "report",
 }
 """Package that may be missing -> the extra that installs it."""
 
