@@ -61,6 +61,7 @@ def command(
         now=now,
         catalog=catalog,
         month=month,
+        minors=config.minors.age > 0,
         attribute_model=record.model_version,
         groups=measured_groups(record.measured),
     )

@@ -62,6 +62,7 @@ class Scope:
         attribute_model: Version of the model that `groups` were measured with.
         groups: Measured accuracy by group of people, from the record of the weights; empty where nobody measured it.
         now: When the page is made.
+        minors: Whether faces that may be minors' keep no other attributes than the configuration says.
     """
 
     attributes: tuple[str, ...]
@@ -71,6 +72,7 @@ class Scope:
     month: str | None = None
     attribute_model: str = ""
     groups: Rows = field(default=())
+    minors: bool = False
 
     def lists(self, mart_attribute: str) -> bool:
         """Checks whether the configuration lists an attribute, by its name in the marts."""

@@ -262,5 +262,7 @@ def _abstentions(totals: Rows, scope: Scope) -> Figure | None:
         ),
     )
     picture = charts.bars(rows, "faces without an answer", f"Bar chart of abstentions. {finding}", percent=True)
-    notes = ("Abstained faces count for their most likely label in shares, so that abstention moves none.",)
-    return Figure("abstention", "Abstention", finding, picture, table, notes)
+    notes = ["Abstained faces count for their most likely label in shares, so that abstention moves none."]
+    if scope.minors:
+        notes.append("Among them are faces that may be minors', which keep no such answer and count in no share.")
+    return Figure("abstention", "Abstention", finding, picture, table, tuple(notes))

@@ -17,7 +17,7 @@ def share_totals(faces: DataFrame) -> DataFrame:
         F.count(F.lit(1)).alias("n_faces"),
         F.countDistinct("image_id").alias("n_photographs"),
         *(_number(F.col(name).isNull()).alias(f"n_abstained_{name}") for name in CLASSES),
-        _number(F.col("age") < 18).alias("n_minors"),
+        _number(F.col("minor")).alias("n_minors"),
     )
 
 

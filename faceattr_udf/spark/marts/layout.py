@@ -68,7 +68,7 @@ BY_DAY: Final = {
             "n_abstained_gender": (_COUNT, "Faces whose gender is null."),
             "n_abstained_ethnicity": (_COUNT, "Faces whose ethnicity is null."),
             "n_abstained_emotion": (_COUNT, "Faces whose emotion is null."),
-            "n_minors": (_COUNT, "Faces with a perceived age below 18 years."),
+            "n_minors": (_COUNT, "Faces with a perceived age below 18 years, or with `minor`."),
         },
     ),
     "share_stats": Mart(
@@ -117,7 +117,7 @@ BY_DAY: Final = {
         {
             **_IMAGE_KEYS,
             "crowd": "Number of faces: 0, 1, 2, 3-5, 6-10 or 11+.",
-            "composition": "with_children (a perceived age below 18), else mixed, women or men; unknown where a gender "
+            "composition": "with_children (a perceived age below 18, or `minor`), else mixed, women or men; unknown where a gender "
             "is null; nobody without faces.",
         },
         {"n_photographs": (_COUNT, "Images that were read."), "n_faces": (_COUNT, "Their faces.")},

@@ -16,6 +16,7 @@ from faceattr_udf.spark.catalog_names import quoted
 
 ALL, UNKNOWN = "all", "unknown"
 PLACE: Final = ("catalog", "day", "slice")
+_OF_AGE: Final = 18
 _DAYS: Final = (StringType, DateType, TimestampType, TimestampNTZType)
 
 
@@ -95,6 +96,10 @@ def placed_faces(faces: DataFrame, places: Places) -> DataFrame:
         .when(size > large, F.lit("large"))
         .otherwise(F.lit(UNKNOWN))
     )
+    # A protected face has no age, and most faces' `minor` is null.
+    minor = F.coalesce(F.col("age") < _OF_AGE, F.lit(False))
+    if "minor" in faces.columns:
+        minor |= F.coalesce("minor", F.lit(False))
     groups = F.col("age_group_probs") if "age_group_probs" in faces.columns else F.lit(None).cast("map<string,float>")
     return faces.select(
         "image_id",
@@ -109,6 +114,7 @@ def placed_faces(faces: DataFrame, places: Places) -> DataFrame:
         "processed_at",
         "age",
         "age_group",
+        minor.alias("minor"),
         groups.alias("age_group_probs"),
         *(column for name in CLASSES for column in (name, f"{name}_confidence", f"{name}_probs")),
         *(F.col(f"quality.{name}").alias(name) for name in ("face_px", "blur", "brightness")),
@@ -121,7 +127,7 @@ def placed_images(results: DataFrame, faces: DataFrame, places: Places) -> DataF
     An image without faces has no pass-through columns: its catalog and slice are unknown, its day is that of processing
     only where this is so for all faces.
     """
-    minor, woman, man = (F.col("age") < 18, F.col("gender") == "female", F.col("gender") == "male")
+    minor, woman, man = (F.col("minor"), F.col("gender") == "female", F.col("gender") == "male")
     by_image = faces.groupBy("image_id").agg(
         *(F.min(name).alias(f"_{name}") for name in PLACE),
         F.count(F.lit(1)).alias("_faces"),

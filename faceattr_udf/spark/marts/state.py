@@ -23,6 +23,7 @@ _HASHED: Final = (
     "quality_band",
     "age",
     "age_group",
+    "minor",
     *(column for name in CLASSES for column in (name, f"{name}_confidence")),
 )
 

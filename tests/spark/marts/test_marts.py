@@ -206,6 +206,23 @@ def test_counts_of_a_hand_made_table(sail_engine: Engine, tmp_path: Path) -> Non
     assert shares["female"]["share"] == pytest.approx(np.clip(share[0], 0, 1), abs=1e-5)
 
 
+def test_protected_faces_without_age_are_minors(sail_engine: Engine, tmp_path: Path) -> None:
+    faces = [
+        face("a", 0, age=None, minor=True),
+        face("a", 1, gender=(0.9, 0.1), minor=False),
+        face("b", gender=(0.9, 0.1), age=15.0, minor=False),  # of an age of majority below 18
+        face("c", gender=(0.9, 0.1), age=None, minor=False),
+    ]
+    write(sail_engine, tmp_path, Night(faces, [result("a", 2), result("b"), result("c")]))
+    build(sail_engine, tmp_path)
+    (totals,) = read(sail_engine, tmp_path, "share_totals")
+    assert (totals["n_faces"], totals["n_minors"]) == (4, 2)
+    shown = {
+        (row["crowd"], row["composition"]): row["n_photographs"] for row in read(sail_engine, tmp_path, "photographs")
+    }
+    assert shown == {("2", "with_children"): 1, ("1", "with_children"): 1, ("1", "women"): 1}
+
+
 @pytest.mark.parametrize("n_faces", [0, 1])
 def test_tables_with_no_face_or_one(sail_engine: Engine, tmp_path: Path, n_faces: int) -> None:
     faces = [face("a", gender=(0.99, 0.01))][:n_faces]
