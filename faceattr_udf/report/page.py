@@ -96,10 +96,9 @@ def _notes(inputs: ReportInputs, scope: Scope, model: str | None) -> list[str]:
             "a model are never summed."
         )
     for row in of_model(inputs.days, model):
-        if row["n_undated"]:
-            notes.append(f"{words.count(row['n_undated'], 'face')} without a date are counted.")
-        if row["n_future"]:
-            notes.append(f"{words.count(row['n_future'], 'face')} with a date in the future are counted.")
+        for number, what in ((row["n_undated"], "without a date"), (row["n_future"], "with a date in the future")):
+            if number:
+                notes.append(f"{words.count(number, 'face')} {what} {'is' if number == 1 else 'are'} counted.")
     minors = sum(row["n_minors"] for row in of_model(inputs.totals, model))
     if "age" in scope.attributes and minors >= max(1, scope.min_count):
         notes.append(f"{words.count(minors, 'face')} may be of people under 18.")
