@@ -15,6 +15,8 @@ from faceattr_udf.report.page import render
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PHONE, DESKTOP = 360, 1100
 
+pytestmark = pytest.mark.timeout(150)  # a browser that does not answer
+
 
 @pytest.fixture(scope="module")
 def html() -> str:
