@@ -73,6 +73,11 @@ def _pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(charts, name, lambda *_, **__: Markup("<svg role='img' aria-label='not drawn'></svg>"))
 
 
+def found_in(text: str, *parts: str) -> list[str]:
+    """Returns the parts that a text has; pytest takes minutes to explain that a long text has one."""
+    return [part for part in parts if part in text]
+
+
 @pytest.fixture
 def drawn() -> None:
     """Lets a test see the pictures."""
@@ -90,8 +95,7 @@ def test_page_loads_nothing_and_runs_nothing() -> None:
     names = {name for _, attributes in Page(html).elements for name in attributes}
     assert not names & {"src", "href", "srcset", "style", "action", "xlink:href"}
     assert not any(name.startswith("on") for name in names)
-    assert "url(" not in html
-    assert "@import" not in html
+    assert found_in(html, "url(", "@import") == []
     assert len(html.encode()) < 500_000
 
 
@@ -186,8 +190,7 @@ def test_attributes_that_the_configuration_does_not_list_are_absent(attribute: s
         "emotion": ("neutral", "emotion", "expression"),
     }
     text = re.sub("<style>.*?</style>", "", html, flags=re.DOTALL).lower()
-    for word in words[attribute]:
-        assert word not in text, word
+    assert found_in(text, *words[attribute]) == []
 
 
 def test_errors_of_groups_are_those_of_the_record() -> None:
@@ -269,7 +272,9 @@ def test_versions_of_a_model_are_never_summed() -> None:
     other = [{**row, "model_version": "mtcnn-test+default-0"} for row in inputs().totals or ()]
     data = inputs(totals=[*other, *(inputs().totals or ())])
     assert chosen_model(data) == MODEL
-    assert "1,000 faces of other models are left out" in page(data).text
+    found = page(data)
+    assert "1,000 faces of other models are left out" in found.text
+    assert found.texts[found.texts.index("Faces") + 1] == "1,000"
     assert chosen_model(replace(data, runs=[run(model_version="mtcnn-test+default-0")])) == "mtcnn-test+default-0"
     assert chosen_model(replace(data, totals=[*other, total()], runs=None)) == "mtcnn-test+default-0"
 
@@ -310,10 +315,7 @@ def test_names_with_markup_quotes_and_right_to_left_text_stay_text() -> None:
     catalogs = [{"model_version": MODEL, "catalog": name, "n_faces": 500} for name in (HOSTILE, RTL)]
     html = render(inputs(shares=shares, catalogs=catalogs), scope(catalog=None))
     html += render(inputs(shares=shares), scope(catalog=HOSTILE))
-    assert "<script" not in html
-    assert "\u202e" not in html
-    assert "{{ 7*7 }}" in html
-    assert RTL in html
+    assert found_in(html, "<script", "\u202e", "{{ 7*7 }}", RTL) == ["{{ 7*7 }}", RTL]
     first = html.partition("</html>")[0] + "</html>"
     names = [attributes for attributes in Page(first).named("th") if attributes.get("scope") == "row"]
     assert all(attributes["dir"] == "auto" for attributes in names)
