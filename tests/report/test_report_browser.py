@@ -1,19 +1,17 @@
 """The page in Chromium: accessible in light and dark, readable on a phone, without requests; and its colors."""
 
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import CHROMIUM, DRIVER, chromium
 from report_rows import HOSTILE, MODEL, RTL, inputs, scope
 
 from faceattr_udf.report.page import render
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PHONE, DESKTOP = 360, 1100
 
 pytestmark = pytest.mark.timeout(150)  # a browser that does not answer
@@ -23,24 +21,6 @@ pytestmark = pytest.mark.timeout(150)  # a browser that does not answer
 def html() -> str:
     catalogs = [{"model_version": MODEL, "catalog": name, "n_faces": 500} for name in (HOSTILE, RTL)]
     return render(inputs(catalogs=catalogs, missing=["drift"]), scope())
-
-
-@contextmanager
-def chromium() -> Iterator[Any]:
-    """Starts Chromium without a window."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        yield driver
-    finally:
-        driver.quit()
 
 
 @pytest.fixture(scope="module")

@@ -117,8 +117,8 @@ BY_DAY: Final = {
         {
             **_IMAGE_KEYS,
             "crowd": "Number of faces: 0, 1, 2, 3-5, 6-10 or 11+.",
-            "composition": "with_children (a perceived age below 18, or `minor`), else mixed, women or men; unknown where a gender "
-            "is null; nobody without faces.",
+            "composition": "with_children (a perceived age below 18, or `minor`), else mixed, women or men; unknown "
+            "where a gender is null; nobody without faces.",
         },
         {"n_photographs": (_COUNT, "Images that were read."), "n_faces": (_COUNT, "Their faces.")},
     ),

@@ -1,22 +1,22 @@
 """Writes the picture of docs/report.md: the part about ages of a page over the tests' photographs, in Chromium.
 
-PYTHONPATH=.:tests:tests/spark/marts:tests/report python tests/report/write_picture.py
+PYTHONPATH=.:tests python tests/spark/marts/write_report_picture.py
 """
 
 import io
 import tempfile
 from pathlib import Path
 
+from chromium import chromium
 from conftest import Engine
 from marts_data import night, shipped_calibration, write
 from PIL import Image
-from test_report_browser import chromium
 
 from faceattr_udf.config import Config
 from faceattr_udf.spark import build_marts, start
 from jobs import report
 
-PICTURE = Path(__file__).parents[2] / "docs" / "images" / "report.png"
+PICTURE = Path(__file__).parents[3] / "docs" / "images" / "report.png"
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
