@@ -4,6 +4,7 @@ Vega-Lite is rendered without a browser. Numbers go to the page as text and in t
 screen readers: its marks carry no roles of their own.
 """
 
+import math
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -26,6 +27,7 @@ COUNTED, CORRECTED = "counted", "corrected"
 _COLORS: Final = {COUNTED: "var(--second)", CORRECTED: "var(--first)"}
 _SVG: Final = "http://www.w3.org/2000/svg"
 _DROPPED: Final = ("role", "class", "pointer-events", "aria-hidden", "aria-roledescription", "aria-label")
+_NUMBER: Final = "format(datum.value, datum.value < 1000 ? '~g' : '~s')"
 _PERCENT: Final = "format(datum.value * 100, '.0f') + ' %'"
 
 Values = Sequence[Mapping[str, Any]]
@@ -102,7 +104,7 @@ def _ordered(names: Sequence[str]) -> alt.Y:
 
 
 def _value_axis(ticks: int, percent: bool) -> alt.Axis:
-    return alt.Axis(tickCount=ticks, labelExpr=_PERCENT) if percent else alt.Axis(tickCount=ticks, format="~s")
+    return alt.Axis(tickCount=ticks, labelExpr=_PERCENT) if percent else alt.Axis(tickCount=ticks, labelExpr=_NUMBER)
 
 
 def bars(rows: Values, axis: str, alternative: str, *, percent: bool = False) -> Markup:
@@ -118,7 +120,7 @@ def bars(rows: Values, axis: str, alternative: str, *, percent: bool = False) ->
     x = alt.X(
         "value:Q",
         title=axis,
-        scale=alt.Scale(domain=[0, most * 1.3]),
+        scale=alt.Scale(domain=[0, most * 1.35]),
         axis=_value_axis(5, percent),
     )
     base = _chart(rows).encode(y=_names(rows), x=x)
@@ -226,13 +228,14 @@ def columns(rows: Values, axis: str, alternative: str, marked: str | None = None
         marked: What stands out, for the legend; None without one.
     """
     order = [row["name"] for row in rows]
+    ticks = max(1, min(4, math.ceil(max((row["value"] for row in rows), default=0))))
     x = alt.X(
         "name:O",
         title=None,
         sort=order,
         axis=alt.Axis(labelAngle=0, labelOverlap="greedy", labelExpr="slice(datum.label, 5, 10)", ticks=False),
     )
-    y = alt.Y("value:Q", title=axis, axis=alt.Axis(tickCount=4, tickMinStep=1), scale=alt.Scale(domainMin=0))
+    y = alt.Y("value:Q", title=axis, axis=alt.Axis(tickCount=ticks), scale=alt.Scale(domainMin=0))
     named = [{**row, "kind": marked if marked and row["marked"] else "other"} for row in rows]
     colors = alt.Scale(domain=[marked or "-", "other"], range=["var(--second)", "var(--first)"])
     color = alt.Color("kind:N", scale=colors, legend=alt.Legend(values=[marked]) if marked else None)

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from faceattr_udf.report import operations, people, photographs, words
 from faceattr_udf.report.inputs import ReportInputs, Scope, chosen_model, newest_first, of_model
+from faceattr_udf.sanitize import printable
 
 _MADE_BY: Final = {
     "shares": "marts",
@@ -68,11 +69,12 @@ def _facts(inputs: ReportInputs, scope: Scope, model: str | None) -> list[tuple[
     if scope.month:
         facts.append(("Month", scope.month))
     elif days and days[0]["first"]:
-        facts.append(("Days", f"{days[0]['first']} to {days[0]['last']}"))
+        first, last = days[0]["first"], days[0]["last"]
+        facts.append(("Days", first if first == last else f"{first} to {last}"))
     if inputs.n_catalogs > 1 and scope.catalog is None:
         facts.append(("Catalogs", words.count(inputs.n_catalogs)))
     if model:
-        facts.append(("Model", words.label(model)))
+        facts.append(("Model", printable(model)))
     newest = newest_first(inputs.runs or ())
     if newest and newest[0]["purpose"]:
         facts.append(("Purpose", words.label(newest[0]["purpose"])))

@@ -17,6 +17,9 @@ _LABELS: Final = {"age_group": AGE_GROUPS, **CLASSES}
 _POOR: Final = (
     "The photographs differ from those of the calibration (fit: poor), so the bold interval does not hold{instead}."
 )
+_NOTEWORTHY: Final = 0.001
+"""A change that the page's digits show."""
+
 _INTERVALS: Final = (
     "Bold lines are 95 % intervals for photographs like those of the calibration, thin lines also allow for "
     "photographs of another source."
@@ -115,7 +118,7 @@ def _shown(shares: Sequence[Share], least: int) -> list[Share]:
 def _share_figure(name: str, shares: Sequence[Share], least: int) -> Figure | None:
     """Returns the figure of an attribute's shares; None where small groups leave nothing to show."""
     shown = _shown(shares, least)
-    if not shown:
+    if not any(share.faces for share in shown):
         return None
     n_faces = sum(share.faces for share in shares)
     corrected = any(share.corrected is not None for share in shares)
@@ -144,7 +147,7 @@ def _share_figure(name: str, shares: Sequence[Share], least: int) -> Figure | No
     finding = _share_finding(shown)
     title = f"Perceived shares of {words.count(n_faces, 'face')}"
     table = Table(
-        ("label", "faces", "counted", "corrected", "95 % interval", "any source"),
+        ("label", "faces", "counted", "corrected", "95 % interval", "any source, 95 %"),
         tuple(
             (
                 words.label(share.label),
@@ -173,9 +176,10 @@ def _share_finding(shown: Sequence[Share]) -> str:
         if bounds and second.trusted and second.trusted[1] >= bounds[0]:
             finding += f", and the interval of {words.label(second.label)} overlaps it"
     moved = max((share for share in shown if share.corrected is not None), key=_change, default=None)
-    if moved is not None and moved.corrected is not None:
-        change = words.points(moved.corrected - moved.counted)
-        finding += f"; correction moves {words.label(moved.label)} most, by {change} points"
+    if moved is not None and _change(moved) >= _NOTEWORTHY:
+        finding += (
+            f"; correction moves {words.label(moved.label)} most, by {words.points(moved.best - moved.counted)} points"
+        )
     return f"{finding}."
 
 

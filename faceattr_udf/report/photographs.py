@@ -89,6 +89,7 @@ def _catalogs(catalogs: Rows, n_catalogs: int, scope: Scope) -> Figure | None:
     n_others = n_catalogs - len(shown)
     if 0 < others < scope.min_count and len(lines) > 1:
         others, n_others = others + lines.pop()[1], n_others + 1
+    n_named = len(lines)
     if others >= scope.min_count:
         lines.append((f"{words.count(n_others)} others", others))
     finding = (
@@ -96,7 +97,7 @@ def _catalogs(catalogs: Rows, n_catalogs: int, scope: Scope) -> Figure | None:
         f"{words.percent(lines[0][1] / total)} of them."
     )
     rows = [
-        {"name": f"{number}. {words.cut(name)}", "value": value, "text": words.count(value)}
+        {"name": name if number > n_named else f"{number}. {name}", "value": value, "text": words.count(value)}
         for number, (name, value) in enumerate(lines, 1)
     ]
     table = Table(

@@ -53,11 +53,7 @@ def label(name: str) -> str:
     >>> label("middle_eastern"), label("a\u202eb"), len(label("x" * 1000))
     ('middle eastern', 'a\\u202eb', 40)
     """
-    return cut(printable(name.replace("_", " ")))
-
-
-def cut(text: str) -> str:
-    """Cuts a text to the length of a name."""
+    text = printable(name.replace("_", " "))
     return text if len(text) <= _NAME_LENGTH else f"{text[: _NAME_LENGTH - 1]}…"
 
 
