@@ -247,7 +247,9 @@ def _pyramid_finding(rows: Rows, cells: Mapping[str, Counter[str]], groups: Sequ
     most = max(groups, key=lambda group: max(cells[group].values()) / cells[group].total())
     side = max(cells[most], key=lambda name: cells[most][name])
     share = cells[most][side] / cells[most].total()
-    return (
-        f"The largest group is {largest['side']}, {largest['name']}, with {words.percent(largest['value'])} of faces; "
-        f"genders differ most in the group {most}, of which {words.percent(share)} were counted as {side}."
+    finding = (
+        f"The largest group is {largest['side']}, {largest['name']}, with {words.percent(largest['value'])} of faces"
     )
+    if share - 0.5 >= _NOTEWORTHY:
+        finding += f"; genders differ most in the group {most}, of which {words.percent(share)} were counted as {side}"
+    return f"{finding}."

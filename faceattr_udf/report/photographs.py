@@ -8,6 +8,9 @@ from faceattr_udf.report.blocks import Figure, Section, Table
 from faceattr_udf.report.inputs import ReportInputs, Rows, Scope, number, of_model
 from faceattr_udf.report.small_groups import hidden_cells
 
+_MANY: Final = 8
+"""Lines of a figure that stands beside two others."""
+
 _READ: Final = ("ok", "no_face", "partial")
 _CROWDS: Final = {"0": "nobody", "1": "1 person", "2": "2 people"}
 _CROWD_ORDER: Final = ("0", "1", "2", "3-5", "6-10", "11+")
@@ -79,32 +82,30 @@ def _catalogs(catalogs: Rows, n_catalogs: int, scope: Scope) -> Figure | None:
     """Returns the figure of the largest catalogs; None where there is one."""
     if scope.catalog is not None or n_catalogs < 2:
         return None
-    shown = [row for row in catalogs if row["catalog"] is not None and row["n_faces"] >= scope.min_count]
-    shown.sort(key=lambda row: (-row["n_faces"], row["catalog"]))
-    others = sum(row["n_faces"] for row in catalogs) - sum(row["n_faces"] for row in shown)
+    named = [row for row in catalogs if row["catalog"] is not None and row["n_faces"] >= scope.min_count]
+    named.sort(key=lambda row: (-row["n_faces"], row["catalog"]))
+    lines = [(words.label(row["catalog"]), row["n_faces"]) for row in named]
     total = sum(row["n_faces"] for row in catalogs)
-    if not shown:
+    others = total - sum(faces for _, faces in lines)
+    if lines and 0 < others < scope.min_count:
+        others += lines.pop()[1]  # the others would follow from the total
+    if not lines:
         return None
-    lines = [(words.label(row["catalog"]), row["n_faces"]) for row in shown]
-    n_others = n_catalogs - len(shown)
-    if 0 < others < scope.min_count and len(lines) > 1:
-        others, n_others = others + lines.pop()[1], n_others + 1
-    n_named = len(lines)
-    if others >= scope.min_count:
-        lines.append((f"{words.count(n_others)} others", others))
     finding = (
         f"{words.count(n_catalogs, 'catalog')} have {words.count(total, 'face')}; the largest has "
         f"{words.percent(lines[0][1] / total)} of them."
     )
     rows = [
-        {"name": name if number > n_named else f"{number}. {name}", "value": value, "text": words.count(value)}
-        for number, (name, value) in enumerate(lines, 1)
+        {"name": f"{place}. {name}", "value": faces, "text": words.count(faces)}
+        for place, (name, faces) in enumerate(lines, 1)
     ]
+    if others:
+        lines.append((f"{words.count(n_catalogs - len(lines))} others", others))
     table = Table(
         ("catalog", "faces", "share"), tuple((name, words.count(n), words.percent(n / total)) for name, n in lines)
     )
     picture = charts.bars(rows, "faces", f"Bar chart of faces by catalog. {finding}")
-    return Figure("catalogs", "Catalogs", finding, picture, table)
+    return Figure("catalogs", "Catalogs", finding, picture, table, tall=len(rows) > _MANY)
 
 
 def _crowds(photographs: Rows, scope: Scope) -> Figure | None:

@@ -15,7 +15,7 @@ from faceattr_udf.spark.drift.table import drift_ref
 from faceattr_udf.spark.engine_errors import explained
 from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.locations import Outputs
-from faceattr_udf.spark.marts.build import mart_refs
+from faceattr_udf.spark.marts.layout import mart_refs
 from faceattr_udf.spark.marts.sources import ALL, UNKNOWN
 from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.tables import Tables

@@ -339,6 +339,8 @@ def test_small_catalogs_are_not_named() -> None:
     table = next(table for table in found.tables if table[0][0] == "catalog")
     assert [row[0] for row in table] == ["catalog", "large", "2 others"]
     assert "private" not in found.text
+    only_others = page(inputs(catalogs=[*catalogs[:1], *catalogs[2:]], n_catalogs=2))
+    assert "catalog" not in [table[0][0] for table in only_others.tables]  # 5 faces would follow from the total
 
 
 BOUND = st.none() | st.floats(0, 1) | st.just(float("nan"))
