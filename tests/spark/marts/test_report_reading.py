@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from conftest import Engine
 from marts_data import MODEL, night, read, shipped_calibration, write
+from own_policy import OWN
 
 from faceattr_udf.report import words
 from faceattr_udf.spark.drift.table import DRIFT
@@ -63,6 +64,11 @@ def test_page_has_the_numbers_of_the_marts_and_no_ids(
         part = file.read_text(encoding="utf-8")
         assert part.count(f">{arguments[1]}<")
         assert part.count("Catalogs</h3>") == (arguments[0] == "--month")
+    (lake / "own.toml").write_text(OWN)
+    policy = ["--set", f"privacy.policy_file={lake / 'own.toml'}", "--set", 'privacy.jurisdictions=["XX"]']
+    assert report.main(["--output", str(lake), "--html", str(file), *policy]) == 0
+    restricted = file.read_text(encoding="utf-8").lower()
+    assert [word for word in ("emotion", "expression", "surprise", "gender") if word in restricted] == ["gender"]
     capsys.readouterr()
     before = file.read_text(encoding="utf-8")
     for arguments, sentence in (
@@ -75,13 +81,14 @@ def test_page_has_the_numbers_of_the_marts_and_no_ids(
     assert len(file.read_text(encoding="utf-8")) == len(before)
 
 
-def test_reading_tells_undated_and_future_days_and_missing_tables(sail_engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.on_spark(slow=True)
+def test_reading_tells_undated_and_future_days_and_missing_tables(engine: Engine, tmp_path: Path) -> None:
     rows = night(20)
     rows.faces[0]["captured_at"] = None
     rows.faces[-1]["captured_at"] = datetime(2031, 1, 1, tzinfo=UTC)
-    write(sail_engine, tmp_path, rows)
-    build_marts(sail_engine.session, sail_engine.config(), str(tmp_path), shipped_calibration())
-    inputs = read_inputs(sail_engine.session, sail_engine.config(), str(tmp_path), now=NOW)
+    write(engine, tmp_path, rows)
+    build_marts(engine.session, engine.config(), str(tmp_path), shipped_calibration())
+    inputs = read_inputs(engine.session, engine.config(), str(tmp_path), now=NOW)
     assert inputs.days == [
         {"model_version": MODEL, "first": "2026-02-27", "last": "2031-01-01", "n_undated": 1, "n_future": 1}
     ]
