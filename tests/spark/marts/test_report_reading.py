@@ -82,12 +82,15 @@ def test_page_has_the_numbers_of_the_marts_and_no_ids(
 
 
 @pytest.mark.on_spark(slow=True)
-def test_reading_tells_undated_and_future_days_and_missing_tables(engine: Engine, tmp_path: Path) -> None:
+def test_reading_tells_undated_and_future_days_and_missing_tables(
+    engine: Engine, sail_engine: Engine, tmp_path: Path
+) -> None:
     rows = night(20)
     rows.faces[0]["captured_at"] = None
     rows.faces[-1]["captured_at"] = datetime(2031, 1, 1, tzinfo=UTC)
-    write(engine, tmp_path, rows)
-    build_marts(engine.session, engine.config(), str(tmp_path), shipped_calibration())
+    # Written by the fast engine, read by each.
+    write(sail_engine, tmp_path, rows)
+    build_marts(sail_engine.session, sail_engine.config(), str(tmp_path), shipped_calibration())
     inputs = read_inputs(engine.session, engine.config(), str(tmp_path), now=NOW)
     assert inputs.days == [
         {"model_version": MODEL, "first": "2026-02-27", "last": "2031-01-01", "n_undated": 1, "n_future": 1}
