@@ -155,6 +155,7 @@ class OutputConfig(Section):
     image_results: str = "image_results"
     runs: str = "runs"
     drift: str = "drift"
+    tombstones: str = "tombstones"
     landmarks: bool = False
     crops: bool = False
     embeddings: bool = False

@@ -68,6 +68,8 @@ class PrivacyConfig(Section):
     dpia_ref: str | None = None
     retention_ref: str | None = None
     policy_file: str | None = None
+    key_file: str | None = None
+    retention_days: int = Field(default=0, ge=0)
     exceptions: Annotated[tuple[PolicyException, ...], TUPLE_FROM_LIST] = ()
 
     @field_validator("purpose")
@@ -78,7 +80,7 @@ class PrivacyConfig(Section):
         msg = f"it should be one of {', '.join(PURPOSES)}, or other: and a text"
         raise ValueError(msg)
 
-    @field_validator("controller", "notice_ref", "dpia_ref", "retention_ref", "policy_file")
+    @field_validator("controller", "notice_ref", "dpia_ref", "retention_ref", "policy_file", "key_file")
     @classmethod
     def _not_blank(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():

@@ -22,6 +22,8 @@ class ImageStatus(StrEnum):
     UNSUPPORTED = "unsupported"
     TOO_LARGE = "too_large"
     NOT_CONSENTED = "not_consented"
+    ERASED = "erased"
+    EXPIRED = "expired"
     MODEL_ERROR = "model_error"
 
 
@@ -33,6 +35,12 @@ CUT_SHORT: Final = "the JPEG file is cut short; it was decoded as far as it goes
 
 NO_CONSENT: Final = "no consent"
 """The error text of images with the status not_consented."""
+
+ERASED: Final = "erased on request"
+"""The error text of images with the status erased."""
+
+EXPIRED: Final = "past the retention period"
+"""The error text of images with the status expired."""
 
 
 @dataclass(frozen=True, slots=True)

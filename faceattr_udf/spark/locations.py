@@ -21,7 +21,7 @@ _URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/+)(.*)", re.DOTALL)
 _WITH_BUCKET: Final = frozenset({"s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "wasb", "wasbs", "http", "https"})
 """Schemes whose URIs name a bucket or a host, so they need two slashes."""
 
-_RESERVED: Final = frozenset({"_staging", "_lease", "_ingest"})
+_RESERVED: Final = frozenset({"_staging", "_lease", "_ingest", "_erasure"})
 """Folders that jobs keep beside the tables."""
 
 

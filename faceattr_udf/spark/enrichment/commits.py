@@ -16,7 +16,7 @@ from faceattr_udf.spark.locations import Outputs, TableRef
 from faceattr_udf.spark.runs import Run
 from faceattr_udf.spark.tables import Tables
 
-_FAILED: Final = frozenset(ImageStatus) - {"ok", "no_face", "partial", "not_consented"}
+_FAILED: Final = frozenset(ImageStatus) - {"ok", "no_face", "partial", "not_consented", "erased", "expired"}
 """Statuses that progress counts as failed images."""
 
 _T = TypeVar("_T")

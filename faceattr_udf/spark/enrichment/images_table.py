@@ -40,6 +40,7 @@ class ImagesTable:
         files: Its files; None where it is read by ranges of image_id.
         consents: The subjects with consent (`SUBJECT`), where a table of consents decides; until they are known, nobody
             has consented.
+        kept_out: The image_ids of erased and expired images among `ids_to_hash`; None if there are none.
     """
 
     frame: DataFrame
@@ -49,6 +50,7 @@ class ImagesTable:
     light: DataFrame | None = None
     files: ImageFiles | None = None
     consents: DataFrame | None = None
+    kept_out: DataFrame | None = None
 
     @classmethod
     def check(cls, frames: InputFrames, ref: TableRef, name: str, config: Config) -> "ImagesTable":
@@ -129,6 +131,16 @@ class ImagesTable:
             rows = rows.unionByName(refused.select(unread.alias("image_id")))
         return rows
 
+    def ids_to_hash(self) -> DataFrame | None:
+        """Returns the image_ids of rows whose content has to be read for their hash; None if there cannot be any."""
+        if self.light is not None:
+            return None
+        own = self.columns.image_id
+        rows = self.frame.where(own.isNotNull())
+        if self._has_hash:
+            rows = rows.where(self.columns.given_hash.isNull())
+        return rows.select(own.alias("image_id"))
+
     def keys(self) -> DataFrame:
         """Returns one row per image.
 
@@ -184,7 +196,28 @@ class ImagesTable:
         return joined.select(*((both if name == "consented" else F.col(name)).alias(name) for name in keys.columns))
 
     def _keys_with_hash(self, frame: DataFrame) -> DataFrame:
-        """Returns the keys of rows whose hash may be computed, which only consent allows."""
+        """Returns the keys of rows whose hash is computed if it may be: not of erased images, nor without consent."""
+        if self.kept_out is not None:
+            if self.files is not None and _FILE not in frame.columns:
+                frame = frame.withColumn(_FILE, file_of_row())  # which a join would hide
+            own = self.columns.image_id
+            known = self.kept_out.select(F.col("image_id").alias("_kept_out"))
+            unread = F.broadcast(known).join(frame, F.col("_kept_out") == own, "inner")
+            unread = unread.drop("_kept_out", self.columns.content_column)
+            keys = self._select_keys(unread, self._unread_hash(), F.lit(True), permitted=False)
+            return keys.unionByName(self._permitted_keys(self._not_kept_out(frame)))
+        return self._permitted_keys(frame)
+
+    def _not_kept_out(self, frame: DataFrame) -> DataFrame:
+        """Leaves out rows of erased and expired images; the broadcast is on the left, as in `_by_consent`."""
+        if self.kept_out is None:
+            return frame
+        known = self.kept_out.select(F.col("image_id").alias("_kept_out"))
+        rest = F.broadcast(known).join(frame, F.col("_kept_out") == self.columns.image_id, "right")
+        return rest.where(F.col("_kept_out").isNull()).drop("_kept_out")
+
+    def _permitted_keys(self, frame: DataFrame) -> DataFrame:
+        """Returns the keys of rows whose hash may be computed where there is consent."""
         permitted, refused = self._by_consent(frame)
         keys = self._select_keys(permitted, self._hash(), F.lit(True))
         if refused is None:
@@ -206,7 +239,7 @@ class ImagesTable:
             return (frame, None) if asked is None else (frame.where(self.columns.agreement), frame.where(~asked))
         if self.consents is None:
             return frame.where(F.lit(False)), frame
-        if self.files is not None:
+        if self.files is not None and _FILE not in frame.columns:
             frame = frame.withColumn(_FILE, file_of_row())  # which a join would hide
         # The subjects are on the left and broadcast, so content is neither shuffled nor held in memory.
         known = self.consents.select(F.col(SUBJECT).alias("_agreed"))
@@ -285,7 +318,8 @@ class ImagesTable:
         return found.coalesce(1)
 
     def _permitted(self, frame: DataFrame, wanted: DataFrame) -> DataFrame:
-        """Leaves out rows without consent, so that nothing computes the hash of their content."""
+        """Leaves out rows that nobody may look at, so that nothing computes the hash of their content."""
+        frame = self._not_kept_out(frame)
         if self.config.input.require_consent:
             frame = frame.where(self.columns.agreement)
         subject = self.columns.subject

@@ -13,6 +13,7 @@ from typing import Any, Final
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 
+from faceattr_udf.privacy.tombstones import Tombstones
 from faceattr_udf.results import ImageStatus
 from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.enrichment.images_table import ImagesTable
@@ -20,9 +21,13 @@ from faceattr_udf.spark.enrichment.staging import Staging
 from faceattr_udf.spark.enrichment.wave_bounds import IdRange, Place, PlanSlice, whole_groups
 from faceattr_udf.spark.runs import Run
 from faceattr_udf.spark.session_settings import apply_settings, restore_settings
+from faceattr_udf.spark.tombstone_table import covered
 
-_REUSABLE: Final = [str(s) for s in ImageStatus if s not in {"missing", "not_consented", "model_error"}]
+_REUSABLE: Final = [str(s) for s in ImageStatus if s not in {"missing", "not_consented", "erased", "expired", "model_error"}]
 """Statuses that depend on the content alone; the others depend on the row or may pass."""
+
+KEPT_OUT: Final = (str(ImageStatus.ERASED), str(ImageStatus.EXPIRED))
+"""Statuses of images whose content nobody looks at again."""
 
 _SLICE_IMAGES: Final = 1_000
 _KEY_SCAN_BYTES: Final = 2**30
@@ -53,7 +58,8 @@ class NightPlan:
         pending: The images to process, in the order of their waves: the columns of `ImagesTable.keys`, and
             `reuse_source`, a committed image with the same content; `is_source`, true for the one image of several with
             the same new content that is read; `home_file` and `home_id`, the place of that image, or of the image
-            itself where it needs no inference; `has_faces` and `has_result`, whether the output tables have rows of it.
+            itself where it needs no inference; `has_faces` and `has_result`, whether the output tables have rows of it;
+            `kept_out`, the status erased or expired of an image that is not looked at, and then `consented` is false.
         slices: The same images, counted, in order.
         backfill: Images whose pass-through columns differ from those of their faces; None if there are none.
         n_pending: Images to process.
@@ -77,11 +83,13 @@ class Planner:
         images: The images table.
         staging: The staging area of the run.
         run: The run.
+        tombstones: Of erased images; None if there are none.
     """
 
     images: ImagesTable
     staging: Staging
     run: Run
+    tombstones: Tombstones | None = None
 
     def plan(self, results: DataFrame, faces: DataFrame) -> NightPlan:
         """Returns the plan; can be repeated.
@@ -100,10 +108,23 @@ class Planner:
         ).collect()[0]
         pending, slices = compared.where("_pending"), list[PlanSlice]()
         if totals["pending"]:
+            pending = self._without_erased(pending)
             pending = self.staging.write("plan", self._ordered(pending, results), _PLAN_ROW_GROUP_BYTES)
             slices = self._slices(pending)
         backfill = compared.where("_backfill") if totals["backfill"] else None
         return NightPlan(pending, slices, backfill, totals["pending"], totals["lost"], int(totals["duplicates"] or 0))
+
+    def _without_erased(self, pending: DataFrame) -> DataFrame:
+        """Returns pending images, those with a tombstone marked as erased."""
+        refused = F.col("kept_out")
+        if self.tombstones is not None:
+            erased = self.staging.write("erased", covered(pending, self.tombstones).distinct())
+            marked = erased.select(F.col("image_id").alias("_erased"))
+            pending = pending.join(F.broadcast(marked), F.col("image_id") == F.col("_erased"), "left")
+            refused = F.when(F.col("_erased").isNotNull(), F.lit(str(ImageStatus.ERASED))).otherwise(refused)
+        names = [name for name in pending.columns if name not in {"_erased", "consented", "kept_out"}]
+        decided = pending.select(*names, "consented", refused.alias("kept_out"))
+        return decided.withColumn("consented", F.col("consented") & F.col("kept_out").isNull())
 
     def _compared(self, results: DataFrame, faces: DataFrame) -> DataFrame:
         """Returns the images that need anything, and those with several rows.
@@ -111,7 +132,8 @@ class Planner:
         Returns:
             The columns of `ImagesTable.keys`, and: `_pending`, there is no result for the image's content, consent,
             configuration and model, or (`_lost`) one that counts other faces than the faces table has; `_backfill`,
-            the image is done and its pass-through columns differ from those of its faces; `has_faces`, `has_result`.
+            the image is done and its pass-through columns differ from those of its faces; `has_faces`, `has_result`;
+            `kept_out`, the status of a row that is erased or expired.
         """
         keys = self.images.keys()
         done = self._done(results)
@@ -121,7 +143,13 @@ class Planner:
         by_image = faces.groupBy(F.col("image_id").alias("_face_of"))
         described = by_image.agg(F.count(F.lit(1)).alias("_faces_found"), *was)
         differs = reduce(or_, (~F.col(key).eqNullSafe(F.col(f"_was_{key}")) for key in passed.values()), F.lit(False))
-        is_done = F.coalesce(
+        # An erased image stays so. An expired one is new if its table says that it has another content.
+        same = F.col("content_sha256").isNull() | (F.col("content_sha256") == F.col("_hash")) | (F.col("_hash") == "")
+        kept_out = F.when(
+            (F.col("_status") == str(ImageStatus.ERASED)) | ((F.col("_status") == str(ImageStatus.EXPIRED)) & same),
+            F.col("_status"),
+        )
+        is_done = kept_out.isNotNull() | F.coalesce(
             F.col("_current")
             & (F.coalesce(F.col("content_sha256"), F.lit("")) == F.col("_hash"))
             & (F.col("consented") == F.col("_consented")),
@@ -141,6 +169,7 @@ class Planner:
             pending.alias("_pending"),
             lost.alias("_lost"),
             (~pending & has_faces & differs).alias("_backfill"),
+            kept_out.alias("kept_out"),
         ).where("_pending OR _backfill OR copies > 1")
 
     def _same_version(self) -> Column:
@@ -148,13 +177,14 @@ class Planner:
         return (F.col("config_id") == config_id) & (F.col("model_version") == model_version)
 
     def _done(self, results: DataFrame) -> DataFrame:
-        """Returns `_done_id`, `_hash`, `_consented`, `_faces_counted`, and `_current`: the row is of this version."""
+        """Returns `_done_id`, `_hash`, `_status`, `_consented`, `_faces_counted`, and `_current`: of this version."""
         # A row that had a hash but no content may have its content now; only reading it can tell.
         unread = (F.col("status") == "missing") & F.col("content_sha256").isNotNull()
         return results.select(
             F.col("image_id").alias("_done_id"),
             (self._same_version() & ~unread).alias("_current"),
             F.coalesce("content_sha256", F.lit("")).alias("_hash"),
+            F.col("status").alias("_status"),
             (F.col("status") != "not_consented").alias("_consented"),
             F.col("n_faces").alias("_faces_counted"),
         )

@@ -26,7 +26,7 @@ from faceattr_udf.spark.enrichment.column_changes import ColumnChanges
 from faceattr_udf.spark.enrichment.commits import WaveCommits, WaveCounts
 from faceattr_udf.spark.enrichment.consents import ConsentTable
 from faceattr_udf.spark.enrichment.images_table import ImagesTable
-from faceattr_udf.spark.enrichment.planning import NightPlan, Planner, key_scans
+from faceattr_udf.spark.enrichment.planning import KEPT_OUT, NightPlan, Planner, key_scans
 from faceattr_udf.spark.enrichment.preflight import check_models
 from faceattr_udf.spark.enrichment.progress import NoListener, ProgressListener, Throughput
 from faceattr_udf.spark.enrichment.staging import Staging
@@ -46,6 +46,7 @@ from faceattr_udf.spark.schemas import IMAGE_RESULTS, RUNS
 from faceattr_udf.spark.store_places import check_store_place
 from faceattr_udf.spark.table_details import TableDetails, check_details
 from faceattr_udf.spark.tables import Tables
+from faceattr_udf.spark.tombstone_table import TombstoneTable, covered
 from faceattr_udf.spark.udf import DEFAULT_PROVIDER, AnalyzerProvider
 
 _GIVEN: Final = TableRef("(DataFrame)", "table")
@@ -156,6 +157,7 @@ class EnrichmentRun:
         self._images = ImagesTable.check(frames, images_ref, _name(images), config)
         self._images.probe()
         self._consents = ConsentTable.open(self._tables, config)
+        self._tombstones = TombstoneTable(self._tables, config, self._outputs.folder).load()
         check_schema_version(self._tables, self._outputs.tables, output)
         features = {ref: self._tables.features(ref) for ref in self._outputs.tables.values()}
         for ref, of_table in features.items():
@@ -252,7 +254,8 @@ class EnrichmentRun:
             self._images = replace(
                 self._images, consents=self._with_retry(lambda: self._staging.write("consents", agreed))
             )
-        planner = Planner(self._images, self._staging, self._run)
+        self._keep_out()
+        planner = Planner(self._images, self._staging, self._run, self._tombstones)
         results, faces = self._outputs.image_results, self._outputs.faces
         plan = self._with_retry(lambda: planner.plan(self._tables.read(results), self._tables.read(faces)))
         self._on_step("planned")
@@ -263,6 +266,24 @@ class EnrichmentRun:
             self._log.warning("faces_lost", images=plan.n_lost, table=str(faces))
         self._log.info("run_planned", pending=plan.n_pending)
         return plan
+
+    def _keep_out(self) -> None:
+        """Finds erased and expired images before hashes are computed, which would read their contents."""
+        unread = self._images.ids_to_hash()
+        if unread is None or not (self._tombstones or self._config.privacy.retention_days):
+            return
+
+        def find() -> DataFrame:
+            done = self._tables.read(self._outputs.image_results).where(F.col("status").isin(*KEPT_OUT))
+            ids = done.select("image_id")
+            if self._tombstones is not None:
+                unknown = unread.withColumn("content_sha256", F.lit(None).cast("string"))
+                ids = ids.unionByName(covered(unknown, self._tombstones))
+            return self._staging.write("kept_out", ids.distinct())
+
+        found = self._with_retry(find)
+        if found.limit(1).count():
+            self._images = replace(self._images, kept_out=found)
 
     def _process_pending(self, progress: ProgressListener, rate: float | None) -> None:
         """Infers and commits the pending images wave by wave, then backfills pass-through columns.

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from pyspark.sql.types import StringType, StructField, StructType
 
 from faceattr_udf.config import Config
-from faceattr_udf.results import NO_CONSENT, NO_CONTENT, ImageStatus
+from faceattr_udf.results import ERASED, EXPIRED, NO_CONSENT, NO_CONTENT, ImageStatus
 from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.enrichment.images_table import ImagesTable
 from faceattr_udf.spark.enrichment.planning import between
@@ -245,7 +245,8 @@ class Wave:
         too_large = F.col("bytes_left_out") > self.context.config.images.max_bytes
         left_out = F.when(too_large, F.lit(str(ImageStatus.TOO_LARGE)))
         status = (
-            F.when(~F.col("consented"), F.lit(str(ImageStatus.NOT_CONSENTED)))
+            F.when(F.col("kept_out").isNotNull(), F.col("kept_out"))
+            .when(~F.col("consented"), F.lit(str(ImageStatus.NOT_CONSENTED)))
             .when(F.col("_absent"), F.lit(str(ImageStatus.MISSING)))
             # Without any of these there is no hash, or the row has left the table since the run began.
             .otherwise(F.coalesce("_new_status", "_reused_status", left_out, F.lit(str(ImageStatus.MISSING))))
@@ -253,7 +254,8 @@ class Wave:
         n_faces = F.when(has_content, F.coalesce("_new_n_faces", "_reused_n_faces", F.lit(0))).otherwise(F.lit(0))
         return joined.select(
             "image_id",
-            "content_sha256",
+            # Of an erased image nothing is kept but its id, which the images table holds anyway.
+            F.when(status != str(ImageStatus.ERASED), F.col("content_sha256")).alias("content_sha256"),
             status.alias("status"),
             self._error(status, too_large).alias("error"),
             *(F.when(has_content, F.coalesce(f"_new_{n}", f"_reused_{n}")).alias(n) for n in ("width", "height")),
@@ -268,6 +270,8 @@ class Wave:
         size = F.col("bytes_left_out").cast("string")
         return (
             F.when(status == str(ImageStatus.NOT_CONSENTED), F.lit(NO_CONSENT))
+            .when(status == str(ImageStatus.ERASED), F.lit(ERASED))
+            .when(status == str(ImageStatus.EXPIRED), F.lit(EXPIRED))
             .when(status == str(ImageStatus.MISSING), F.lit(NO_CONTENT))
             .otherwise(
                 F.coalesce(
