@@ -41,6 +41,10 @@ class BusyError(FaceattrError):
     """Another job is writing to the same output or images table."""
 
 
+class ErasureError(FaceattrError):
+    """Files still hold what was to be erased, or could not be searched."""
+
+
 class ArgumentError(FaceattrError, TypeError):
     """An argument of the Python API has another type than the one that is documented."""
 

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "report": "Write one page about who is in the photographs, and how sure that is.",
     "annotate": "Draw boxes and attributes from the tables onto photographs.",
     "explain": "Write everything that is held about images or subjects, and why, to a file.",
+    "erase": "Erase images from tables, files and logs, and prove it.",
     "maintain": "Compact, vacuum, prune and change the output tables.",
     "evaluate": "Measure a model on labeled faces.",
     "train": "Train an attribute model on labeled faces.",

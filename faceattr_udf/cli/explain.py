@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from faceattr_udf.cli.entry import Command, entry_point
-from faceattr_udf.cli.id_file import read_ids
+from faceattr_udf.cli.id_file import read_some_ids
 from faceattr_udf.cli.options import PATH, config_options
 from faceattr_udf.cli.output_files import check_output_file
 
@@ -50,8 +50,8 @@ def command(
     configure_logging()
     config = Config.load(config_file, overrides)
     check_output_file(json_file, "--json", make_folder=False)
-    image_ids = _ids(image_id_file, "--image-id-file") if image_id_file else []
-    subject_ids = _ids(subject_id_file, "--subject-id-file") if subject_id_file else []
+    image_ids = read_some_ids(image_id_file, "--image-id-file") if image_id_file else []
+    subject_ids = read_some_ids(subject_id_file, "--subject-id-file") if subject_id_file else []
     found = explain(start(config), config, images, output, image_ids=image_ids, subject_ids=subject_ids)
     _write(json_file, json.dumps(found.data, indent=2, ensure_ascii=False))
     counts = found.counts
@@ -60,21 +60,6 @@ def command(
         f"result, {counts['faces']} faces"
     )
     click.echo(f"{json_file} holds personal data; delete it when it is delivered")
-
-
-def _ids(path: Path, option: str) -> list[str]:
-    """Reads the ids to answer about.
-
-    Raises:
-        ConfigError: The file cannot be read, or has no ids.
-    """
-    from faceattr_udf.errors import ConfigError
-
-    ids = read_ids(path, option)
-    if not ids:
-        msg = f"{option} {path} is empty; write one id per line"
-        raise ConfigError(msg)
-    return ids
 
 
 def _write(path: Path, text: str) -> None:

@@ -23,3 +23,18 @@ def read_ids(path: Path, option: str) -> list[str]:
         raise ConfigError(msg) from None  # the cause may hold a part of the file
     # Not splitlines, which also splits at characters that an id may have.
     return list(dict.fromkeys(line.removesuffix("\r") for line in text.split("\n") if line.strip()))
+
+
+def read_some_ids(path: Path, option: str) -> list[str]:
+    """Returns the ids of a file that must have some, as `read_ids` does.
+
+    Raises:
+        ConfigError: The file cannot be read, or has no ids.
+    """
+    from faceattr_udf.errors import ConfigError
+
+    ids = read_ids(path, option)
+    if not ids:
+        msg = f"{option} {path} is empty; write one id per line"
+        raise ConfigError(msg)
+    return ids

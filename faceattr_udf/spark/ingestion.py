@@ -132,7 +132,7 @@ def _ingest(tables: Tables, config: Config, source: LocalSource | StoreSource, r
     ref = report.table
     check_store_place(config.engine.name, ref.location)
     tables.check(ref, IMAGES)
-    location = _work_location(tables, ref)
+    location = work_location(tables, ref)
     with Lease(location, "jobs.ingest", config.runtime.lease_seconds) as lease:
         writer = ParquetTable(location) if ref.format == "parquet" else DeltaTable(tables, ref, location)
         writer.remove_leftovers()
@@ -171,7 +171,7 @@ def _workers(
     return WorkerReads(tables, writer, source.location, config.images.max_bytes, lease.check)
 
 
-def _work_location(tables: Tables, ref: TableRef) -> str:
+def work_location(tables: Tables, ref: TableRef) -> str:
     """Returns the folder of the staged files and of the lease."""
     if ref.format == "table":
         warehouse = tables.spark.conf.get("spark.sql.warehouse.dir", "spark-warehouse") or "spark-warehouse"

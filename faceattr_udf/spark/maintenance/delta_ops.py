@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import pyarrow as pa
 from pyspark.errors import PySparkException
@@ -19,6 +19,12 @@ from faceattr_udf.spark.table_details import present_cluster_keys
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+
+
+ERASED_AT: Final = "faceattr.erased_at"
+"""The property of a table that tells when rows were last erased from all its files."""
+
+_INTERVAL: Final = "delta.checkpointInterval"
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,24 @@ class DeltaOperations(Protocol):
         """Deletes the files that no version of the last `hours` needs, including those of killed writes.
 
         Before that, rows that deletion vectors mark are taken out of the current files, which are written without them.
+        """
+        ...
+
+    def data_files(self, ref: TableRef) -> list[str]:
+        """Returns the data files of the current version: relative to the table's folder, or absolute."""
+        ...
+
+    def checkpoint(self, ref: TableRef, erased_at: str) -> int:
+        """Commits a property that tells of an erasure, and writes a checkpoint of that version.
+
+        The commit names no file and has no statistics, and with the checkpoint no reader needs an earlier one.
+
+        Args:
+            ref: The table.
+            erased_at: The value of the property.
+
+        Returns:
+            The version.
         """
         ...
 
@@ -101,6 +125,24 @@ class _SqlOperations:
         # Delta refuses less than a week unless this check is off; `maintain` has checks of its own.
         with self._settings({"spark.databricks.delta.retentionDurationCheck.enabled": "false"}):
             self._sql("VACUUM", ref, f"RETAIN {hours} HOURS")
+
+    def data_files(self, ref: TableRef) -> list[str]:
+        return list(self._spark.sql(f"SELECT * FROM {ref.sql}").inputFiles())  # quoted
+
+    def checkpoint(self, ref: TableRef, erased_at: str) -> int:
+        (detail,) = self._sql("DESCRIBE DETAIL", ref)
+        interval = dict(detail["properties"] or {}).get(_INTERVAL, "1")
+        wanted = f"('{_INTERVAL}' = '1', '{ERASED_AT}' = '{erased_at}')"
+        commit(ref, lambda: self._sql("ALTER TABLE", ref, "SET TBLPROPERTIES", wanted))
+        (latest,) = self._sql("DESCRIBE HISTORY", ref, "LIMIT 1")
+        # A killed erasure leaves the interval of 1, which nobody else sets: every commit would write a checkpoint.
+        again = (
+            f"UNSET TBLPROPERTIES IF EXISTS ('{_INTERVAL}')"
+            if interval == "1"
+            else f"SET TBLPROPERTIES ('{_INTERVAL}' = '{interval}')"
+        )
+        commit(ref, lambda: self._sql("ALTER TABLE", ref, again))
+        return int(latest["version"])
 
     def _sql(self, verb: str, ref: TableRef, *rest: str) -> list[Row]:
         try:
@@ -174,6 +216,16 @@ class _DeltaRsOperations:
             raise EngineError(msg)
         # full=True also deletes the files of killed writes, which no log entry names.
         self._table(ref).vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
+
+    def data_files(self, ref: TableRef) -> list[str]:
+        return [str(path) for path in pa.table(self._table(ref).get_add_actions()).column("path").to_pylist()]
+
+    def checkpoint(self, ref: TableRef, erased_at: str) -> int:
+        properties = {ERASED_AT: erased_at}
+        commit(ref, lambda: self._table(ref).alter.set_table_properties(properties, raise_if_not_exists=False))
+        table = self._table(ref)
+        table.create_checkpoint()
+        return int(table.version())
 
     def _table(self, ref: TableRef) -> "DeltaTable":
         if ref.format == "table":
