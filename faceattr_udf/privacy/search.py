@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -45,7 +45,7 @@ class Needles:
             rf"\\*\"(?:{names})\\*\"\s*:\s*(?:\\*\"([^\"\\]*)\\*\"|(-?\d+))".encode() if names else rb"(?!)()()"
         )
 
-    def in_column(self, name: str, values: pa.Array) -> bool:
+    def in_column(self, name: str, values: "pa.Array[Any]") -> bool:
         """Checks the values of a column of strings or whole numbers."""
         wanted = self._long
         if name in self.id_columns:
@@ -162,7 +162,7 @@ def _in_footer(metadata: pq.FileMetaData, needles: Needles) -> bool:
     return any(needles.in_column(name, pa.array(ends, pa.string())) for name, ends in limits.items())
 
 
-def _columns(file: pq.ParquetFile, needles: Needles) -> Iterator[tuple[str, pa.Array]]:
+def _columns(file: pq.ParquetFile, needles: Needles) -> Iterator[tuple[str, "pa.Array[Any]"]]:
     """Yields the values of all columns that may hold ids, with the names of their leaves."""
     schema = file.schema_arrow
     wanted = [leaf.name for leaf in schema if _may_hold_ids(leaf, needles)]
@@ -176,7 +176,7 @@ def _is_text(type_: pa.DataType) -> bool:
     return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
 
 
-def _may_hold_ids(column: pa.Field, needles: Needles) -> bool:
+def _may_hold_ids(column: "pa.Field[Any]", needles: Needles) -> bool:
     type_ = column.type
     if pa.types.is_nested(type_):
         return any(_may_hold_ids(type_.field(number), needles) for number in range(type_.num_fields))
@@ -185,23 +185,23 @@ def _may_hold_ids(column: pa.Field, needles: Needles) -> bool:
     return _is_text(type_) or (pa.types.is_integer(type_) and column.name in needles.id_columns)
 
 
-def _leaves(name: str, values: pa.Array, needles: Needles) -> Iterator[tuple[str, pa.Array]]:
+def _leaves(name: str, values: "pa.Array[Any]", needles: Needles) -> Iterator[tuple[str, "pa.Array[Any]"]]:
     type_ = values.type
-    if pa.types.is_struct(type_):
+    if isinstance(values, pa.StructArray):
         for number in range(type_.num_fields):
             yield from _leaves(type_.field(number).name, values.field(number), needles)
-    elif pa.types.is_map(type_):
+    elif isinstance(values, pa.MapArray):
         yield from _leaves(name, values.keys, needles)
         yield from _leaves(name, values.items, needles)
-    elif pa.types.is_nested(type_):
+    elif isinstance(values, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
         yield from _leaves(name, values.flatten(), needles)
-    elif pa.types.is_dictionary(type_):
+    elif isinstance(values, pa.DictionaryArray):
         yield from _leaves(name, values.dictionary, needles)
     elif _is_text(type_) or (pa.types.is_integer(type_) and name in needles.id_columns):
         yield name, values
 
 
-def _in_texts(values: pa.Array, needles: Needles) -> bool:
+def _in_texts(values: "pa.Array[Any]", needles: Needles) -> bool:
     """Checks long texts: Delta's statistics are JSON in a column."""
     return needles.in_text("\n".join(_present(values.to_pylist())).encode())
 

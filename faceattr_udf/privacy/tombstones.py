@@ -72,12 +72,11 @@ class KeyedHash:
         Raises:
             ConfigError: It cannot be written; or as for `load`.
         """
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
             if path.exists():
                 return cls.load(path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.unlink(missing_ok=True)
             with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 os.chmod(unfinished, 0o600)  # noqa: PTH101 - not changed by the umask either
                 file.write(secrets.token_hex(_SECRET_BYTES) + "\n")
@@ -112,4 +111,3 @@ class Tombstones:
         return self.hash.key("image", image_id) in self.keys or (
             content_sha256 is not None and self.hash.key("content", content_sha256) in self.keys
         )
-

@@ -21,6 +21,7 @@ from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.ddl import columns_sql, text_sql
 from faceattr_udf.spark.delta_features import DeltaFeatures, add_local_times
 from faceattr_udf.spark.engine_errors import is_conflict, is_engine_error, is_transient, reason
+from faceattr_udf.spark.id_bounds import among, within
 from faceattr_udf.spark.locations import TableRef, holds_data, local_path
 from faceattr_udf.spark.parquet_input import InputFrames, Wanted, open_parquet
 from faceattr_udf.spark.retries import commit
@@ -340,9 +341,7 @@ class Tables:
             self.delete(ref, self.spark.createDataFrame([(value,) for value in values], f"{quoted(key)} string"), key)
             self.append(ref, frame)
             return
-        # The embedded engine would also remove rows for which the condition is NULL.
-        condition = f"{quoted(key)} IS NOT NULL AND {quoted(key)} IN ({', '.join(map(literal, values))})"
-        self._write(frame, ref, condition)
+        self._write(frame, ref, among(key, values))
 
     def _write(
         self, frame: DataFrame, ref: TableRef, replaced: str | None = None, options: Mapping[str, str] | None = None
@@ -389,13 +388,12 @@ class Tables:
             source: Rows with the table's columns and the flag, at most one row per key.
             keys: The columns that identify a row.
             delete_flag: A boolean column of `source`; where it is true, the row with this key is deleted.
-            between: A key column and its lowest and highest value in `source`; lets the engine skip other files.
+            between: A key column and its lowest and highest value in `source`; lets the engine skip most other files.
         """
         columns = [quoted(name) for name in source.columns if name != delete_flag]
         on = [f"t.{quoted(key)} = s.{quoted(key)}" for key in keys]
         if between is not None:
-            column = f"t.{quoted(between[0])}"
-            on += [f"{column} >= {literal(between[1])}", f"{column} <= {literal(between[2])}"]
+            on += within(f"t.{quoted(between[0])}", between[1], between[2])
         flag = f"s.{quoted(delete_flag)}" if delete_flag else None
         assignments = ", ".join(f"t.{column} = s.{column}" for column in columns)
         row = f"({', '.join(columns)}) VALUES ({', '.join(f's.{column}' for column in columns)})"
@@ -419,15 +417,3 @@ class Tables:
             commit(ref, lambda: self.spark.sql(statement).collect(), self._before_commit)
         finally:
             self.spark.catalog.dropTempView(view)
-
-
-def literal(text: str) -> str:
-    """Returns a string as a SQL expression without any of its characters.
-
-    Spark replaces `${...}` in the text of a statement before it parses it, quotes or not, and how a string is escaped
-    depends on a setting. Digits mean the same everywhere.
-
-    >>> literal("it's")
-    "CAST(X'69742773' AS STRING)"
-    """
-    return f"CAST(X'{text.encode().hex()}' AS STRING)"

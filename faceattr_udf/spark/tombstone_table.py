@@ -12,7 +12,7 @@ from pyspark.sql.types import StringType, StructField, StructType, TimestampType
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import ConfigError
-from faceattr_udf.privacy.tombstones import Kind, KeyedHash, Tombstones
+from faceattr_udf.privacy.tombstones import KeyedHash, Kind, Tombstones
 from faceattr_udf.spark.locations import is_inside, local_path, output_ref
 from faceattr_udf.spark.tables import Tables
 
@@ -123,5 +123,5 @@ class _Covered:
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             rows = zip(batch.column("image_id").to_pylist(), batch.column("content_sha256").to_pylist(), strict=True)
-            found = [image_id for image_id, digest in rows if self.tombstones.covers(image_id, digest)]
+            found = [one for one, digest in rows if one is not None and self.tombstones.covers(one, digest)]
             yield pa.RecordBatch.from_pydict({"image_id": pa.array(found, pa.string())})

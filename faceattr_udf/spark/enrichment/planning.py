@@ -23,7 +23,9 @@ from faceattr_udf.spark.runs import Run
 from faceattr_udf.spark.session_settings import apply_settings, restore_settings
 from faceattr_udf.spark.tombstone_table import covered
 
-_REUSABLE: Final = [str(s) for s in ImageStatus if s not in {"missing", "not_consented", "erased", "expired", "model_error"}]
+_REUSABLE: Final = [
+    str(s) for s in ImageStatus if s not in {"missing", "not_consented", "erased", "expired", "model_error"}
+]
 """Statuses that depend on the content alone; the others depend on the row or may pass."""
 
 KEPT_OUT: Final = (str(ImageStatus.ERASED), str(ImageStatus.EXPIRED))

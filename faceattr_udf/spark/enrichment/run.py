@@ -33,6 +33,7 @@ from faceattr_udf.spark.enrichment.staging import Staging
 from faceattr_udf.spark.enrichment.wave_bounds import next_wave
 from faceattr_udf.spark.enrichment.wave_sizing import WaveSizer
 from faceattr_udf.spark.enrichment.waves import RunContext, StagedWave, Wave
+from faceattr_udf.spark.erasure_requests import Request, RequestFolder
 from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.input_columns import wanted_columns
 from faceattr_udf.spark.lease import Lease
@@ -265,7 +266,23 @@ class EnrichmentRun:
         if plan.n_lost:
             self._log.warning("faces_lost", images=plan.n_lost, table=str(faces))
         self._log.info("run_planned", pending=plan.n_pending)
+        self._request_purge(plan)
         return plan
+
+    def _request_purge(self, plan: NightPlan) -> None:
+        """Leaves a request for faces whose consent was withdrawn: this run deletes their rows, not the old files.
+
+        `faceattr erase --due` fulfils it.
+        """
+        asked = self._consents is not None or self._config.input.require_consent
+        if not plan.n_pending or not asked:
+            return
+        withdrawn = plan.pending.where("NOT consented AND has_faces AND kept_out IS NULL").select("image_id")
+        ids = sorted(row["image_id"] for row in self._with_retry(withdrawn.collect))
+        if ids:
+            request = Request(kind="withdrawn", image_ids=tuple(ids), n_asked=len(ids))
+            RequestFolder(self._outputs.folder).write(request)
+            self._log.info("erasure_due", images=len(ids), advice="run faceattr erase --due")
 
     def _keep_out(self) -> None:
         """Finds erased and expired images before hashes are computed, which would read their contents."""

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from faceattr_udf.privacy.search import SearchReport
-from faceattr_udf.spark.erasure.requests import Request
+from faceattr_udf.spark.erasure_requests import Request
 
 NOT_LOOKED_AT: Final = (
-    "earlier versions of objects that a store with versioning or soft deletion keeps, and blocks of a disk that are free "
-    "but not overwritten",
+    "earlier versions of objects in a store with versioning or soft deletion, and free blocks of a disk that are not "
+    "overwritten yet",
     "backups, clones and shares of the tables, and copies, reports and exports outside of these folders",
     "the logs and event logs of Spark and of other programs",
     "the table of consents, and the folders from which pictures are ingested",

@@ -46,9 +46,7 @@ def find_places(
     return list(_checked(tables, operations, config, refs))
 
 
-def _checked(
-    tables: Tables, operations: DeltaOperations, config: Config, refs: dict[str, TableRef]
-) -> Iterator[Place]:
+def _checked(tables: Tables, operations: DeltaOperations, config: Config, refs: dict[str, TableRef]) -> Iterator[Place]:
     for name, ref in refs.items():
         if ref.format == "parquet":
             msg = (
@@ -63,8 +61,8 @@ def _checked(
         _refuse_unlisted(location, ref)
         if any(_is_elsewhere(path, location) for path in operations.data_files(ref)):
             msg = (
-                f"table {ref} is a shallow clone: its rows are in files of another table; copy it with CREATE TABLE ... "
-                "DEEP CLONE or a new run, and erase from the other table, too"
+                f"table {ref} is a shallow clone: its rows are in files of another table; write its rows to a new table, "
+                "and erase from both"
             )
             raise SchemaError(msg)
         yield Place(name, ref, location)
@@ -102,7 +100,5 @@ def _refuse_unlisted(location: str, ref: TableRef) -> None:
 
 def _is_elsewhere(path: str, location: str) -> bool:
     """Checks whether a data file, relative to its table or not, lies outside of the table."""
-    system, folder = file_system(location)
-    del system
     absolute = path.startswith("/") or ":/" in path
-    return absolute and not file_system(path)[1].startswith(folder.rstrip("/") + "/")
+    return absolute and not file_system(path)[1].startswith(file_system(location)[1].rstrip("/") + "/")

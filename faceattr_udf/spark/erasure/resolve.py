@@ -10,7 +10,7 @@ from pyspark.sql.types import StringType
 from faceattr_udf.config import Config
 from faceattr_udf.errors import SchemaError
 from faceattr_udf.spark.catalog_names import quoted
-from faceattr_udf.spark.erasure.requests import Request
+from faceattr_udf.spark.erasure_requests import Request
 from faceattr_udf.spark.input_columns import InputColumns
 
 _PATH = "path"

@@ -27,9 +27,9 @@ from faceattr_udf.spark.engine_errors import explained
 from faceattr_udf.spark.enrichment.staging import Staging
 from faceattr_udf.spark.erasure.certificate import Certificate
 from faceattr_udf.spark.erasure.log_files import delete_older_entries
-from faceattr_udf.spark.erasure.places import Place, find_places
-from faceattr_udf.spark.erasure.requests import FOLDER, Request, RequestFolder, union
+from faceattr_udf.spark.erasure.places import find_places
 from faceattr_udf.spark.erasure.resolve import Holding, Resolver, id_frame
+from faceattr_udf.spark.erasure_requests import FOLDER, Request, RequestFolder, union
 from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.ingestion import work_location
 from faceattr_udf.spark.input_columns import InputColumns, wanted_columns
@@ -131,6 +131,7 @@ class Erasure:
         self._spark, self._config, self._wish, self._output = spark, config, wish, output
         self._calibration, self._on_step = calibration, on_step
         self._leases: list[Lease] = []
+        self._expired: list[str] = []
         self._tables = Tables(spark, config.engine.name, before_commit=self._check_leases)
         self._outputs = Outputs.of(config, qualified(spark, output))
         self._operations = delta_operations(spark, config.engine.name)
@@ -165,13 +166,14 @@ class Erasure:
         """Erases, as `erase` describes."""
         with explained("the erasure has stopped", "run it again to complete it"), self._leased():
             self._on_step("leased")
+            self._expired = self._find_expired()
             requests = self._take_requests()
             self._on_step("requested")
             full = [request for request in requests if request.kind == "erase"]
             partial = [request for request in requests if request.kind != "erase"]
             if full:
                 self._bury(full)
-            rows = self._delete_rows(full, partial) if requests else {}
+            rows = self._delete_rows(full) if requests else {}
             self._rebuild_marts()
             versions = self._clean_files() if requests else {}
             certificate = self._search(requests, full, partial, rows, versions)
@@ -228,10 +230,8 @@ class Erasure:
             # Rows that a killed erasure has deleted tell nothing any more; its request does.
             found = self._resolver().resolve(self._wish.image_ids, self._wish.subject_ids)
             new.append(found.model_copy(update={"images": images}))
-        if self._wish.due and self._config.privacy.retention_days:
-            expired = self._expired()
-            if expired:
-                new.append(Request(kind="expired", image_ids=tuple(expired), n_asked=len(expired)))
+        if self._expired:
+            new.append(Request(kind="expired", image_ids=tuple(self._expired), n_asked=len(self._expired)))
         for request in new:
             self._requests.write(request)
         return [*left, *new]
@@ -244,10 +244,10 @@ class Erasure:
             holdings.append(Holding.of_images(frame, self._columns, self._config))
         return Resolver(self._spark, self._config, holdings)
 
-    def _expired(self) -> list[str]:
-        """Returns the images with faces that were derived before the retention period."""
+    def _find_expired(self) -> list[str]:
+        """Returns the images with faces that were derived before the retention period, where that is asked for."""
         faces = self._tables.find(self._outputs.faces)
-        if faces is None:
+        if faces is None or not self._wish.due or not self._config.privacy.retention_days:
             return []
         before = datetime.now(UTC) - timedelta(days=self._config.privacy.retention_days)
         old = faces.where(F.col("processed_at") < F.lit(before)).select("image_id").distinct()
@@ -261,19 +261,18 @@ class Erasure:
         self._tombstones.add(keyed, requests[-1].erasure_id, datetime.now(UTC), ids, contents)
         self._on_step("tombstoned")
 
-    def _delete_rows(self, full: list[Request], partial: list[Request]) -> dict[str, int]:
+    def _delete_rows(self, full: list[Request]) -> dict[str, int]:
         """Deletes rows, and returns how many there were.
 
         image_results come first: if this is killed in between, a night finds faces that no result counts, and deletes
         them.
         """
         rows: dict[str, int] = {}
-        gone, faceless = union(full, "image_ids"), union(partial, "image_ids")
-        expired = union((request for request in partial if request.kind == "expired"), "image_ids")
-        self._expire(sorted(set(expired) - set(gone)))
+        gone = union(full, "image_ids")
+        self._expire(sorted(set(self._expired) - set(gone)))
         rows["image_results"] = self._delete(self._outputs.image_results, "image_id", gone)
         self._on_step("results")
-        rows["faces"] = self._delete(self._outputs.faces, "image_id", sorted({*gone, *faceless}))
+        rows["faces"] = self._delete(self._outputs.faces, "image_id", sorted({*gone, *self._expired}))
         self._on_step("faces")
         if self._images is not None:
             names = self._config.input.columns
@@ -354,7 +353,7 @@ class Erasure:
         if full:
             for folder in self._folders():
                 _search_folder(folder, needles, report)
-        faceless = Needles(union(partial, "image_ids"), id_columns)
+        faceless = Needles(self._without_faces(union(partial, "image_ids")), id_columns)
         if partial:
             for place in self._places:
                 if place.name == "faces":
@@ -372,6 +371,15 @@ class Erasure:
             self._requests.finish(requests)
         log.info("erased", state=certificate.as_data()["state"], requests=len(requests), **rows)
         return certificate
+
+    def _without_faces(self, image_ids: list[str]) -> set[str]:
+        """Leaves out images that have faces again: consent was given again, or there is another content."""
+        faces = self._tables.find(self._outputs.faces)
+        if faces is None or not image_ids:
+            return set(image_ids)
+        few = id_frame(self._spark, image_ids, "image_id")
+        present = faces.select("image_id").join(F.broadcast(few), "image_id", "left_semi").distinct()
+        return set(image_ids) - {row["image_id"] for row in present.collect()}
 
     def _folders(self) -> list[str]:
         """Returns the folders to search: the output folder, and tables outside of it."""

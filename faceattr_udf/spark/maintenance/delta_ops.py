@@ -127,7 +127,7 @@ class _SqlOperations:
             self._sql("VACUUM", ref, f"RETAIN {hours} HOURS")
 
     def data_files(self, ref: TableRef) -> list[str]:
-        return list(self._spark.sql(f"SELECT * FROM {ref.sql}").inputFiles())  # quoted
+        return list(self._spark.read.table(ref.sql).inputFiles())
 
     def checkpoint(self, ref: TableRef, erased_at: str) -> int:
         (detail,) = self._sql("DESCRIBE DETAIL", ref)

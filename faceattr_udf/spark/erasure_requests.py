@@ -1,4 +1,4 @@
-"""Requests that are not finished: files with ids beside the tables, which a killed erasure leaves and the next completes.
+"""Unfinished requests: files with ids beside the tables, which a killed erasure leaves and the next one completes.
 
 After the rows are gone, nothing else says which ids to search for. A file is deleted when its search found nothing.
 """

@@ -1,0 +1,323 @@
+"""An erasure: what is gone from every file, what stays, what the next night does, and kills at every step."""
+
+import json
+import shutil
+import stat
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import deltalake
+import pyarrow.parquet as pq
+import pytest
+from conftest import Engine
+from fakes import content, inferred
+from workspaces import CAPTURED_AT, Killed, Workspace, killed_at, statuses
+
+from faceattr_udf.errors import BusyError, ErasureError, FaceattrError
+from faceattr_udf.spark.erasure import Wish, erase
+from faceattr_udf.spark.erasure.certificate import Certificate
+from faceattr_udf.spark.lease import Lease
+from faceattr_udf.spark.marts.build import build_marts
+
+ODD = 'it\'s "ünicode" \\ photo'
+GONE = ("photo-000", ODD, "photo-019", "twin-of-019")
+"""The least and the greatest id of files, an id that has to be escaped, and one with the content of another."""
+
+
+def photo(image_id: str, subject: int = 7, data: bytes | None = None, *, hashed: bool = True) -> tuple[Any, ...]:
+    data = content(1, image_id) if data is None else data
+    return (image_id, data, sha256(data).hexdigest() if hashed else None, f"/x/{image_id}", CAPTURED_AT, subject)
+
+
+def photos(*, hashed: bool = True) -> list[tuple[Any, ...]]:
+    rows = [photo(f"photo-{number:03}", 7 + number % 2, hashed=hashed) for number in range(20)]
+    twin = photo("twin-of-019", 7, content(1, "photo-019"), hashed=hashed)
+    return [*rows, photo(ODD, hashed=hashed), twin]
+
+
+class Erasing:
+    """A workspace with two nights, and a key."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace, self.folder, self.engine = workspace, workspace.folder, workspace.engine
+        self.key = f"privacy.key_file={self.folder / 'secret' / 'erasure.key'}"
+
+    @property
+    def config(self) -> Any:
+        return self.engine.config(self.key)
+
+    def nights(self, rows: list[tuple[Any, ...]]) -> None:
+        """Two nights; the second changes rows, so that there are old files and merges."""
+        self.workspace.write([*rows[:5], photo(rows[5][0], data=content(2, "before"))])
+        self.workspace.run(self.key)
+        self.workspace.write(rows)
+        self.workspace.run(self.key)
+
+    def erase(self, *image_ids: str, with_images: bool = True, **more: Any) -> Certificate:
+        wish = more.pop("wish", Wish(image_ids=image_ids))
+        config = self.engine.config(self.key, *more.pop("settings", ()))
+        images = str(self.folder / "images") if with_images else None
+        return erase(self.engine.session, config, str(self.folder / "out"), wish, images=images, **more)
+
+    def hits(self, *needles: str, below: tuple[str, ...] = ("out", "images")) -> list[str]:
+        """Searches all files without the code under test: also for parts of what they hold."""
+        found = []
+        for file in sorted(path for name in below for path in (self.folder / name).rglob("*") if path.is_file()):
+            text = file.read_bytes().decode("utf-8", "replace")
+            if file.suffix == ".parquet":
+                text += json.dumps(pq.read_table(file).to_pylist(), default=str, ensure_ascii=False)
+                text += str(pq.read_metadata(file).to_dict())
+            plain = text.replace("\\", "")
+            if any(needle.replace("\\", "") in plain for needle in needles):
+                found.append(str(file.relative_to(self.folder)))
+        return found
+
+    def rows(self) -> dict[str, list[dict[str, Any]]]:
+        """Returns all rows with their times, by table."""
+        places = {name: self.folder / "out" / name for name in ("faces", "image_results")}
+        places["images"] = self.folder / "images"
+        return {
+            name: sorted((row.asDict(recursive=True) for row in self.engine.read(place).collect()), key=str)
+            for name, place in places.items()
+        }
+
+
+@pytest.fixture
+def erasing(workspace: Workspace) -> Erasing:
+    return Erasing(workspace)
+
+
+def without(rows: dict[str, list[dict[str, Any]]], *image_ids: str) -> dict[str, list[dict[str, Any]]]:
+    return {name: [row for row in some if row["image_id"] not in image_ids] for name, some in rows.items()}
+
+
+@pytest.mark.on_spark
+def test_no_file_holds_an_erased_id(erasing: Erasing) -> None:
+    erasing.nights(photos())
+    out = erasing.folder / "out"
+    shutil.copy(next((out / "faces").glob("*.parquet")), out / "faces" / "part-of-a-killed-write.parquet")
+    (out / "_staging" / "killed").mkdir(parents=True)
+    shutil.copy(next((out / "faces").glob("*.parquet")), out / "_staging" / "killed" / "part.parquet")
+    before = erasing.rows()
+    assert erasing.hits(*GONE)
+    certificate = erasing.erase("photo-000", ODD, "photo-019", "never-seen")
+    hashes = [photo(image_id)[2] for image_id in GONE]
+    assert erasing.hits(*GONE, *hashes, "never-seen") == []
+    assert erasing.rows() == without(before, *GONE)
+    data = json.loads(Path(certificate.location).read_text(encoding="utf-8"))
+    assert data["state"] == "done"
+    assert data["rows_deleted"] == {"image_results": 4, "faces": 4, "images": 4}
+    assert data["requests"][0]["images"] == 5
+    files = [path for path in out.rglob("*") if path.is_file() and "_erasure" not in path.parts]
+    files += [path for path in (erasing.folder / "images").rglob("*") if path.is_file()]
+    assert data["searched"]["files"] == len(files)
+    assert data["searched"]["bytes"] == sum(path.stat().st_size for path in files)
+    # The photographs come back: nothing is derived, and the tables go on working.
+    erasing.workspace.seen.unlink()
+    erasing.workspace.write([*photos(), photo("copy-of-odd", data=content(1, ODD)), photo("photo-020")])
+    run = erasing.workspace.run(erasing.key)
+    assert run.counts == {"erased": 5, "ok": 1}
+    assert inferred(erasing.workspace.seen) == [photo("photo-020")[2]]
+    assert erasing.workspace.run(erasing.key, "attributes.predict=['age']").counts == {"ok": 19}
+    of_erased = [row for row in erasing.workspace.table("image_results") if row["status"] == "erased"]
+    assert {row["image_id"] for row in of_erased} == {*GONE, "copy-of-odd"}
+    kept = {"image_id", "status", "error", "n_faces", "config_id", "model_version"}
+    assert all(row["error"] == "erased on request" and row["n_faces"] == 0 for row in of_erased)
+    assert all(row[name] is None for row in of_erased for name in row.keys() - kept)
+
+
+def test_all_images_of_subjects_are_erased(erasing: Erasing) -> None:
+    erasing.nights([*photos(), photo("faceless-of-8", 8, content(0))])
+    certificate = erasing.erase(wish=Wish(subject_ids=["8"]))
+    assert {row["subject_id"] for row in erasing.rows()["images"]} == {7}
+    # The content of photo-019, an image of subject 8, is also an image of subject 7.
+    assert set(statuses(erasing.workspace)) == {f"photo-{number:03}" for number in range(0, 20, 2)} | {ODD}
+    assert erasing.hits("faceless-of-8", "photo-001", "photo-019") == []
+    assert certificate.as_data()["requests"][0]["images"] == 12
+
+
+STEPS = ("leased", "requested", "tombstoned", "results", "faces", "images", "staging", "marts", "vacuumed", "log")
+
+
+def test_killed_at_any_step_and_run_again_it_ends_right(erasing: Erasing, tmp_path: Path) -> None:
+    erasing.nights(photos())
+    expected = without(erasing.rows(), *GONE)
+    kills = [*((step, 1) for step in STEPS), ("vacuumed", 2), ("log", 3), ("searched", 1)]
+    for number, (step, nth) in enumerate(kills):
+        copy = Erasing(erasing.workspace.copy(tmp_path / f"killed-{number}"))
+        with pytest.raises(Killed):
+            copy.erase("photo-000", ODD, "photo-019", on_step=killed_at(step, nth))
+        if step in {"tombstoned", "results", "faces"}:
+            # A night in between derives nothing of what is buried, even with another model.
+            copy.workspace.seen.unlink()
+            copy.workspace.run(copy.key, version="fake-2")
+            assert not {photo(one)[2] for one in GONE} & set(inferred(copy.workspace.seen))
+        copy.erase("photo-000", ODD, "photo-019")
+        assert copy.hits(*GONE) == [], step
+        assert {name: [row["image_id"] for row in rows] for name, rows in copy.rows().items()} == {
+            name: [row["image_id"] for row in rows] for name, rows in expected.items()
+        }
+        assert [path.name[:11] for path in (copy.folder / "out" / "_erasure").iterdir()] == ["certificate"], step
+
+
+def test_request_is_for_its_owner_alone_until_it_is_done(erasing: Erasing) -> None:
+    erasing.nights(photos())
+    with pytest.raises(Killed):
+        erasing.erase("photo-000", on_step=killed_at("faces"))
+    folder = erasing.folder / "out" / "_erasure"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert [path.name[:7] for path in folder.iterdir()] == ["request"]
+    # The rows say nothing any more; the request does, also for another wish.
+    with pytest.raises(FaceattrError, match="also erases from"):
+        erasing.erase("photo-001", with_images=False)
+    certificate = erasing.erase("photo-001")
+    assert [len(request.image_ids) for request in certificate.requests] == [1, 1]
+    assert erasing.hits("photo-000", "photo-001") == []
+
+
+def test_contents_of_erased_images_are_not_read(erasing: Erasing) -> None:
+    # Without hashes of the table, hashes have to be computed; of erased images they are not.
+    erasing.nights(photos(hashed=False))
+    erasing.erase("photo-000", ODD)
+    erasing.workspace.write(photos(hashed=False))
+    hashed: dict[str, str | None] = {}
+
+    def look(step: str) -> None:
+        if step == "planned":
+            for file in (erasing.folder / "out" / "_staging").rglob("plan/*.parquet"):
+                hashed.update({row["image_id"]: row["content_sha256"] for row in pq.read_table(file).to_pylist()})
+
+    run = erasing.workspace.run(erasing.key, on_step=look)
+    assert run.counts == {"erased": 2}
+    assert hashed == {"photo-000": None, ODD: None}
+
+
+def test_marts_are_built_again(erasing: Erasing) -> None:
+    erasing.nights(photos())
+    build_marts(erasing.engine.session, erasing.config, str(erasing.folder / "out"))
+    certificate = erasing.erase("photo-000", ODD)
+    totals = erasing.engine.read(erasing.folder / "out" / "marts" / "share_totals").collect()
+    assert {row["n_faces"] for row in totals} == {20}
+    assert {"share_stats", "marts_state"} < set(certificate.tables)
+    assert len(list((erasing.folder / "out" / "marts" / "audience").glob("*.parquet"))) == 1
+
+
+def test_hit_in_another_file_is_told(erasing: Erasing) -> None:
+    erasing.nights(photos())
+    report = erasing.folder / "out" / "report.csv"
+    report.write_text("id\nphoto-003\n", encoding="utf-8")
+    with pytest.raises(ErasureError, match=r"1 files still hold an erased id, such as .*report\.csv"):
+        erasing.erase("photo-003")
+    (certificate,) = (erasing.folder / "out" / "_erasure").glob("certificate*")
+    assert json.loads(certificate.read_text(encoding="utf-8"))["hits"] == [str(report)]
+    report.unlink()
+    erasing.erase("photo-003")
+    assert erasing.hits("photo-003") == []
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_cannot_be_done_is_refused_before_anything_is_touched(erasing: Erasing) -> None:
+    def refused(says: str, **more: Any) -> None:
+        before = tree(erasing.folder)
+        with pytest.raises(FaceattrError, match=says):
+            erasing.erase("photo-000", **more)
+        assert tree(erasing.folder) == before
+
+    erasing.workspace.write(photos()[:3])
+    refused("there is no table image_results")
+    erasing.workspace.run()
+    refused("subjects are found by the images table", with_images=False, wish=Wish(subject_ids=["7"]))
+    inside = erasing.folder / "out" / "key"
+    refused("lies beside the tables", settings=[f"privacy.key_file={inside}"])
+    shutil.rmtree(erasing.folder / "images")
+    erasing.workspace.write(photos()[:3], table_format="parquet")
+    refused("is plain Parquet")
+    _set_property(erasing.folder / "out" / "faces", "delta.appendOnly", "true")
+    refused("is append-only", with_images=False)
+    _set_property(erasing.folder / "out" / "faces", "delta.appendOnly", "false")
+    with Lease(str(erasing.folder / "out"), "a run", 60), pytest.raises(BusyError):
+        erasing.erase("photo-000", with_images=False)
+
+
+def _set_property(table: Path, name: str, value: str) -> None:
+    deltalake.DeltaTable(str(table)).alter.set_table_properties({name: value}, raise_if_not_exists=False)
+
+
+def test_night_needs_the_key(erasing: Erasing) -> None:
+    erasing.nights(photos()[:6])
+    erasing.erase("photo-000")
+    with pytest.raises(FaceattrError, match=r"set privacy\.key_file"):
+        erasing.workspace.run()
+    key = erasing.folder / "secret" / "erasure.key"
+    key.write_text("00" * 32 + "\n", encoding="ascii")
+    with pytest.raises(FaceattrError, match="name the file that they were made with"):
+        erasing.workspace.run(erasing.key)
+    key.unlink()
+    with pytest.raises(FaceattrError, match="restore it from its backup"):
+        erasing.erase("photo-001")
+    assert not key.exists()
+
+
+def test_schema_of_images_does_not_matter(erasing: Erasing) -> None:
+    # Ids that are numbers, and no columns but the needed ones.
+    engine: Engine = erasing.engine
+    rows = [(number, content(1, str(number))) for number in range(4110, 4120)]
+    engine.frame(rows, "image_id bigint, content binary").write.format("delta").save(str(erasing.folder / "images"))
+    erasing.workspace.run(erasing.key)
+    erasing.erase("4111", "4119")
+    assert [row["image_id"] for row in erasing.rows()["images"]] == [4110, *range(4112, 4119)]
+    assert sorted(statuses(erasing.workspace)) == [str(number) for number in (4110, *range(4112, 4119))]
+
+
+AGREED = "subject_id string, purpose string, granted_at timestamp, withdrawn_at timestamp"
+
+
+def test_withdrawn_consent_leaves_no_face_in_any_file(erasing: Erasing) -> None:
+    def agree(withdrawn: datetime | None) -> None:
+        rows = [("7", "research", CAPTURED_AT, None), ("8", "research", CAPTURED_AT, withdrawn)]
+        frame = erasing.engine.frame(rows, AGREED)
+        frame.write.format("delta").mode("overwrite").save(str(erasing.folder / "consents"))
+
+    settings = (f"consent.table={erasing.folder / 'consents'}", "privacy.purpose=research", erasing.key)
+    erasing.workspace.write(photos())
+    agree(None)
+    erasing.workspace.run(*settings)
+    agree(CAPTURED_AT + timedelta(days=1))
+    run = erasing.workspace.run(*settings)
+    assert run.counts == {"not_consented": 10}
+    assert erasing.hits("photo-001", below=("out/faces",))
+    certificate = erasing.erase(wish=Wish(due=True), with_images=False)
+    assert [request.kind for request in certificate.requests] == ["withdrawn"]
+    assert erasing.hits("photo-001", "photo-019", below=("out/faces",)) == []
+    # Consent given again counts: the night after derives faces, and they stay.
+    agree(None)
+    erasing.workspace.run(*settings)
+    erasing.erase(wish=Wish(due=True), with_images=False)
+    assert len(erasing.rows()["faces"]) == 22
+
+
+def test_faces_past_the_retention_period_expire(erasing: Erasing) -> None:
+    erasing.workspace.write(photos(hashed=False))
+    erasing.workspace.run()
+    due: dict[str, Any] = {"wish": Wish(due=True), "with_images": False}
+    assert erasing.erase(settings=["privacy.retention_days=1"], **due).requests == []
+    faces = deltalake.DeltaTable(str(erasing.folder / "out" / "faces"))
+    old = {ODD, "photo-000", "photo-001", "photo-002"}
+    faces.update(predicate="image_id < 'photo-003'", updates={"processed_at": "to_timestamp_micros(0)"})
+    with pytest.raises(Killed):
+        erasing.erase(settings=["privacy.retention_days=1"], on_step=killed_at("results"), **due)
+    # Killed between the two tables: the next night deletes the faces and derives nothing.
+    erasing.workspace.seen.unlink()
+    settings = [erasing.key, "privacy.retention_days=1"]
+    assert erasing.workspace.run(*settings).counts == {"expired": 4}
+    assert erasing.workspace.run(*settings, version="fake-2").counts == {"ok": 18}
+    assert len(inferred(erasing.workspace.seen)) == 17
+    certificate = erasing.erase(settings=settings[1:], **due)
+    assert certificate.complete
+    assert {row["image_id"] for row in erasing.rows()["image_results"] if row["status"] == "expired"} == old
+    assert erasing.hits(*old, below=("out/faces",)) == []
