@@ -313,7 +313,7 @@ def kill_repeatedly(
     return results
 
 
-def _machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     machine = describe()
     memory_gib = round(psutil.virtual_memory().total / 2**30)
     return {"cores": machine["cores"], "memory_gib": memory_gib, "cpu": machine["processor"]}
@@ -324,7 +324,7 @@ def add_to_file(path: Path, engine: str, seed: int, results: KillResults) -> Non
     whole: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     whole.setdefault("engine", engine)
     whole["date"] = f"{datetime.now(UTC):%Y-%m-%d}"
-    whole["machine"] = _machine()
+    whole["machine"] = describe_machine()
     whole["wave_images"] = WAVE_IMAGES[engine]
     pieces = whole.setdefault("pieces", [])
     pieces.append({"seed": seed, **vars(results)})

@@ -1,8 +1,8 @@
 """Runs a job as a user would, but slowed down, monitored, and killed between two commits.
 
-    python tests/robustness/run_process.py enrich|ingest --inferred FILE --steps FILE [--kill-at STEP:N] -- ARGUMENTS
+    python tests/robustness/run_process.py JOB --inferred FILE --steps FILE [--kill-at STEP:N] -- ARGUMENTS
 
-ARGUMENTS are those of `faceattr enrich` or `faceattr ingest`. The tests' fake replaces the analyzer.
+JOB is enrich, erase or ingest, and ARGUMENTS are those of `faceattr JOB`. The tests' fake replaces the analyzer.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import fakes  # noqa: E402
 from pyspark import cloudpickle  # noqa: E402
 
-from faceattr_udf.cli import enrich, ingest  # noqa: E402
+from faceattr_udf.cli import enrich, erase, ingest  # noqa: E402
 from faceattr_udf.config import Config  # noqa: E402
 from faceattr_udf.results import ImageResult  # noqa: E402
-from faceattr_udf.spark import enrichment, ingestion  # noqa: E402
+from faceattr_udf.spark import enrichment, erasure, ingestion  # noqa: E402
 from faceattr_udf.spark.runs import Run  # noqa: E402
 from faceattr_udf.spark.udf import Analyzer, AnalyzerProvider  # noqa: E402
 
@@ -66,7 +67,7 @@ class MonitoredLoader:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("job", choices=["enrich", "ingest"])
+    parser.add_argument("job", choices=["enrich", "erase", "ingest"])
     parser.add_argument("--inferred", required=True, metavar="FILE", help="gets one line per image that is inferred")
     parser.add_argument("--steps", required=True, metavar="FILE", help="gets one line per step that is reached")
     parser.add_argument("--kill-at", metavar="STEP:N", help="kill the process group when a step is reached N times")
@@ -87,6 +88,9 @@ def main() -> int:
     if options.job == "ingest":
         ingestion._FILE_BYTES = 2000  # type: ignore[misc]  # several files and commits from a few images
         return ingest.main(arguments)
+    if options.job == "erase":
+        erasure.erase = partial(erasure.erase, on_step=on_step)
+        return erase.main(arguments)
     fake = fakes.provider(Path(os.devnull))
     loader = MonitoredLoader(fake.load, options.inferred, options.batch_seconds, options.pause_file)
     provider = AnalyzerProvider(loader, fake.model_version)

@@ -61,8 +61,8 @@ def _checked(tables: Tables, operations: DeltaOperations, config: Config, refs: 
         _refuse_unlisted(location, ref)
         if any(_is_elsewhere(path, location) for path in operations.data_files(ref)):
             msg = (
-                f"table {ref} is a shallow clone: its rows are in files of another table; write its rows to a new table, "
-                "and erase from both"
+                f"table {ref} is a shallow clone: its rows are in files of another table; write its rows to a new "
+                "table, and erase from both"
             )
             raise SchemaError(msg)
         yield Place(name, ref, location)

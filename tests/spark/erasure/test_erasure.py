@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Engine
 from fakes import content, inferred
+from file_search import files_that_hold
 from workspaces import CAPTURED_AT, Killed, Workspace, killed_at, statuses
 
 from faceattr_udf.errors import BusyError, ErasureError, FaceattrError
@@ -62,17 +63,8 @@ class Erasing:
         return erase(self.engine.session, config, str(self.folder / "out"), wish, images=images, **more)
 
     def hits(self, *needles: str, below: tuple[str, ...] = ("out", "images")) -> list[str]:
-        """Searches all files without the code under test: also for parts of what they hold."""
-        found = []
-        for file in sorted(path for name in below for path in (self.folder / name).rglob("*") if path.is_file()):
-            text = file.read_bytes().decode("utf-8", "replace")
-            if file.suffix == ".parquet":
-                text += json.dumps(pq.read_table(file).to_pylist(), default=str, ensure_ascii=False)
-                text += str(pq.read_metadata(file).to_dict())
-            plain = text.replace("\\", "")
-            if any(needle.replace("\\", "") in plain for needle in needles):
-                found.append(str(file.relative_to(self.folder)))
-        return found
+        found = files_that_hold([self.folder / name for name in below], needles)
+        return [str(path.relative_to(self.folder)) for path in found]
 
     def rows(self) -> dict[str, list[dict[str, Any]]]:
         """Returns all rows with their times, by table."""
