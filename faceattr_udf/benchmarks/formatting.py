@@ -145,6 +145,20 @@ def _nights(section: Measurements) -> Iterator[str]:
                 yield f"| rows written per row that changed | {rows} | | |"
 
 
+def _erasure(section: Measurements) -> Iterator[str]:
+    for engine, measured in section.items():
+        if engine == "images":
+            continue
+        cost, searched = measured["erasure"], measured["certificate"]["searched"]
+        mib = searched["bytes"] / 2**20
+        yield (
+            f"| {engine}: {measured['erased']:,} of {section['images']:,} images erased, {searched['files']} files of "
+            f"{mib:.0f} MiB searched | {cost['seconds']} s, {cost['cpu_seconds']['all']} CPU-s | | |"
+        )
+        ratio = measured["cpu_of_a_night_with_tombstones"]
+        yield f"| {engine}: CPU time of a night with nothing new, with tombstones against without | {ratio} | 1 | |"
+
+
 _SECTIONS = {
     "detection": _detection,
     "analysis": _analysis,
@@ -156,6 +170,7 @@ _SECTIONS = {
     "engine": _nights,
     "layout": _nights,
     "updates": _nights,
+    "erasure": _erasure,
 }
 
 

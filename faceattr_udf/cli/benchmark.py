@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
 PHOTO_SECTIONS: Final = ("detection", "analysis", "web", "network", "engines", "scaling")
-ENGINE_SECTIONS: Final = ("engine", "layout", "updates")
+ENGINE_SECTIONS: Final = ("engine", "layout", "updates", "erasure")
 SECTIONS: Final = (*PHOTO_SECTIONS, *ENGINE_SECTIONS)
 
 _ENGINES: Final = {"sail": ("engine.name=sail",), "spark": ("engine.name=spark", "engine.master=local[2]")}
@@ -30,7 +30,7 @@ _ENGINES: Final = {"sail": ("engine.name=sail",), "spark": ("engine.name=spark",
     "--photos",
     type=PATH,
     metavar="FOLDER",
-    help="Photographs with people; the sections engine, layout and updates need none.",
+    help="Photographs with people; the sections engine, layout, updates and erasure need none.",
 )
 @click.option("--pattern", default="*", show_default=True, help="Only files with such names, e.g. 'group-*.jpg'.")
 @click.option("--json", "json_file", type=PATH, metavar="OUT.json", help="Where the measurements go.")
@@ -57,7 +57,7 @@ _ENGINES: Final = {"sail": ("engine.name=sail",), "spark": ("engine.name=spark",
     type=click.IntRange(min=100),
     default=100_000,
     show_default=True,
-    help="Images of the tables in the sections engine, layout and updates.",
+    help="Images of the tables in the sections engine, layout, updates and erasure.",
 )
 @config_options
 def command(
@@ -82,9 +82,10 @@ def command(
     plain processes; scaling runs it over tables of many small images. The last two take many minutes. Exit code 3: the
     detected faces differ from the baseline's.
 
-    The sections engine, layout and updates measure the engine without models: CPU seconds, tasks, bytes read and rows
+    The sections engine, layout, updates and erasure measure the engine without models: CPU seconds, tasks, bytes read and rows
     written. engine is a first night, one with nothing new and one with 1 % changed; layout is ten waves over ids in the
-    order of the files and without order; updates are three nights with 1 % changed.
+    order of the files and without order; updates are three nights with 1 % changed; erasure erases one image in a
+    thousand, and repeats nights with nothing new before and after it.
 
     Times differ between machines and minutes; compare ratios, whose pairs ran back to back. The limit is the time that
     the cascade's multiply-adds take at the machine's rate of float32 matrix multiplication. Needs the extra benchmark.
@@ -154,10 +155,15 @@ def _measure_engines(
 ) -> dict[str, Any]:
     if not set(ENGINE_SECTIONS) & set(sections):
         return {}
-    from faceattr_udf.benchmarks import engine_cost
+    from faceattr_udf.benchmarks import engine_cost, erasure_cost
     from faceattr_udf.spark.session import start
 
-    measures = {"engine": engine_cost.engine, "layout": engine_cost.layout, "updates": engine_cost.updates}
+    measures = {
+        "engine": engine_cost.engine,
+        "layout": engine_cost.layout,
+        "updates": engine_cost.updates,
+        "erasure": erasure_cost.erasure,
+    }
     try:
         return {name: measure(configs, events, images) for name, measure in measures.items() if name in sections}
     finally:

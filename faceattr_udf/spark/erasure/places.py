@@ -1,4 +1,4 @@
-"""The tables that an erasure cleans, and what is in its way there, which is found before anything is touched."""
+"""The tables that an erasure cleans, and what is in its way there, found before anything is touched."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
