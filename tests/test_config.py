@@ -231,6 +231,7 @@ CHANGES: dict[str, tuple[Any, bool]] = {
     "runtime.device": ("cuda", False),  # which tasks get a GPU is unknown when the run starts
     "output.deletion_vectors": (True, False),
     "output.drift": ("x", False),
+    "output.tombstones": ("x", False),
     "drift.after_enrich": (False, False),
     "drift.points": (7.5, False),
     "drift.false_alarms": (0.01, False),

@@ -82,10 +82,10 @@ def command(
     plain processes; scaling runs it over tables of many small images. The last two take many minutes. Exit code 3: the
     detected faces differ from the baseline's.
 
-    The sections engine, layout, updates and erasure measure the engine without models: CPU seconds, tasks, bytes read and rows
-    written. engine is a first night, one with nothing new and one with 1 % changed; layout is ten waves over ids in the
-    order of the files and without order; updates are three nights with 1 % changed; erasure erases one image in a
-    thousand, and repeats nights with nothing new before and after it.
+    The sections engine, layout, updates and erasure measure the engine without models: CPU seconds, tasks, bytes read
+    and rows written. engine is a first night, one with nothing new and one with 1 % changed; layout is ten waves over
+    ids in the order of the files and without order; updates are three nights with 1 % changed; erasure erases one image
+    in a thousand, and repeats nights with nothing new before and after it.
 
     Times differ between machines and minutes; compare ratios, whose pairs ran back to back. The limit is the time that
     the cascade's multiply-adds take at the machine's rate of float32 matrix multiplication. Needs the extra benchmark.

@@ -113,6 +113,14 @@ DRIFT_COLUMNS: Final = {
     "judged_at": "When the row was written, UTC.",
 }
 
+TOMBSTONES_COLUMNS: Final = {
+    "kind": "`image` for an image_id, `content` for the SHA-256 of a content.",
+    "key": "The first half of its HMAC-SHA256 with the key of `privacy.key_file`, 32 hexadecimal digits.",
+    "key_id": "Names the key.",
+    "erasure_id": "The erasure.",
+    "created_at": "When the row was written, UTC.",
+}
+
 COLUMNS: Final = {
     "faces": FACES_COLUMNS,
     "image_results": RESULTS_COLUMNS,

@@ -13,6 +13,7 @@ from conftest import Engine
 from fakes import content, inferred
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spoiled_files import spoil
 from workspaces import CAPTURED_AT, SCHEMA, Workspace, image, statuses
 
 from faceattr_udf.errors import FaceattrError
@@ -193,19 +194,6 @@ def test_table_without_hashes_and_ids(asked: Asked) -> None:
     assert hashes["null-image-id:not-consented"] is None
     again = asked.run("enrich.delete_missing=true")
     assert (again.n_images, again.n_deleted_images) == (0, 0)
-
-
-def spoil(file: Path) -> None:
-    """Overwrites the bytes of the column of contents, so that reading any of it fails."""
-    metadata = pq.read_metadata(file)
-    data = bytearray(file.read_bytes())
-    for group in range(metadata.num_row_groups):
-        for number in range(metadata.num_columns):
-            column = metadata.row_group(group).column(number)
-            if column.path_in_schema == "content":
-                start = min(column.data_page_offset, column.dictionary_page_offset or column.data_page_offset)
-                data[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
-    file.write_bytes(data)
 
 
 def parquet(folder: Path, rows: list[tuple[Any, ...]], *, hashed: bool, asked_with: str) -> None:

@@ -3,86 +3,25 @@
 import json
 import shutil
 import stat
-from datetime import datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import deltalake
-import pyarrow.parquet as pq
 import pytest
 from conftest import Engine
+from erasing import GONE, ODD, Erasing, photo, photos, without
 from fakes import content, inferred
-from file_search import files_that_hold
-from workspaces import CAPTURED_AT, Killed, Workspace, killed_at, statuses
+from workspaces import Killed, Workspace, killed_at, statuses
 
 from faceattr_udf.errors import BusyError, ErasureError, FaceattrError
-from faceattr_udf.spark.erasure import Wish, erase
-from faceattr_udf.spark.erasure.certificate import Certificate
+from faceattr_udf.spark.erasure import Wish
 from faceattr_udf.spark.lease import Lease
 from faceattr_udf.spark.marts.build import build_marts
-
-ODD = 'it\'s "ünicode" \\ photo'
-GONE = ("photo-000", ODD, "photo-019", "twin-of-019")
-"""The least and the greatest id of files, an id that has to be escaped, and one with the content of another."""
-
-
-def photo(image_id: str, subject: int = 7, data: bytes | None = None, *, hashed: bool = True) -> tuple[Any, ...]:
-    data = content(1, image_id) if data is None else data
-    return (image_id, data, sha256(data).hexdigest() if hashed else None, f"/x/{image_id}", CAPTURED_AT, subject)
-
-
-def photos(*, hashed: bool = True) -> list[tuple[Any, ...]]:
-    rows = [photo(f"photo-{number:03}", 7 + number % 2, hashed=hashed) for number in range(20)]
-    twin = photo("twin-of-019", 7, content(1, "photo-019"), hashed=hashed)
-    return [*rows, photo(ODD, hashed=hashed), twin]
-
-
-class Erasing:
-    """A workspace with two nights, and a key."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace, self.folder, self.engine = workspace, workspace.folder, workspace.engine
-        self.key = f"privacy.key_file={self.folder / 'secret' / 'erasure.key'}"
-
-    @property
-    def config(self) -> Any:
-        return self.engine.config(self.key)
-
-    def nights(self, rows: list[tuple[Any, ...]]) -> None:
-        """Two nights; the second changes rows, so that there are old files and merges."""
-        self.workspace.write([*rows[:5], photo(rows[5][0], data=content(2, "before"))])
-        self.workspace.run(self.key)
-        self.workspace.write(rows)
-        self.workspace.run(self.key)
-
-    def erase(self, *image_ids: str, with_images: bool = True, **more: Any) -> Certificate:
-        wish = more.pop("wish", Wish(image_ids=image_ids))
-        config = self.engine.config(self.key, *more.pop("settings", ()))
-        images = str(self.folder / "images") if with_images else None
-        return erase(self.engine.session, config, str(self.folder / "out"), wish, images=images, **more)
-
-    def hits(self, *needles: str, below: tuple[str, ...] = ("out", "images")) -> list[str]:
-        found = files_that_hold([self.folder / name for name in below], needles)
-        return [str(path.relative_to(self.folder)) for path in found]
-
-    def rows(self) -> dict[str, list[dict[str, Any]]]:
-        """Returns all rows with their times, by table."""
-        places = {name: self.folder / "out" / name for name in ("faces", "image_results")}
-        places["images"] = self.folder / "images"
-        return {
-            name: sorted((row.asDict(recursive=True) for row in self.engine.read(place).collect()), key=str)
-            for name, place in places.items()
-        }
 
 
 @pytest.fixture
 def erasing(workspace: Workspace) -> Erasing:
     return Erasing(workspace)
-
-
-def without(rows: dict[str, list[dict[str, Any]]], *image_ids: str) -> dict[str, list[dict[str, Any]]]:
-    return {name: [row for row in some if row["image_id"] not in image_ids] for name, some in rows.items()}
 
 
 @pytest.mark.on_spark
@@ -133,25 +72,26 @@ def test_all_images_of_subjects_are_erased(erasing: Erasing) -> None:
 STEPS = ("leased", "requested", "tombstoned", "results", "faces", "images", "staging", "marts", "vacuumed", "log")
 
 
-def test_killed_at_any_step_and_run_again_it_ends_right(erasing: Erasing, tmp_path: Path) -> None:
+def test_killed_after_every_step_and_run_again_it_ends_right(erasing: Erasing) -> None:
+    # tests/robustness/kill_erasures.py kills processes, at random moments as well.
     erasing.nights(photos())
     expected = without(erasing.rows(), *GONE)
-    kills = [*((step, 1) for step in STEPS), ("vacuumed", 2), ("log", 3), ("searched", 1)]
-    for number, (step, nth) in enumerate(kills):
-        copy = Erasing(erasing.workspace.copy(tmp_path / f"killed-{number}"))
+    for step, nth in [*((step, 1) for step in STEPS), ("vacuumed", 2), ("log", 3), ("searched", 1)]:
         with pytest.raises(Killed):
-            copy.erase("photo-000", ODD, "photo-019", on_step=killed_at(step, nth))
-        if step in {"tombstoned", "results", "faces"}:
+            erasing.erase("photo-000", ODD, "photo-019", on_step=killed_at(step, nth))
+        if step == "tombstoned":
             # A night in between derives nothing of what is buried, even with another model.
-            copy.workspace.seen.unlink()
-            copy.workspace.run(copy.key, version="fake-2")
-            assert not {photo(one)[2] for one in GONE} & set(inferred(copy.workspace.seen))
-        copy.erase("photo-000", ODD, "photo-019")
-        assert copy.hits(*GONE) == [], step
-        assert {name: [row["image_id"] for row in rows] for name, rows in copy.rows().items()} == {
-            name: [row["image_id"] for row in rows] for name, rows in expected.items()
-        }
-        assert [path.name[:11] for path in (copy.folder / "out" / "_erasure").iterdir()] == ["certificate"], step
+            erasing.workspace.seen.unlink()
+            erasing.workspace.run(erasing.key, version="fake-2")
+            assert len(inferred(erasing.workspace.seen)) == 18
+            assert not {photo(one)[2] for one in GONE} & set(inferred(erasing.workspace.seen))
+    erasing.erase("photo-000", ODD, "photo-019")
+    assert erasing.hits(*GONE) == []
+    rows = erasing.rows()
+    assert rows["images"] == expected["images"]
+    for name in ("faces", "image_results"):
+        assert [row["image_id"] for row in rows[name]] == [row["image_id"] for row in expected[name]]
+    assert [path.name[:11] for path in (erasing.folder / "out" / "_erasure").iterdir()] == ["certificate"]
 
 
 def test_request_is_for_its_owner_alone_until_it_is_done(erasing: Erasing) -> None:
@@ -167,23 +107,6 @@ def test_request_is_for_its_owner_alone_until_it_is_done(erasing: Erasing) -> No
     certificate = erasing.erase("photo-001")
     assert [len(request.image_ids) for request in certificate.requests] == [1, 1]
     assert erasing.hits("photo-000", "photo-001") == []
-
-
-def test_contents_of_erased_images_are_not_read(erasing: Erasing) -> None:
-    # Without hashes of the table, hashes have to be computed; of erased images they are not.
-    erasing.nights(photos(hashed=False))
-    erasing.erase("photo-000", ODD)
-    erasing.workspace.write(photos(hashed=False))
-    hashed: dict[str, str | None] = {}
-
-    def look(step: str) -> None:
-        if step == "planned":
-            for file in (erasing.folder / "out" / "_staging").rglob("plan/*.parquet"):
-                hashed.update({row["image_id"]: row["content_sha256"] for row in pq.read_table(file).to_pylist()})
-
-    run = erasing.workspace.run(erasing.key, on_step=look)
-    assert run.counts == {"erased": 2}
-    assert hashed == {"photo-000": None, ODD: None}
 
 
 def test_marts_are_built_again(erasing: Erasing) -> None:
@@ -264,52 +187,3 @@ def test_schema_of_images_does_not_matter(erasing: Erasing) -> None:
     erasing.erase("4111", "4119")
     assert [row["image_id"] for row in erasing.rows()["images"]] == [4110, *range(4112, 4119)]
     assert sorted(statuses(erasing.workspace)) == [str(number) for number in (4110, *range(4112, 4119))]
-
-
-AGREED = "subject_id string, purpose string, granted_at timestamp, withdrawn_at timestamp"
-
-
-def test_withdrawn_consent_leaves_no_face_in_any_file(erasing: Erasing) -> None:
-    def agree(withdrawn: datetime | None) -> None:
-        rows = [("7", "research", CAPTURED_AT, None), ("8", "research", CAPTURED_AT, withdrawn)]
-        frame = erasing.engine.frame(rows, AGREED)
-        frame.write.format("delta").mode("overwrite").save(str(erasing.folder / "consents"))
-
-    settings = (f"consent.table={erasing.folder / 'consents'}", "privacy.purpose=research", erasing.key)
-    erasing.workspace.write(photos())
-    agree(None)
-    erasing.workspace.run(*settings)
-    agree(CAPTURED_AT + timedelta(days=1))
-    run = erasing.workspace.run(*settings)
-    assert run.counts == {"not_consented": 10}
-    assert erasing.hits("photo-001", below=("out/faces",))
-    certificate = erasing.erase(wish=Wish(due=True), with_images=False)
-    assert [request.kind for request in certificate.requests] == ["withdrawn"]
-    assert erasing.hits("photo-001", "photo-019", below=("out/faces",)) == []
-    # Consent given again counts: the night after derives faces, and they stay.
-    agree(None)
-    erasing.workspace.run(*settings)
-    erasing.erase(wish=Wish(due=True), with_images=False)
-    assert len(erasing.rows()["faces"]) == 22
-
-
-def test_faces_past_the_retention_period_expire(erasing: Erasing) -> None:
-    erasing.workspace.write(photos(hashed=False))
-    erasing.workspace.run()
-    due: dict[str, Any] = {"wish": Wish(due=True), "with_images": False}
-    assert erasing.erase(settings=["privacy.retention_days=1"], **due).requests == []
-    faces = deltalake.DeltaTable(str(erasing.folder / "out" / "faces"))
-    old = {ODD, "photo-000", "photo-001", "photo-002"}
-    faces.update(predicate="image_id < 'photo-003'", updates={"processed_at": "to_timestamp_micros(0)"})
-    with pytest.raises(Killed):
-        erasing.erase(settings=["privacy.retention_days=1"], on_step=killed_at("results"), **due)
-    # Killed between the two tables: the next night deletes the faces and derives nothing.
-    erasing.workspace.seen.unlink()
-    settings = [erasing.key, "privacy.retention_days=1"]
-    assert erasing.workspace.run(*settings).counts == {"expired": 4}
-    assert erasing.workspace.run(*settings, version="fake-2").counts == {"ok": 18}
-    assert len(inferred(erasing.workspace.seen)) == 17
-    certificate = erasing.erase(settings=settings[1:], **due)
-    assert certificate.complete
-    assert {row["image_id"] for row in erasing.rows()["image_results"] if row["status"] == "expired"} == old
-    assert erasing.hits(*old, below=("out/faces",)) == []
