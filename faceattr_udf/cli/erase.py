@@ -78,7 +78,8 @@ def _summarize(certificate: "Certificate") -> None:
     images = sum(len(request.image_ids) for request in certificate.requests)
     rows = ", ".join(f"{count} of {name}" for name, count in certificate.rows.items())
     searched = certificate.search
-    click.echo(f"{images} images; rows deleted: {rows}")
+    asked = sum(request.n_asked for request in certificate.requests)
+    click.echo(f"{asked} ids asked for, {images} images with their copies; rows deleted: {rows}")
     click.echo(f"{searched.files} files searched ({searched.log_files} of logs): none holds an erased id")
     click.echo(f"certificate    {certificate.location}")
 

@@ -13,7 +13,7 @@ from pyspark.sql.types import StringType, StructField, StructType, TimestampType
 from faceattr_udf.config import Config
 from faceattr_udf.errors import ConfigError
 from faceattr_udf.privacy.tombstones import KeyedHash, Kind, Tombstones
-from faceattr_udf.spark.locations import is_inside, local_path, output_ref
+from faceattr_udf.spark.locations import Outputs, is_inside, local_path, output_ref
 from faceattr_udf.spark.tables import Tables
 
 TOMBSTONES: Final = StructType(
@@ -36,6 +36,13 @@ class TombstoneTable:
     def __init__(self, tables: Tables, config: Config, folder: str) -> None:
         self._tables = tables
         self.ref = output_ref(config.output.tombstones, folder, "output.tombstones")
+        others = [*Outputs.of(config, folder).tables.items(), ("drift", output_ref(config.output.drift, folder))]
+        taken = [name for name, other in others if other.sql.casefold() == self.ref.sql.casefold()]
+        if taken:
+            msg = (
+                f"output.tombstones = {config.output.tombstones!r} is the table output.{taken[0]}; give it another name"
+            )
+            raise ConfigError(msg)
         self._key_file = Path(config.privacy.key_file).expanduser() if config.privacy.key_file else None
         path = local_path(folder)
         if self._key_file and path is not None and is_inside(str(self._key_file.absolute()), str(path)):

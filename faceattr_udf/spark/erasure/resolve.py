@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
@@ -13,7 +15,10 @@ from faceattr_udf.spark.catalog_names import quoted
 from faceattr_udf.spark.erasure_requests import Request
 from faceattr_udf.spark.input_columns import InputColumns
 
-_PATH = "path"
+_PATH: Final = "path"
+
+_EMPTY: Final = sha256(b"").hexdigest()
+"""Files without a byte are no copies of a picture."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class Resolver:
         for one in self._holdings:
             if one.content is not None:
                 contents |= self._find(one.frame, one.image_id, ids, one.content)
+        contents.discard(_EMPTY)
         for one in self._holdings:
             if one.content is not None:
                 ids |= self._find(one.frame, one.content, contents, one.image_id)
