@@ -281,8 +281,12 @@ class EnrichmentRun:
         ids = sorted(row["image_id"] for row in self._with_retry(withdrawn.collect))
         if ids:
             request = Request(kind="withdrawn", image_ids=tuple(ids), n_asked=len(ids))
-            RequestFolder(self._outputs.folder).write(request)
-            self._log.info("erasure_due", images=len(ids), advice="run faceattr erase --due")
+            try:
+                RequestFolder(self._outputs.folder).write(request)
+            except (EngineError, OSError) as error:
+                self._log.warning("erasure_not_requested", reason=str(error), advice="run faceattr maintain vacuum")
+            else:
+                self._log.info("erasure_due", images=len(ids), advice="run faceattr erase --due")
 
     def _keep_out(self) -> None:
         """Finds erased and expired images before hashes are computed, which would read their contents."""

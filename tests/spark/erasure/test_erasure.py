@@ -187,3 +187,28 @@ def test_schema_of_images_does_not_matter(erasing: Erasing) -> None:
     erasing.erase("4111", "4119")
     assert [row["image_id"] for row in erasing.rows()["images"]] == [4110, *range(4112, 4119)]
     assert sorted(statuses(erasing.workspace)) == [str(number) for number in (4110, *range(4112, 4119))]
+
+
+@pytest.mark.slow
+@pytest.mark.spark
+def test_spark_purges_deletion_vectors_and_change_data(
+    spark_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spark_engine.select(monkeypatch)
+    erasing = Erasing(Workspace(spark_engine, tmp_path))
+    properties = "output.properties={'delta.enableChangeDataFeed' = 'true', 'delta.checkpointInterval' = '2'}"
+    settings = (erasing.key, "output.deletion_vectors=true", properties)
+    # Three nights leave deletion vectors, files of changes, and checkpoints.
+    for data in (content(1, "first"), content(2, "second"), content(1, "photo-005")):
+        erasing.workspace.write([*photos()[:5], photo("photo-005", data=data), photo("photo-006")])
+        erasing.workspace.run(*settings)
+    out = tmp_path / "out"
+    assert list((out / "faces").rglob("deletion_vector*"))
+    assert list((out / "faces" / "_change_data").rglob("*.parquet"))
+    assert list((out / "faces" / "_delta_log").glob("*.checkpoint*"))
+    erasing.erase("photo-005", "photo-000", settings=settings[1:])
+    assert erasing.hits("photo-005", "photo-000") == []
+    assert len(statuses(erasing.workspace)) == 5
+    kept = deltalake.DeltaTable(str(out / "faces")).metadata().configuration
+    assert kept["delta.checkpointInterval"] == "2"
+    assert erasing.workspace.run(*settings).counts == {}
