@@ -11,6 +11,7 @@ from signal import SIGKILL
 from typing import Any
 
 import pytest
+from kill_erasures import play_round, prepare
 from kill_runs import KILL_STEPS, RunFolder, read_rows, run_and_kill, write_images
 from process_groups import ROOT, JobProcess
 
@@ -40,6 +41,13 @@ def test_run_killed_repeatedly_equals_an_undisturbed_one(
     assert max(runs.repeated_inferences()) <= 2 * runs.wave_images
     assert runs.start_run().wait() == 0
     assert runs.inferred(runs.attempts) == []
+
+
+def test_erasure_killed_repeatedly_ends_right(tmp_path: Path) -> None:
+    erasing = prepare(tmp_path / "erasing", "sail", images=20)
+    done, wrong = play_round(erasing, random.Random(3), kills=3, seconds=3.0)  # noqa: S311
+    assert len(done) == 3
+    assert wrong == []
 
 
 @pytest.mark.spark

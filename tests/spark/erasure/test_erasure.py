@@ -28,9 +28,10 @@ def erasing(workspace: Workspace) -> Erasing:
 def test_no_file_holds_an_erased_id(erasing: Erasing) -> None:
     erasing.nights(photos())
     out = erasing.folder / "out"
-    shutil.copy(next((out / "faces").glob("*.parquet")), out / "faces" / "part-of-a-killed-write.parquet")
-    (out / "_staging" / "killed").mkdir(parents=True)
-    shutil.copy(next((out / "faces").glob("*.parquet")), out / "_staging" / "killed" / "part.parquet")
+    for number, file in enumerate(list((out / "faces").glob("*.parquet"))):
+        shutil.copy(file, out / "faces" / f"part-of-a-killed-write-{number}.parquet")
+        (out / "_staging" / "killed").mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, out / "_staging" / "killed" / f"part-{number}.parquet")
     before = erasing.rows()
     assert erasing.hits(*GONE)
     certificate = erasing.erase("photo-000", ODD, "photo-019", "never-seen")
