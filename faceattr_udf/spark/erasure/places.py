@@ -11,7 +11,7 @@ from faceattr_udf.errors import EngineError, SchemaError
 from faceattr_udf.spark.delta_features import DeltaFeatures
 from faceattr_udf.spark.locations import Outputs, TableRef, file_system
 from faceattr_udf.spark.maintenance.delta_ops import DeltaOperations
-from faceattr_udf.spark.marts.build import mart_refs
+from faceattr_udf.spark.marts.layout import MARTS, mart_refs
 from faceattr_udf.spark.tables import Tables
 
 _MANAGED: Final = frozenset({"catalogManaged", "catalogOwned", "catalogOwned-preview"})
@@ -31,6 +31,11 @@ class Place:
     name: str
     ref: TableRef
     location: str
+
+    @property
+    def is_mart(self) -> bool:
+        """Whether `faceattr marts` writes it."""
+        return self.name in MARTS
 
 
 def find_places(

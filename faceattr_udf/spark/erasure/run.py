@@ -13,33 +13,31 @@ from typing import Final
 
 import structlog
 from pyarrow import fs
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
+from pyspark.sql import SparkSession
 
 from faceattr_udf.config import Config
 from faceattr_udf.errors import ConfigError, EngineError, ErasureError, TableNotFoundError
 from faceattr_udf.privacy.search import Needles, SearchReport, search
 from faceattr_udf.privacy.tombstones import KeyedHash
-from faceattr_udf.results import EXPIRED, ImageStatus
 from faceattr_udf.sanitize import redacted
 from faceattr_udf.shares.calibration_file import Calibration
 from faceattr_udf.spark.engine_errors import explained
 from faceattr_udf.spark.enrichment.staging import Staging
 from faceattr_udf.spark.erasure.certificate import Certificate
 from faceattr_udf.spark.erasure.log_files import delete_older_entries
-from faceattr_udf.spark.erasure.places import find_places
-from faceattr_udf.spark.erasure.resolve import Holding, Resolver, id_frame
+from faceattr_udf.spark.erasure.places import Place, find_places
+from faceattr_udf.spark.erasure.resolve import Holding, Resolver
+from faceattr_udf.spark.erasure.rows import Rows
 from faceattr_udf.spark.erasure_requests import FOLDER, Request, RequestFolder, union
 from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.ingestion import work_location
 from faceattr_udf.spark.input_columns import InputColumns, wanted_columns
 from faceattr_udf.spark.lease import Lease
-from faceattr_udf.spark.locations import Outputs, TableRef, file_system, input_ref, is_inside, join
+from faceattr_udf.spark.locations import Outputs, file_system, input_ref, is_inside, join
 from faceattr_udf.spark.maintenance.delta_ops import delta_operations
-from faceattr_udf.spark.marts.build import FOLDER as MARTS_FOLDER
 from faceattr_udf.spark.marts.build import build_marts
+from faceattr_udf.spark.marts.layout import marts_folder
 from faceattr_udf.spark.own_session import adopted
-from faceattr_udf.spark.schemas import IMAGE_RESULTS
 from faceattr_udf.spark.tables import Tables
 from faceattr_udf.spark.tombstone_table import TombstoneTable
 
@@ -139,6 +137,7 @@ class Erasure:
             self._images = None if images is None else input_ref(qualified(spark, images), config)
             self._check(images)
         self._requests = RequestFolder(self._outputs.folder)
+        self._rows = Rows(self._tables, self._outputs)
 
     def _check(self, images: str | None) -> None:
         if self._wish.subject_ids and images is None:
@@ -166,7 +165,9 @@ class Erasure:
         """Erases, as `erase` describes."""
         with explained("the erasure has stopped", "run it again to complete it"), self._leased():
             self._on_step("leased")
-            self._expired = self._find_expired()
+            if self._wish.due and self._config.privacy.retention_days:
+                before = datetime.now(UTC) - timedelta(days=self._config.privacy.retention_days)
+                self._expired = self._rows.derived_before(before)
             requests = self._take_requests()
             self._on_step("requested")
             full = [request for request in requests if request.kind == "erase"]
@@ -244,15 +245,6 @@ class Erasure:
             holdings.append(Holding.of_images(frame, self._columns, self._config))
         return Resolver(self._spark, self._config, holdings)
 
-    def _find_expired(self) -> list[str]:
-        """Returns the images with faces that were derived before the retention period, where that is asked for."""
-        faces = self._tables.find(self._outputs.faces)
-        if faces is None or not self._wish.due or not self._config.privacy.retention_days:
-            return []
-        before = datetime.now(UTC) - timedelta(days=self._config.privacy.retention_days)
-        old = faces.where(F.col("processed_at") < F.lit(before)).select("image_id").distinct()
-        return sorted(row["image_id"] for row in old.collect())
-
     def _bury(self, requests: list[Request]) -> None:
         """Writes tombstones."""
         keyed: KeyedHash = self._key or self._tombstones.open_key()
@@ -269,53 +261,21 @@ class Erasure:
         """
         rows: dict[str, int] = {}
         gone = union(full, "image_ids")
-        self._expire(sorted(set(self._expired) - set(gone)))
-        rows["image_results"] = self._delete(self._outputs.image_results, "image_id", gone)
+        self._rows.expire(sorted(set(self._expired) - set(gone)))
+        rows["image_results"] = self._rows.delete(self._outputs.image_results, "image_id", gone)
         self._on_step("results")
-        rows["faces"] = self._delete(self._outputs.faces, "image_id", sorted({*gone, *self._expired}))
+        rows["faces"] = self._rows.delete(self._outputs.faces, "image_id", sorted({*gone, *self._expired}))
         self._on_step("faces")
         if self._images is not None:
             names = self._config.input.columns
-            rows["images"] = self._delete(self._images, names.image_id, gone)
+            rows["images"] = self._rows.delete(self._images, names.image_id, gone)
             if names.content_sha256 in self._tables.read(self._images).columns:
-                rows["images"] += self._delete(self._images, names.content_sha256, union(full, "contents"))
+                rows["images"] += self._rows.delete(self._images, names.content_sha256, union(full, "contents"))
             _remove(join(self._images.location, "_ingest"))
             self._on_step("images")
-        for folder in (self._outputs.folder, join(self._outputs.folder, MARTS_FOLDER)):
-            Staging(self._spark, folder, "erasure").clear()
+        Staging(self._spark, self._outputs.folder, "erasure").clear()
         self._on_step("staging")
         return rows
-
-    def _expire(self, image_ids: list[str]) -> None:
-        """Gives images the status expired."""
-        if not image_ids:
-            return
-        results = self._tables.read(self._outputs.image_results)
-        few = id_frame(self._spark, image_ids, "_expired")
-        changed = {"status": str(ImageStatus.EXPIRED), "error": EXPIRED}
-        nothing = {"width": None, "height": None, "n_faces": 0}
-        types = {field.name: field.dataType for field in IMAGE_RESULTS}
-        columns = [
-            F.lit({**changed, **nothing}[name]).cast(types[name]).alias(name)
-            if name in {*changed, *nothing}
-            else F.col(name)
-            for name in IMAGE_RESULTS.fieldNames()
-        ]
-        rows = F.broadcast(few).join(results, F.col("_expired") == F.col("image_id"), "inner").select(*columns)
-        self._tables.merge(self._outputs.image_results, rows, ["image_id"])
-
-    def _delete(self, ref: TableRef, key: str, values: list[str]) -> int:
-        """Deletes the rows with some keys; a join finds them, so that the log holds no key."""
-        frame = self._tables.find(ref)
-        if frame is None or not values:
-            return 0
-        few = id_frame(self._spark, values, key)
-        few = few.select(F.col(key).cast(frame.schema[key].dataType).alias(key))
-        found: DataFrame = frame.select(key).join(F.broadcast(few), key, "left_semi")
-        count = found.count()
-        if count:
-            self._tables.delete(ref, few, key)
-        return count
 
     def _rebuild_marts(self) -> None:
         if any(place.name == "marts_state" for place in self._places):
@@ -324,9 +284,22 @@ class Erasure:
 
     def _clean_files(self) -> dict[str, int]:
         """Deletes files and log entries that hold deleted rows; returns the version at which each log starts."""
+        folder, seconds = marts_folder(self._outputs.folder), self._config.runtime.lease_seconds
+        marts = [place for place in self._places if place.is_mart]
+        versions = self._clean([place for place in self._places if not place.is_mart])
+        if marts:
+            # `build_marts` has released its own lease.
+            with Lease(folder, "faceattr erase", seconds) as lease:
+                self._hold(*self._leases, lease)
+                Staging(self._spark, folder, "erasure").clear()
+                versions |= self._clean(marts)
+                self._leases.remove(lease)
+        return versions
+
+    def _clean(self, places: list[Place]) -> dict[str, int]:
         erased_at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         versions = {}
-        for place in self._places:
+        for place in places:
             self._check_leases()
             self._operations.vacuum(place.ref, 0)
             self._on_step("vacuumed")
@@ -353,7 +326,7 @@ class Erasure:
         if full:
             for folder in self._folders():
                 _search_folder(folder, needles, report)
-        faceless = Needles(self._without_faces(union(partial, "image_ids")), id_columns)
+        faceless = Needles(self._rows.without_faces(union(partial, "image_ids")), id_columns)
         if partial:
             for place in self._places:
                 if place.name == "faces":
@@ -371,15 +344,6 @@ class Erasure:
             self._requests.finish(requests)
         log.info("erased", state=certificate.as_data()["state"], requests=len(requests), **rows)
         return certificate
-
-    def _without_faces(self, image_ids: list[str]) -> set[str]:
-        """Leaves out images that have faces again: consent was given again, or there is another content."""
-        faces = self._tables.find(self._outputs.faces)
-        if faces is None or not image_ids:
-            return set(image_ids)
-        few = id_frame(self._spark, image_ids, "image_id")
-        present = faces.select("image_id").join(F.broadcast(few), "image_id", "left_semi").distinct()
-        return set(image_ids) - {row["image_id"] for row in present.collect()}
 
     def _folders(self) -> list[str]:
         """Returns the folders to search: the output folder, and tables outside of it."""

@@ -48,10 +48,11 @@ def test_contents_are_never_read(erasing: Erasing, how: str) -> None:
     assert counts == ({"erased": 4} if how == "erased" else {})
     assert erasing.workspace.run(*settings, version="fake-2").counts == {"ok": 4}
     assert sorted(inferred(erasing.workspace.seen)) == sorted(photo(f"kept-{number}")[2] for number in range(4))
-    # Without the protection the run fails: the contents cannot be read.
-    (erasing.folder / "out").rename(erasing.folder / "elsewhere")
-    with pytest.raises(FaceattrError):
-        erasing.workspace.run(*settings, "enrich.wave_retries=0")
+    if how == "erased":
+        # Without the protection the run fails: the contents cannot be read.
+        (erasing.folder / "out").rename(erasing.folder / "elsewhere")
+        with pytest.raises(FaceattrError):
+            erasing.workspace.run(*settings, "enrich.wave_retries=0")
 
 
 def test_contents_of_erased_images_are_not_read(erasing: Erasing) -> None:
