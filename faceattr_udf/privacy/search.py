@@ -66,7 +66,9 @@ class Needles:
 
     @staticmethod
     def _stands_alone(spelling: bytes, text: bytes) -> bool:
-        pattern = b"(?<!" + _OF_AN_ID + b")" + re.escape(spelling) + b"(?!" + _OF_AN_ID + b")"
+        # An escaped character is one letter of an id: its own backslashes begin it, and it may go on with the id.
+        before = b"(?<!" + _OF_AN_ID + b")" + (rb"(?<!\\)" if spelling.startswith(b"\\") else b"")
+        pattern = before + re.escape(spelling) + b"(?!" + _OF_AN_ID + rb"|\\+u[0-9a-f]{4})"
         if re.search(pattern, text):
             return True
         # The folder of a partition: column=id/file.
