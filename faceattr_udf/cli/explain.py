@@ -15,8 +15,16 @@ from faceattr_udf.cli.output_files import check_output_file
 @click.command("explain", cls=Command)
 @click.option("--output", required=True, metavar="FOLDER", help="The folder of the output tables, as in enrich.")
 @click.option("--images", required=True, metavar="TABLE", help="The images table: a path, a URI, or a catalog name.")
-@click.option("--image-id-file", type=PATH, metavar="FILE", help="A text file (UTF-8) with one image_id per line.")
-@click.option("--subject-id-file", type=PATH, metavar="FILE", help="The same with subjects; all their images count.")
+@click.option(
+    "--image-ids", "image_id_file", type=PATH, metavar="FILE", help="A text file (UTF-8) with one image_id per line."
+)
+@click.option(
+    "--subject-ids",
+    "subject_id_file",
+    type=PATH,
+    metavar="FILE",
+    help="The same with subjects; all their images count.",
+)
 @click.option("--json", "json_file", required=True, type=PATH, metavar="OUT.json", help="Where the answer goes.")
 @config_options
 def command(
@@ -37,7 +45,7 @@ def command(
 
     \b
     Examples:
-      faceattr explain --output lake --images lake/images --subject-id-file subjects.txt --json answer.json
+      faceattr explain --output lake --images lake/images --subject-ids subjects.txt --json answer.json
     """
     from faceattr_udf.config import Config
     from faceattr_udf.logs import configure_logging
@@ -45,13 +53,13 @@ def command(
     from faceattr_udf.spark.session import start
 
     if (image_id_file is None) == (subject_id_file is None):
-        msg = "name either --image-id-file or --subject-id-file"
+        msg = "name either --image-ids or --subject-ids"
         raise click.UsageError(msg)
     configure_logging()
     config = Config.load(config_file, overrides)
     check_output_file(json_file, "--json", make_folder=False)
-    image_ids = read_some_ids(image_id_file, "--image-id-file") if image_id_file else []
-    subject_ids = read_some_ids(subject_id_file, "--subject-id-file") if subject_id_file else []
+    image_ids = read_some_ids(image_id_file, "--image-ids") if image_id_file else []
+    subject_ids = read_some_ids(subject_id_file, "--subject-ids") if subject_id_file else []
     found = explain(start(config), config, images, output, image_ids=image_ids, subject_ids=subject_ids)
     _write(json_file, json.dumps(found.data, indent=2, ensure_ascii=False))
     counts = found.counts

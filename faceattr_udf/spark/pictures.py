@@ -6,6 +6,7 @@ bounded size.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import reduce
 from operator import and_
 from typing import Final
@@ -18,10 +19,11 @@ from faceattr_udf.images.annotate import Annotation
 from faceattr_udf.images.face_text import face_lines
 from faceattr_udf.results import BOX_SIDES, ImageStatus
 from faceattr_udf.spark.drawing import PICTURES, DrawBatches
+from faceattr_udf.spark.enrichment.consents import ConsentTable
 from faceattr_udf.spark.enrichment.images_table import NULL_ID, ImagesTable
 from faceattr_udf.spark.enrichment.wave_bounds import IdRange
 from faceattr_udf.spark.file_systems import qualified
-from faceattr_udf.spark.input_columns import wanted_columns
+from faceattr_udf.spark.input_columns import SUBJECT, wanted_columns
 from faceattr_udf.spark.locations import Outputs, input_ref
 from faceattr_udf.spark.slices import Condition, conditions_on
 from faceattr_udf.spark.tables import Tables
@@ -77,8 +79,10 @@ class Pictures:
         outputs = Outputs.of(config, qualified(spark, output))
         frames = tables.read_images(images_ref, wanted_columns(config))
         found = ImagesTable.check(frames, images_ref, images, config)
+        consents = ConsentTable.open(tables, config)
+        agreed = None if consents is None else consents.subjects(datetime.now(UTC))
         # Not read by files, because only their ids are known.
-        self._images = replace(found, files=None)
+        self._images = replace(found, files=None, consents=agreed)
         self._results, self._faces = tables.read(outputs.image_results), tables.read(outputs.faces)
 
     def conditions(self, pairs: Sequence[str]) -> list[Condition]:
@@ -177,12 +181,14 @@ class Pictures:
     def _contents(self, image_ids: list[str]) -> Iterator[DataFrame]:
         """Yields image_id and content of images with the content that the run has seen."""
         wanted = self._results.where(F.col("image_id").isin(image_ids)).select("image_id", "content_sha256")
+        subject = [] if self._images.columns.subject is None else [SUBJECT]
+        if subject or self._config.input.require_consent:
+            # Consents of now, not of the run.
+            now = self._images.keys().where(F.col("image_id").isin(image_ids) & F.col("consented"))
+            wanted = wanted.join(now.select("image_id", *subject), "image_id")
         by_content = [image_id for image_id in image_ids if image_id.startswith(NULL_ID)]
         named = [image_id for image_id in image_ids if not image_id.startswith(NULL_ID)]
-        images = self._images
-        if self._config.input.require_consent:
-            images = replace(images, frame=images.frame.where(images.columns.consent))
         if named:
-            yield images.contents(wanted, IdRange(named[0], named[-1]), (), named)
+            yield self._images.contents(wanted, IdRange(named[0], named[-1]), (), named)
         if by_content:
-            yield images.contents_by_hash(wanted, IdRange(by_content[0], by_content[-1]), ())
+            yield self._images.contents_by_hash(wanted, IdRange(by_content[0], by_content[-1]), ())

@@ -4,6 +4,7 @@ import io
 import json
 from base64 import b64encode
 from collections.abc import Callable
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,21 @@ def test_consent_that_was_withdrawn_counts(night: Night) -> None:
     told = night.annotate_ids("a", arguments=("--set", "input.require_consent=true"))
     assert [row["image_id"] for row in told["problems"]] == ["a"]
     assert len(night.annotate_ids("a")["pictures"]) == 1
+
+
+def test_table_of_consents_decides_now(night: Night) -> None:
+    night.write({"a": PHOTOGRAPH, "b": PHOTOGRAPH, "c": PHOTOGRAPH}, [face_row("a", 0), face_row("b", 0)])
+    rows = [("a", PHOTOGRAPH, True, "S-a"), ("b", PHOTOGRAPH, True, "S-b"), ("c", PHOTOGRAPH, True, None)]
+    images = night.engine.frame(rows, f"{SCHEMA}, subject_id string")
+    images.write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(str(night.folder / "images"))
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    consents = [("S-a", "research", day, None), ("S-b", "research", day, day)]
+    schema = "subject_id string, purpose string, granted_at timestamp, withdrawn_at timestamp"
+    night.engine.frame(consents, schema).write.format("delta").save(str(night.folder / "consents"))
+    asked = ("--set", f"consent.table={night.folder / 'consents'}", "--set", "privacy.purpose=research")
+    told = night.annotate_ids("a", "b", "c", arguments=asked)
+    assert [row["image_id"] for row in told["pictures"]] == ["a"]
+    assert [row["image_id"] for row in told["problems"]] == ["b", "c"]
 
 
 def test_hostile_ids_stay_in_the_folder(night: Night, tmp_path: Path) -> None:

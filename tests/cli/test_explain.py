@@ -50,7 +50,7 @@ class Asking:
         file.write_text("".join(f"{one}\n" for one in ids), encoding="utf-8")
         settings = [word for one in (*self.workspace.engine.settings, *self.settings) for word in ("--set", one)]
         places = ["--output", str(self.folder / "out"), "--images", str(self.folder / "images")]
-        code = explain_job.main([*places, f"--{option}-file", str(file), "--json", str(self.answer), *settings])
+        code = explain_job.main([*places, f"--{option}s", str(file), "--json", str(self.answer), *settings])
         assert code == 0
         answer: dict[str, Any] = json.loads(self.answer.read_text(encoding="utf-8"))
         return answer
@@ -176,14 +176,14 @@ def test_file_of_ids_is_checked_first(
 ) -> None:
     if data is not None:
         (tmp_path / "ids").write_bytes(data)
-    assert explain_job.main([*options, "--image-id-file", str(tmp_path / "ids")]) == 2
+    assert explain_job.main([*options, "--image-ids", str(tmp_path / "ids")]) == 2
     error = capsys.readouterr().err
     assert says in error
     assert "secret" not in error
 
 
 def test_one_kind_of_ids_is_needed(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    both = ["--image-id-file", str(tmp_path / "i"), "--subject-id-file", str(tmp_path / "s")]
+    both = ["--image-ids", str(tmp_path / "i"), "--subject-ids", str(tmp_path / "s")]
     for more in ([], both):
         assert explain_job.main([*options, *more]) == 2
-        assert "either --image-id-file or --subject-id-file" in capsys.readouterr().err
+        assert "either --image-ids or --subject-ids" in capsys.readouterr().err
