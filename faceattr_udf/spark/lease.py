@@ -102,7 +102,8 @@ class Lease:
 
     It needs no lock, because object stores have none. A writer creates a claim file in `FOLDER/_lease`; it holds the
     lease if it sees no other claim after that. The holder keeps changing a heartbeat file beside its claim. Clocks of
-    different machines are never compared: others wait to see whether the heartbeat changes.
+    different machines are never compared: others wait to see whether the heartbeat changes. Leases of another `name`,
+    which is their subfolder, are independent.
 
     A killed holder on this machine is recognized at once; one on another machine, or on a system without /proc, after
     its heartbeat has not changed for `seconds`. A holder that was suspended for that long finds its claim removed when
@@ -110,9 +111,9 @@ class Lease:
     warns of it, and only Delta's own conflict detection remains.
     """
 
-    def __init__(self, folder: str, writer: str, seconds: float) -> None:
+    def __init__(self, folder: str, writer: str, seconds: float, name: str = "_lease") -> None:
         self._location = folder
-        self._folder = join(folder, "_lease")
+        self._folder = join(folder, name)
         self._claim = Claim(writer=writer)
         self._seconds = seconds
         self._first_seen: dict[str, tuple[bytes | None, float]] = {}

@@ -21,7 +21,16 @@ _URI: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/+)(.*)", re.DOTALL)
 _WITH_BUCKET: Final = frozenset({"s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "wasb", "wasbs", "http", "https"})
 """Schemes whose URIs name a bucket or a host, so they need two slashes."""
 
-_RESERVED: Final = frozenset({"_staging", "_lease", "_ingest", "_erasure"})
+DRIFT_LEASE: Final = "_lease_drift"
+"""Names the lease of writers of the drift table, which do not wait for a run."""
+
+MAINTENANCE_LEASE: Final = "_lease_maintain"
+"""Names the lease of maintenance, which an erasure takes, too: on Spark maintenance does not wait for a run."""
+
+LEASES: Final = ("_lease", DRIFT_LEASE, MAINTENANCE_LEASE)
+"""Subfolders of the output folder with the files of leases."""
+
+_RESERVED: Final = frozenset({"_staging", "_ingest", "_erasure", *LEASES})
 """Folders that jobs keep beside the tables."""
 
 

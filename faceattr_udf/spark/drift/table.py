@@ -21,7 +21,7 @@ from faceattr_udf.drift.nights import Key, Night, NightReport
 from faceattr_udf.drift.rule import Value, Verdict
 from faceattr_udf.errors import ConfigError
 from faceattr_udf.spark.lease import Lease
-from faceattr_udf.spark.locations import Outputs, TableRef, join, output_ref
+from faceattr_udf.spark.locations import DRIFT_LEASE, Outputs, TableRef, output_ref
 from faceattr_udf.spark.table_details import TableDetails
 from faceattr_udf.spark.tables import Tables
 
@@ -77,11 +77,6 @@ def drift_ref(config: Config, outputs: Outputs) -> TableRef:
     return ref
 
 
-def drift_lease(outputs: Outputs) -> str:
-    """Returns the folder whose lease writers of the drift table hold."""
-    return join(outputs.folder, "_drift")
-
-
 class DriftTable:
     """The drift table of one output."""
 
@@ -89,7 +84,7 @@ class DriftTable:
         self._tables = tables
         self._ref = drift_ref(config, outputs)
         self._config = config
-        self._lease = drift_lease(outputs)
+        self._folder = outputs.folder
 
     def nights(self) -> list[Night]:
         """Returns the nights that were judged; none before the first."""
@@ -109,7 +104,7 @@ class DriftTable:
         """
         now = datetime.now(UTC)
         rows = [row for report in reports for row in _rows(report, now)]
-        with Lease(self._lease, "jobs.drift", self._config.runtime.lease_seconds):
+        with Lease(self._folder, "jobs.drift", self._config.runtime.lease_seconds, DRIFT_LEASE):
             self._tables.ensure(self._ref, DRIFT, TableDetails("drift", self._config.output, self._config.engine.name))
             self._tables.merge(self._ref, self._tables.spark.createDataFrame(rows, DRIFT), _KEYS)
 

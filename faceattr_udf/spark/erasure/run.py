@@ -6,7 +6,7 @@ completes it.
 """
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -33,7 +33,7 @@ from faceattr_udf.spark.file_systems import qualified
 from faceattr_udf.spark.ingestion import work_location
 from faceattr_udf.spark.input_columns import InputColumns, wanted_columns
 from faceattr_udf.spark.lease import Lease
-from faceattr_udf.spark.locations import Outputs, file_system, input_ref, is_inside, join
+from faceattr_udf.spark.locations import LEASES, MAINTENANCE_LEASE, Outputs, file_system, input_ref, is_inside, join
 from faceattr_udf.spark.maintenance.delta_ops import delta_operations
 from faceattr_udf.spark.marts.build import build_marts
 from faceattr_udf.spark.marts.layout import marts_folder
@@ -191,19 +191,15 @@ class Erasure:
 
     @contextmanager
     def _leased(self) -> Iterator[None]:
-        """Holds the leases of all folders that are cleaned."""
+        """Holds the leases of all folders that are cleaned, and keeps maintenance away."""
         seconds = self._config.runtime.lease_seconds
-        folders = [self._outputs.folder]
+        wanted = [(self._outputs.folder, "_lease"), (self._outputs.folder, MAINTENANCE_LEASE)]
         if self._images is not None:
-            folders.append(work_location(self._tables, self._images))
-        with Lease(folders[0], "faceattr erase", seconds) as first:
-            if len(folders) == 1:
-                self._hold(first)
-                yield
-                return
-            with Lease(folders[1], "faceattr erase", seconds) as second:
-                self._hold(first, second)
-                yield
+            wanted.append((work_location(self._tables, self._images), "_lease"))
+        with ExitStack() as stack:
+            leases = [Lease(folder, "faceattr erase", seconds, name) for folder, name in wanted]
+            self._hold(*(stack.enter_context(lease) for lease in leases))
+            yield
 
     def _hold(self, *leases: Lease) -> None:
         if not all(lease.held for lease in leases):
@@ -354,7 +350,7 @@ class Erasure:
 
 def _search_folder(folder: str, needles: Needles, report: SearchReport) -> None:
     system, path = file_system(folder)
-    search(system, path, needles, report, skip=(FOLDER, "_lease"))
+    search(system, path, needles, report, skip=(FOLDER, *LEASES))
 
 
 def _remove(location: str) -> None:

@@ -20,7 +20,8 @@ from faceattr_udf.errors import ConfigError, EngineError, TableNotFoundError
 from faceattr_udf.spark.engine_errors import explained
 from faceattr_udf.spark.enrichment.staging import remove_abandoned
 from faceattr_udf.spark.file_systems import qualified
-from faceattr_udf.spark.locations import Outputs, TableRef
+from faceattr_udf.spark.lease import Lease
+from faceattr_udf.spark.locations import MAINTENANCE_LEASE, Outputs, TableRef
 from faceattr_udf.spark.maintenance.delta_ops import DeltaOperations, delta_operations
 from faceattr_udf.spark.maintenance.disk_usage import DiskUsage, measure_disk_usage
 from faceattr_udf.spark.maintenance.exclusive import commits_may_be_lost, exclusive, rewrites_may_collide
@@ -112,8 +113,8 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
 
     Raises:
         ConfigError: An action is unknown.
-        BusyError: An action needs the lease ("migrate" and "layout" always, "compact" and "prune-runs" on the embedded
-            engine, each one on S3) and a run is in progress.
+        BusyError: Other maintenance or an erasure is at work; or a run is in progress and an action needs its lease
+            ("migrate" and "layout" always, "compact" and "prune-runs" on the embedded engine, each one on S3).
         FaceattrError: There is no table, the engine lacks an operation, or the action would disturb a run in progress.
     """
     unknown = set(actions) - set(ACTIONS)
@@ -123,16 +124,19 @@ def maintain(spark: SparkSession, config: Config, output: str, actions: Sequence
     with adopted(spark, config) as fitting:
         tables = Tables(spark, fitting.engine.name)
         with explained(f"the tables in {output} cannot be maintained", "check their location and the access to them"):
-            return _maintain(tables, fitting, output, actions)
+            outputs = Outputs.of(fitting, qualified(spark, output))
+            found = existing(tables, outputs.tables)
+            if not found:
+                names = ", ".join(outputs.tables)
+                msg = f"none of the tables {names} exists in {output}; set --output to the folder that enrich wrote to"
+                raise TableNotFoundError(msg)
+            with Lease(outputs.folder, "jobs.maintain", fitting.runtime.lease_seconds, MAINTENANCE_LEASE):
+                return _maintain(tables, fitting, outputs, found, actions)
 
 
-def _maintain(tables: Tables, config: Config, output: str, actions: Sequence[Action]) -> MaintenanceReport:
-    outputs = Outputs.of(config, qualified(tables.spark, output))
-    found = existing(tables, outputs.tables)
-    if not found:
-        names = ", ".join(outputs.tables)
-        msg = f"none of the tables {names} exists in {output}; set --output to the folder that jobs.enrich wrote to"
-        raise TableNotFoundError(msg)
+def _maintain(
+    tables: Tables, config: Config, outputs: Outputs, found: dict[str, TableRef], actions: Sequence[Action]
+) -> MaintenanceReport:
     hours, operations = config.maintain.vacuum_hours, None
     if {"compact", "vacuum"} & set(actions):
         operations = delta_operations(tables.spark, config.engine.name)
@@ -149,9 +153,10 @@ def _maintain(tables: Tables, config: Config, output: str, actions: Sequence[Act
         alone = frozenset(actions)
     for action in actions:
         for group in groups if action in _FILES else groups[:1]:
-            with exclusive(group.lease, action, config.runtime.lease_seconds) if action in alone else nullcontext():
+            lease = exclusive(group.folder, action, config.runtime.lease_seconds, group.lease)
+            with lease if action in alone else nullcontext():
                 if action == "migrate":
-                    steps += migrate(tables, outputs.tables, output)
+                    steps += migrate(tables, outputs.tables, outputs.folder)
                 elif action == "prune-runs":
                     n_runs_deleted += _prune_runs(tables, found, config.maintain.keep_runs_days)
                 elif action == "layout":
@@ -159,8 +164,8 @@ def _maintain(tables: Tables, config: Config, output: str, actions: Sequence[Act
                 elif operations:
                     _change_files(operations, group, config, action)
         if action == "vacuum":
-            for group in groups:
-                remove_abandoned(group.lease, timedelta(hours=max(hours, _SAFE_HOURS)))
+            for folder in {group.folder for group in groups}:
+                remove_abandoned(folder, timedelta(hours=max(hours, _SAFE_HOURS)))
         log.info("maintenance_action_done", action=action, tables=sorted(sized or found))
     after = {name: _size(operations, ref) for name, ref in sized.items()} if operations else {}
     reports = tuple(TableReport(name, before[name], size) for name, size in after.items())

@@ -47,14 +47,14 @@ def rewrites_may_collide(engine: str) -> bool:
 
 
 @contextmanager
-def exclusive(folder: str, action: str, seconds: float) -> Iterator[None]:
-    """Holds the lease of an output folder.
+def exclusive(folder: str, action: str, seconds: float, name: str) -> Iterator[None]:
+    """Holds the lease with some name of a folder.
 
     Raises:
         BusyError: A run or another action holds it.
         EngineError: No lease can be taken there.
     """
-    with Lease(folder, f"jobs.maintain {action}", seconds) as lease:
+    with Lease(folder, f"jobs.maintain {action}", seconds, name) as lease:
         if not lease.held:
             msg = (
                 f"{action} must be the only writer in {folder}, and this process cannot reach it to take the lease; "

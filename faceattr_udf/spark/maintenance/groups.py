@@ -1,10 +1,10 @@
 """The tables below an output folder, in groups whose writers hold the same lease."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from faceattr_udf.config import Config
-from faceattr_udf.spark.drift.table import drift_lease, drift_ref
-from faceattr_udf.spark.locations import Outputs, TableRef
+from faceattr_udf.spark.drift.table import drift_ref
+from faceattr_udf.spark.locations import DRIFT_LEASE, Outputs, TableRef
 from faceattr_udf.spark.marts.layout import mart_refs, marts_folder
 from faceattr_udf.spark.tables import Tables
 
@@ -14,12 +14,14 @@ class TableGroup:
     """Existing tables that the same writers change.
 
     Attributes:
-        lease: The folder whose lease those writers hold.
+        folder: The folder that their lease is about.
         tables: Name -> table; names of marts begin with "marts/".
+        lease: The name of their lease.
     """
 
-    lease: str
+    folder: str
     tables: dict[str, TableRef]
+    lease: str = "_lease"
 
 
 def derived_groups(tables: Tables, config: Config, outputs: Outputs) -> list[TableGroup]:
@@ -36,9 +38,9 @@ def derived_groups(tables: Tables, config: Config, outputs: Outputs) -> list[Tab
     marts = {f"marts/{name}": ref for name, ref in mart_refs(outputs.folder).items()}
     groups = [
         TableGroup(marts_folder(outputs.folder), marts),
-        TableGroup(drift_lease(outputs), {"drift": drift_ref(config, outputs)}),
+        TableGroup(outputs.folder, {"drift": drift_ref(config, outputs)}, DRIFT_LEASE),
     ]
-    found = [TableGroup(group.lease, existing(tables, group.tables)) for group in groups]
+    found = [replace(group, tables=existing(tables, group.tables)) for group in groups]
     return [group for group in found if group.tables]
 
 

@@ -156,8 +156,9 @@ def test_what_cannot_be_done_is_refused_before_anything_is_touched(erasing: Eras
     _set_property(erasing.folder / "out" / "faces", "delta.appendOnly", "true")
     refused("is append-only", with_images=False)
     _set_property(erasing.folder / "out" / "faces", "delta.appendOnly", "false")
-    with Lease(str(erasing.folder / "out"), "a run", 60), pytest.raises(BusyError):
-        erasing.erase("photo-000", with_images=False)
+    for name in ("_lease", "_lease_maintain"):
+        with Lease(str(erasing.folder / "out"), "a run", 60, name), pytest.raises(BusyError):
+            erasing.erase("photo-000", with_images=False)
 
 
 def _set_property(table: Path, name: str, value: str) -> None:

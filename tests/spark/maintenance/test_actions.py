@@ -196,9 +196,11 @@ def test_tables_of_marts_and_drift_are_compacted_under_their_own_leases(
         for value in range(3):
             rows = sail_engine.frame([(value,)], "n int")
             rows.write.format("delta").mode("append").save(str(workspace.out / name))
-    for folder in ("marts", "_drift"):
-        with Lease(str(workspace.out / folder), "another job", 60), pytest.raises(BusyError, match="another job"):
+    for folder, lease in (("marts", "_lease"), ("", "_lease_drift"), ("", "_lease_maintain")):
+        held = Lease(str(workspace.out / folder), "another job", 60, lease)
+        with held, pytest.raises(BusyError, match="another job"):
             workspace.maintain("compact")
+    assert not list(workspace.out.glob("_lease*"))
     done = by_name(workspace.maintain("compact", "vacuum", settings=(AT_ONCE,)))
     assert list(done) == [*TABLES, *derived]
     for name in derived:
