@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 @click.option("--image-ids", type=PATH, metavar="FILE", help="A text file (UTF-8) with one image_id per line.")
 @click.option("--subject-ids", type=PATH, metavar="FILE", help="The same with subjects; all their images are erased.")
 @click.option("--due", is_flag=True, help="Erase what nights left: past privacy.retention_days, or consent withdrawn.")
+@click.option(
+    "--copies",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="How many other images with the same contents may go, too; more are refused, because it may be a placeholder.",
+)
 @json_option
 @config_options
 def command(
@@ -28,6 +35,7 @@ def command(
     image_ids: Path | None,
     subject_ids: Path | None,
     due: bool,
+    copies: int,
     json_file: Path | None,
     config_file: str | None,
     overrides: tuple[str, ...],
@@ -64,6 +72,7 @@ def command(
         image_ids=read_some_ids(image_ids, "--image-ids") if image_ids else (),
         subject_ids=read_some_ids(subject_ids, "--subject-ids") if subject_ids else (),
         due=due,
+        copies=copies,
     )
     calibration = load_calibration(model_record(config.attributes), config.attributes.weights)
     certificate = erase(start(config), config, output, wish, images=images, calibration=calibration)

@@ -35,6 +35,7 @@ class Request(BaseModel):
         contents: The SHA-256 of the images' contents.
         paths: The images' paths.
         n_asked: The number of ids that were asked for.
+        n_copies: The number of other images that have the same content as those.
         images: The images table to clean, too; None for none.
         requested_at: UTC.
         erasure_id: Unique; begins with the time.
@@ -48,6 +49,7 @@ class Request(BaseModel):
     contents: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     n_asked: int = 0
+    n_copies: int = 0
     images: str | None = None
     requested_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
     erasure_id: str = Field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}")

@@ -69,6 +69,7 @@ class Certificate:
                     "ids_asked_for": request.n_asked,
                     "subjects": len(request.subject_ids),
                     "images": len(request.image_ids),
+                    "copies": request.n_copies,
                     "contents": len(request.contents),
                 }
                 for request in self.requests

@@ -76,6 +76,7 @@ class Resolver:
             if one.content is not None:
                 contents |= self._find(one.frame, one.image_id, ids, one.content)
         contents.discard(_EMPTY)
+        asked = set(ids)
         for one in self._holdings:
             if one.content is not None:
                 ids |= self._find(one.frame, one.content, contents, one.image_id)
@@ -90,6 +91,7 @@ class Resolver:
             contents=tuple(sorted(contents)),
             paths=tuple(sorted(paths)),
             n_asked=len(set(image_ids)) + len(set(subject_ids)),
+            n_copies=len(ids - asked),
         )
 
     def _of_subjects(self, subject_ids: Collection[str]) -> set[str]:

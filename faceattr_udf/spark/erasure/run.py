@@ -41,6 +41,9 @@ from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.tables import Tables
 from faceattr_udf.spark.tombstone_table import TombstoneTable
 
+MAX_COPIES: Final = 100
+"""The default of `Wish.copies`."""
+
 _OWN_COLUMNS: Final = ("image_id", "reuse_source", "path", "content_sha256")
 
 log = structlog.get_logger(__name__)
@@ -54,11 +57,14 @@ class Wish:
         image_ids: These images.
         subject_ids: All images of these subjects, as text.
         due: What nights have left to do: faces past `privacy.retention_days`, and faces of withdrawn consents.
+        copies: How many other images with the same contents may be erased with them. Many images with one content are
+            rarely one person's: it may be a placeholder.
     """
 
     image_ids: Collection[str] = ()
     subject_ids: Collection[str] = ()
     due: bool = False
+    copies: int = MAX_COPIES
 
 
 def erase(
@@ -226,6 +232,13 @@ class Erasure:
         if self._wish.image_ids or self._wish.subject_ids:
             # Rows that a killed erasure has deleted tell nothing any more; its request does.
             found = self._resolver().resolve(self._wish.image_ids, self._wish.subject_ids)
+            if found.n_copies > self._wish.copies:
+                have = "image has" if found.n_copies == 1 else "images have"
+                msg = (
+                    f"{found.n_copies} other {have} the content of those to erase, as a placeholder in many rows "
+                    f"would, and would be erased with them; if that is right, set --copies to {found.n_copies}"
+                )
+                raise ConfigError(msg)
             new.append(found.model_copy(update={"images": images}))
         if self._expired:
             new.append(Request(kind="expired", image_ids=tuple(self._expired), n_asked=len(self._expired)))

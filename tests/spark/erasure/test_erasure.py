@@ -159,6 +159,10 @@ def test_what_cannot_be_done_is_refused_before_anything_is_touched(erasing: Eras
     for name in ("_lease", "_lease_maintain"):
         with Lease(str(erasing.folder / "out"), "a run", 60, name), pytest.raises(BusyError):
             erasing.erase("photo-000", with_images=False)
+    shutil.rmtree(erasing.folder / "images")
+    erasing.workspace.write([*photos()[:3], photo("copy-of-000", data=content(1, "photo-000"))])
+    erasing.workspace.run()
+    refused("1 other image has the content of those to erase", wish=Wish(image_ids=["photo-000"], copies=0))
 
 
 def _set_property(table: Path, name: str, value: str) -> None:
