@@ -55,8 +55,8 @@ demo: $(STAMP)
 	@$(BIN)/faceattr demo --engine $(ENGINE) $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 # Two processes, each with a JVM of its own; the tests that need one come first. All tests of a file run in one process
-# and share its fixtures (tests/conftest.py forms the groups).
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# and share its fixtures (tests/conftest.py forms the groups). A process that is killed ends the run, which would hang.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 
 # The core, the embedded engine, and on Apache Spark what can only fail there.
 test: $(STAMP)

@@ -1,7 +1,7 @@
 """Retry policies: commits that conflict with another writer's, and steps during which the engine fails."""
 
-import time
 from collections.abc import Callable
+from time import sleep
 from typing import Final, TypeVar
 
 import structlog
@@ -92,7 +92,7 @@ def _retry(
         stop=stop_after_attempt(attempts),
         wait=wait,
         before_sleep=report,
-        sleep=time.sleep,
+        sleep=sleep,
         reraise=True,
     )
     return retrying(step)

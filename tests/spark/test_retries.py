@@ -17,7 +17,7 @@ CONFLICT = "[DELTA_CONCURRENT_APPEND] files were added"
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     seconds: list[float] = []
-    monkeypatch.setattr("faceattr_udf.spark.retries.time.sleep", seconds.append)
+    monkeypatch.setattr("faceattr_udf.spark.retries.sleep", seconds.append)
     return seconds
 
 

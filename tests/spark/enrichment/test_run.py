@@ -254,7 +254,7 @@ def test_retried_commit_checks_the_lease_again(
         real(tables, ref, *arguments)
 
     monkeypatch.setattr(Tables, action, fail_once)
-    monkeypatch.setattr("faceattr_udf.spark.retries.time.sleep", lambda _: None)
+    monkeypatch.setattr("faceattr_udf.spark.retries.sleep", lambda _: None)
     with pytest.raises(BusyError, match="another writer has taken over"):
         finished.run("enrich.delete_missing=true")
     assert failed
@@ -284,7 +284,7 @@ def test_wave_is_retried_when_the_engine_fails(
 ) -> None:
     workspace.write(IMAGES)
     real, failed, waits = Wave.stage, [], []
-    monkeypatch.setattr("faceattr_udf.spark.retries.time.sleep", waits.append)
+    monkeypatch.setattr("faceattr_udf.spark.retries.sleep", waits.append)
 
     def stage(wave: Wave, *arguments: Any) -> Any:
         if len(failed) < failures:
@@ -310,7 +310,7 @@ def test_full_disk_ends_a_run_without_retries(workspace: Workspace, monkeypatch:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Wave, "stage", stage)
-    monkeypatch.setattr("faceattr_udf.spark.retries.time.sleep", lambda _: pytest.fail("retried"))
+    monkeypatch.setattr("faceattr_udf.spark.retries.sleep", lambda _: pytest.fail("retried"))
     with pytest.raises(EngineError, match=r"No space left on device.*; committed waves are kept"):
         workspace.run()
     assert [row.state for row in workspace.engine.read(workspace.folder / "out" / "runs").collect()] == ["failed"]
