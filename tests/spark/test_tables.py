@@ -229,7 +229,7 @@ def test_concurrent_merges_lose_and_duplicate_no_row(tables: Tables, ref: TableR
 
 def test_commit_that_always_conflicts_raises_busy(ref: TableRef, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("faceattr_udf.spark.retries.time", types.SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr("faceattr_udf.spark.retries.sleep", waited.append)
 
     def second(_: str) -> None:
         raise RuntimeError("[DELTA_CONCURRENT_APPEND] files were added")

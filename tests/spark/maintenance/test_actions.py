@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-import types
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -322,7 +321,7 @@ def test_compaction_is_retried_after_a_conflict(
         return run
 
     monkeypatch.setattr(delta_ops, "commit", lambda table, compact: commit(table, attempt(compact)))
-    monkeypatch.setattr("faceattr_udf.spark.retries.time", types.SimpleNamespace(sleep=lambda _: None))
+    monkeypatch.setattr("faceattr_udf.spark.retries.sleep", lambda _: None)
     operations.compact(refs[1], 2**27)
     assert operations.current_version(refs[1]).files == 1
     assert workspace.all_rows() == before
