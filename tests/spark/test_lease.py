@@ -89,10 +89,11 @@ def test_zombie_process_does_not_hold_the_lease(tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", [-3600, 3600])
 def test_setting_the_clock_does_not_end_a_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Linux derives a process's wall clock start from the boot time, which moves with the clock."""
+    claim, boot = Claim(writer="run 1"), psutil.boot_time()
     with Lease(str(tmp_path), "run 1", 60):
-        boot = psutil.boot_time
-        monkeypatch.setattr("psutil.boot_time", lambda: boot() + step)
-        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot() + step)
+        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot + step)
+        assert psutil.boot_time() == boot + step
+        assert claim.alive()
         with pytest.raises(BusyError):
             Lease(str(tmp_path), "run 2", 100_000).__enter__()
 

@@ -124,10 +124,12 @@ def test_tables_in_each_other_are_refused(tmp_path: Path, images: str, output: s
         Outputs.of(Config(), str(tmp_path / output)).refuse_overlap(ref)
 
 
-def test_images_beside_the_output_tables_are_fine(tmp_path: Path) -> None:
+def test_images_beside_the_output_tables_are_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Outputs.of(Config(), str(tmp_path)).refuse_overlap(TableRef(str(tmp_path / "images"), "parquet"))
-    Outputs.of(Config(), "s3://a/out").refuse_overlap(TableRef(str(tmp_path / "images"), "parquet"))
     Outputs.of(Config(), str(tmp_path / "images-2")).refuse_overlap(TableRef(str(tmp_path / "images"), "parquet"))
+    # A bucket that does not exist would be looked for on the network.
+    monkeypatch.setattr("faceattr_udf.spark.locations.refuse_inside_delta", lambda *_: None)
+    Outputs.of(Config(), "s3://a/out").refuse_overlap(TableRef(str(tmp_path / "images"), "parquet"))
 
 
 def test_output_below_a_file_is_refused(tmp_path: Path) -> None:
