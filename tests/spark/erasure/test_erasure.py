@@ -52,12 +52,19 @@ def test_no_file_holds_an_erased_id(erasing: Erasing) -> None:
     run = erasing.workspace.run(erasing.key)
     assert run.counts == {"erased": 5, "ok": 1}
     assert inferred(erasing.workspace.seen) == [photo("photo-020")[2]]
-    assert erasing.workspace.run(erasing.key, "attributes.predict=['age']").counts == {"ok": 19}
     of_erased = [row for row in erasing.workspace.table("image_results") if row["status"] == "erased"]
     assert {row["image_id"] for row in of_erased} == {*GONE, "copy-of-odd"}
     kept = {"image_id", "status", "error", "n_faces", "config_id", "model_version"}
     assert all(row["error"] == "erased on request" and row["n_faces"] == 0 for row in of_erased)
     assert all(row[name] is None for row in of_erased for name in row.keys() - kept)
+
+
+def test_another_configuration_derives_nothing_of_erased_images(erasing: Erasing) -> None:
+    erasing.nights(photos())
+    erasing.erase("photo-000", ODD, "photo-019")
+    erasing.workspace.write([*photos(), photo("copy-of-odd", data=content(1, ODD))])
+    assert erasing.workspace.run(erasing.key).counts == {"erased": 5}
+    assert erasing.workspace.run(erasing.key, "attributes.predict=['age']").counts == {"ok": 18}
 
 
 def test_all_images_of_subjects_are_erased(erasing: Erasing) -> None:

@@ -50,10 +50,10 @@ def ids_on_disk(table: Path) -> set[str]:
 
 
 def make(workspace: Workspace, *overrides: str) -> Workspace:
-    """Runs over twelve images in three waves, then over one changed and one deleted image."""
+    """Runs over twelve images in two waves, then over one changed and one deleted image."""
     rows = [image(f"{PREFIX}{number:02}", content(1, str(number))) for number in range(12)]
     workspace.write(rows)
-    workspace.run("enrich.wave_images=4", *overrides)
+    workspace.run("enrich.wave_images=6", *overrides)
     workspace.write([image(f"{PREFIX}00", content(2, "changed")), *rows[2:]])
     run = workspace.run("enrich.delete_missing=true", *overrides)
     assert (run.n_images, run.n_deleted_images) == (1, 1)
@@ -170,13 +170,15 @@ def test_clustered_tables_are_maintained(clustered: Workspace, sail_engine: Engi
 
 
 def test_older_tables_get_the_layout_only_when_asked(
-    spark_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark_engine: Engine, sail_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sail_engine.select(monkeypatch)
+    older = make(Workspace(sail_engine, tmp_path / "older"))  # faster, and as plain as tables of earlier releases
+    older.write([image("new", content(1, "new"))])
+    older.run()
     spark_engine.select(monkeypatch)
-    workspace = make(Workspace(spark_engine, tmp_path / "older"))
+    workspace = Workspace(spark_engine, older.folder)
     faces, before = workspace.folder / "out" / "faces", workspace.tables()
-    workspace.write([image("new", content(1, "new"))])
-    workspace.run()
     workspace.write([image("new", content(1, "newer"))])
     workspace.run()
     assert not any(is_marked for *_, is_marked in files(faces).values())
@@ -186,4 +188,5 @@ def test_older_tables_get_the_layout_only_when_asked(
     workspace.write([image("new", content(1, "newest"))])
     workspace.run()
     assert any(is_marked for *_, is_marked in files(faces).values())
-    assert [row for row in workspace.table("faces") if row["image_id"] != "new"] == before[0]
+    rows = [[row for row in some if row["image_id"] != "new"] for some in (workspace.table("faces"), before[0])]
+    assert rows[0] == rows[1]
