@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
@@ -329,6 +330,24 @@ class Outputs:
             msg = f"two of {', '.join(f'output.{name} = {given}' for name, given in names.items())} are the same table"
             raise ConfigError(f"{msg}; give each a name of its own")
         return cls(place, **refs)
+
+    def beside(self, name: str, given: str, others: Mapping[str, TableRef] | None = None) -> TableRef:
+        """Returns where a further table of the output is.
+
+        Args:
+            name: Its key in the section [output].
+            given: The value of that key.
+            others: Name -> further tables whose names it must not have.
+
+        Raises:
+            ConfigError: Its name is none, or that of another table.
+        """
+        ref = output_ref(given, self.folder, f"output.{name}")
+        for taken, other in {**self.tables, **(others or {})}.items():
+            if other.sql.casefold() == ref.sql.casefold():
+                msg = f"output.{name} = {given!r} is the table output.{taken}; give it a name of its own"
+                raise ConfigError(msg)
+        return ref
 
     def refuse_inside(self, folder: str, contents: str) -> None:
         """Checks that no output table lies inside or around the folder of other tables.

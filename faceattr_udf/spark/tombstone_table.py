@@ -35,14 +35,8 @@ class TombstoneTable:
 
     def __init__(self, tables: Tables, config: Config, folder: str) -> None:
         self._tables = tables
-        self.ref = output_ref(config.output.tombstones, folder, "output.tombstones")
-        others = [*Outputs.of(config, folder).tables.items(), ("drift", output_ref(config.output.drift, folder))]
-        taken = [name for name, other in others if other.sql.casefold() == self.ref.sql.casefold()]
-        if taken:
-            msg = (
-                f"output.tombstones = {config.output.tombstones!r} is the table output.{taken[0]}; give it another name"
-            )
-            raise ConfigError(msg)
+        drift = output_ref(config.output.drift, folder)
+        self.ref = Outputs.of(config, folder).beside("tombstones", config.output.tombstones, {"drift": drift})
         self._key_file = Path(config.privacy.key_file).expanduser() if config.privacy.key_file else None
         path = local_path(folder)
         if self._key_file and path is not None and is_inside(str(self._key_file.absolute()), str(path)):

@@ -7,7 +7,6 @@ step, and run again each time; now and then a night runs in between, in which no
 The last attempt is left alone: then no file may hold an id, and all other rows must be as before.
 """
 
-import argparse
 import json
 import random
 import shutil
@@ -26,7 +25,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "robustness")]
 
 from fakes import content  # noqa: E402
 from file_search import files_that_hold  # noqa: E402
-from kill_runs import SETTINGS, describe_machine, read_rows  # noqa: E402
+from kill_runs import SETTINGS, describe_machine, parsed_arguments, read_rows  # noqa: E402
 from process_groups import JobProcess, Target  # noqa: E402
 
 from faceattr_udf.config import Config  # noqa: E402
@@ -217,14 +216,7 @@ def kill_repeatedly(folder: Path, engine: str, kills: int, seed: int, minutes: f
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--engine", choices=list(SETTINGS), default="sail")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=60.0, help="start no new round after this time")
-    parser.add_argument("--json", type=Path, metavar="FILE", required=True, help="write the results to this file")
-    parser.add_argument("--folder", type=Path, help="keep tables and logs here (default: a temporary folder)")
-    options = parser.parse_args()
+    options = parsed_arguments(__doc__, "write the results to this file")
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         results = kill_repeatedly(folder, options.engine, options.kills, options.seed, options.minutes)

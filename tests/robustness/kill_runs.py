@@ -340,15 +340,20 @@ def add_to_file(path: Path, engine: str, seed: int, results: KillResults) -> Non
     path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parsed_arguments(description: str | None, json_help: str) -> argparse.Namespace:
+    """Returns the arguments of a tool that kills jobs."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--engine", choices=list(SETTINGS), default="sail")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="start no new round after this time")
-    parser.add_argument("--json", type=Path, metavar="FILE", required=True, help="add the results to this file")
+    parser.add_argument("--json", type=Path, metavar="FILE", required=True, help=json_help)
     parser.add_argument("--folder", type=Path, help="keep images, tables and logs here (default: a temporary folder)")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = parsed_arguments(__doc__, "add the results to this file")
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         results = kill_repeatedly(folder, options.engine, options.kills, options.seed, options.minutes)

@@ -19,9 +19,8 @@ from pyspark.sql.types import (
 from faceattr_udf.config import Config
 from faceattr_udf.drift.nights import Key, Night, NightReport
 from faceattr_udf.drift.rule import Value, Verdict
-from faceattr_udf.errors import ConfigError
 from faceattr_udf.spark.lease import Lease
-from faceattr_udf.spark.locations import DRIFT_LEASE, Outputs, TableRef, output_ref
+from faceattr_udf.spark.locations import DRIFT_LEASE, Outputs, TableRef
 from faceattr_udf.spark.table_details import TableDetails
 from faceattr_udf.spark.tables import Tables
 
@@ -69,12 +68,7 @@ def drift_ref(config: Config, outputs: Outputs) -> TableRef:
     Raises:
         ConfigError: Its name is none, or that of another output table.
     """
-    ref = output_ref(config.output.drift, outputs.folder, "output.drift")
-    taken = [name for name, other in outputs.tables.items() if other.sql.casefold() == ref.sql.casefold()]
-    if taken:
-        msg = f"output.drift = {config.output.drift!r} is the table output.{taken[0]}; give it a name of its own"
-        raise ConfigError(msg)
-    return ref
+    return outputs.beside("drift", config.output.drift)
 
 
 class DriftTable:

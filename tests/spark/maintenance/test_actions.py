@@ -59,6 +59,10 @@ class MaintenanceWorkspace:
     def all_rows(self) -> list[list[dict[str, Any]]]:
         return [self.rows(name) for name in TABLES]
 
+    def commits(self) -> list[int]:
+        """Returns the number of entries of each table's log."""
+        return [len(list((self.out / name / "_delta_log").glob("*.json"))) for name in TABLES]
+
     def files(self, name: str) -> set[str]:
         return {path.name for path in (self.out / name).glob("*.parquet")}
 
@@ -86,8 +90,21 @@ def two_runs(sail_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture
 def workspace(engine: Engine, tmp_path: Path, two_runs: Path) -> MaintenanceWorkspace:
     """A copy of the two runs."""
-    shutil.copytree(two_runs, tmp_path / "workspace")  # Delta's paths are relative to its table
-    return MaintenanceWorkspace(engine, tmp_path / "workspace")
+    return copied(two_runs, engine, tmp_path)
+
+
+@pytest.fixture
+def two_runs_on_sail(
+    sail_engine: Engine, tmp_path: Path, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> MaintenanceWorkspace:
+    """A copy of the two runs on the embedded engine alone."""
+    sail_engine.select(monkeypatch)
+    return copied(two_runs, sail_engine, tmp_path)
+
+
+def copied(two_runs: Path, engine: Engine, folder: Path) -> MaintenanceWorkspace:
+    shutil.copytree(two_runs, folder / "workspace")  # Delta's paths are relative to its table
+    return MaintenanceWorkspace(engine, folder / "workspace")
 
 
 @pytest.fixture
@@ -129,9 +146,9 @@ def test_compaction_changes_no_row_and_is_idempotent(workspace: MaintenanceWorks
         assert table.after.disk is not None
         assert table.after.disk.files >= table.before.disk.files  # earlier versions keep theirs
     assert workspace.all_rows() == before
-    versions = [len(list((workspace.out / name / "_delta_log").glob("*.json"))) for name in TABLES]
+    commits = workspace.commits()
     workspace.maintain("compact")
-    assert [len(list((workspace.out / name / "_delta_log").glob("*.json"))) for name in TABLES] == versions
+    assert workspace.commits() == commits
     assert workspace.run().n_images == 0
 
 
@@ -154,20 +171,16 @@ def run_and_maintain(workspace: MaintenanceWorkspace, maintain_at: Callable[[str
     assert len(workspace.rows("runs")) == 4
 
 
-def test_on_the_embedded_engine_only_vacuum_works_beside_a_run(
-    sail_engine: Engine, tmp_path: Path, two_runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_the_embedded_engine_only_vacuum_works_beside_a_run(two_runs_on_sail: MaintenanceWorkspace) -> None:
     # The engine's MERGE and the deltalake library overlook each other's commits, which would double rows.
-    sail_engine.select(monkeypatch)
-    shutil.copytree(two_runs, tmp_path / "workspace")
-    workspace = MaintenanceWorkspace(sail_engine, tmp_path / "workspace")
+    workspace = two_runs_on_sail
 
     def maintain_at(_: str) -> None:
-        versions = {name: len(list((workspace.out / name / "_delta_log").glob("*.json"))) for name in TABLES}
+        commits = workspace.commits()
         for action in ("compact", "prune-runs"):
             with pytest.raises(BusyError, match="is being written by run"):
                 workspace.maintain(action)
-        assert {name: len(list((workspace.out / name / "_delta_log").glob("*.json"))) for name in TABLES} == versions
+        assert workspace.commits() == commits
         workspace.maintain("vacuum")
 
     run_and_maintain(workspace, maintain_at)
@@ -179,8 +192,7 @@ def test_on_spark_maintenance_during_a_run_changes_no_row(
     spark_engine: Engine, tmp_path: Path, two_runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spark_engine.select(monkeypatch)
-    shutil.copytree(two_runs, tmp_path / "workspace")
-    workspace = MaintenanceWorkspace(spark_engine, tmp_path / "workspace")
+    workspace = copied(two_runs, spark_engine, tmp_path)
 
     def maintain_at(point: str) -> None:
         if point == "faces":  # between the two commits of a wave
@@ -190,11 +202,9 @@ def test_on_spark_maintenance_during_a_run_changes_no_row(
 
 
 def test_tables_of_marts_and_drift_are_compacted_under_their_own_leases(
-    sail_engine: Engine, tmp_path: Path, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+    two_runs_on_sail: MaintenanceWorkspace,
 ) -> None:
-    sail_engine.select(monkeypatch)
-    shutil.copytree(two_runs, tmp_path / "workspace")
-    workspace = MaintenanceWorkspace(sail_engine, tmp_path / "workspace")
+    workspace, sail_engine = two_runs_on_sail, two_runs_on_sail.engine
     derived = ("marts/audience", "drift")
     for name in derived:
         for value in range(3):
