@@ -220,7 +220,11 @@ def marts_page() -> str:
         "spark = start()",
         'register_views(spark, "lake")  # shares, share_stats, audience, ..., faces, image_results, runs',
         'spark.sql(queries()["shares_by_month"]).show()',
-        "```",
+        "```\n",
+        'These views end with the session. With `--set marts.views=main.audience`, "schema" or "catalog.schema", Spark gives '
+        "each mart, and each output table that is not in a catalog itself, a view there with comments on all columns, for "
+        "BI tools and grants. The schema must exist; later runs replace a view only if its columns have changed. Engine sail "
+        "has none.",
     ]
     for name, sql in queries().items():
         result = (DOCS / "marts" / f"{name}.txt").read_text(encoding="utf-8").rstrip()

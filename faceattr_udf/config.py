@@ -207,6 +207,7 @@ class MartsConfig(Section):
     slices: Annotated[tuple[str, ...], TUPLE_FROM_LIST] = Field(default=(), max_length=3)
     method: Literal["acc", "pacc"] = "acc"
     population: Literal["catalogue", "audience"] = "catalogue"
+    views: str = ""
 
 
 class ReportConfig(Section):

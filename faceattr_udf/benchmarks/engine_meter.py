@@ -1,8 +1,8 @@
-"""Measures what a job costs its engine: CPU seconds by process, tasks, bytes read, waves, and rows written again."""
+"""Measures what a job costs its engine: CPU seconds, memory, tasks, bytes read, waves, and rows written again."""
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import psutil
 
+from faceattr_udf.benchmarks.memory import watch_all
 from faceattr_udf.spark.enrichment.progress import NoListener
 
 _METRICS: Final = {
@@ -39,6 +40,8 @@ class Cost(NoListener):
         bytes_read: Bytes that scans read from files, as Spark counts them. On the embedded engine all that the process
             read, None where the system does not tell.
         waves: Number of committed waves.
+        peak_mib: The most memory of driver, JVM and workers together. The JVM gives none back, so it may have needed it
+            before.
     """
 
     seconds: float = 0.0
@@ -47,6 +50,7 @@ class Cost(NoListener):
     stages: int | None = None
     bytes_read: int | None = None
     waves: int = 0
+    peak_mib: float = 0.0
 
     def wave_committed(self, images: int, faces: int, failed: int) -> None:  # noqa: ARG002 - the interface
         """Counts a wave."""
@@ -64,6 +68,7 @@ class Cost(NoListener):
             "stages": self.stages,
             "mib_read": None if self.bytes_read is None else round(self.bytes_read / 2**20, 1),
             "waves": self.waves,
+            "peak_mib": round(self.peak_mib, 1),
         }
 
 
@@ -77,8 +82,10 @@ def measured(events: Path | None) -> Iterator[Cost]:
     cost, cpu, before = Cost(), _cpu_seconds(), _position(events)
     read, started = _bytes_read(), time.perf_counter()
     try:
-        yield cost
+        with watch_all() as memory:
+            yield cost
     finally:
+        cost.peak_mib = max((mib for _, mib in memory.samples), default=0.0)
         cost.seconds = time.perf_counter() - started
         cost.cpu_seconds = {part: value - cpu.get(part, 0.0) for part, value in _cpu_seconds().items()}
         if events is None:
@@ -88,6 +95,11 @@ def measured(events: Path | None) -> Iterator[Cost]:
             stages = list(completed_stages(events, before))
             cost.stages, cost.tasks = len(stages), sum(tasks for tasks, _ in stages)
             cost.bytes_read = sum(read for _, read in stages)
+
+
+def least_cpu(nights: Iterable[Cost]) -> float:
+    """Returns the CPU seconds of the night that other work on the machine disturbed least."""
+    return min(sum(night.cpu_seconds.values()) for night in nights)
 
 
 def event_log_settings(folder: Path) -> dict[str, str]:

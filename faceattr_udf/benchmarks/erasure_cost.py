@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from faceattr_udf.benchmarks.engine_meter import Cost, measured
+from faceattr_udf.benchmarks.engine_meter import Cost, least_cpu, measured
 from faceattr_udf.benchmarks.stub_analyzer import STUB, write_stub_table
 from faceattr_udf.config import Config
 from faceattr_udf.spark.enrichment.run import enrich
@@ -58,10 +58,5 @@ def _measure(config: Config, files: Path, folder: Path, events: Path | None) -> 
         "certificate": {key: certificate.as_data()[key] for key in ("rows_deleted", "searched")},
         "nothing new, before": [night.summary() for night in before],
         "nothing new, with tombstones": [night.summary() for night in after],
-        "cpu_of_a_night_with_tombstones": round(_least(after) / _least(before), 3),
+        "cpu_of_a_night_with_tombstones": round(least_cpu(after) / least_cpu(before), 3),
     }
-
-
-def _least(nights: list[Cost]) -> float:
-    """Returns the CPU seconds of the night that other work on the machine disturbed least."""
-    return min(sum(night.cpu_seconds.values()) for night in nights)

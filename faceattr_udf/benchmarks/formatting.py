@@ -139,7 +139,7 @@ def _nights(section: Measurements) -> Iterator[str]:
             rows = "; ".join(f"{table} {number}" for table, number in written.items() if number is not None)
             yield (
                 f"| {engine}, {section['images']:,} images: {name} | {cpu['all']} CPU-s ({parts}), "
-                f"{night['waves']} waves{tasks}{read} | | |"
+                f"{night['waves']} waves{tasks}{read}, at most {night['peak_mib']:.0f} MiB of memory | | |"
             )
             if rows:
                 yield f"| rows written per row that changed | {rows} | | |"
@@ -159,6 +159,27 @@ def _erasure(section: Measurements) -> Iterator[str]:
         yield f"| {engine}: CPU time of a night with nothing new, with tombstones against without | {ratio} | 1 | |"
 
 
+def _consent(section: Measurements) -> Iterator[str]:
+    for engine, measured in section.items():
+        if engine == "images":
+            continue
+        ratio, of = measured["cpu_of_a_night_with_consents"], f"{section['images']:,} images"
+        yield f"| {engine}, {of}: CPU time of a night with nothing new, with consents against without | {ratio} | 1 | |"
+
+
+def _marts(section: Measurements) -> Iterator[str]:
+    for engine, measured in section.items():
+        if engine == "images":
+            continue
+        for name in ("first build", "1 % new", "nothing new"):
+            build = measured[name]
+            yield (
+                f"| {engine}, marts of {section['images']:,} faces: {name}, {build['days']} days built | "
+                f"{build['seconds']} s, {build['cpu_seconds']['all']} CPU-s | | |"
+            )
+        yield f"| {engine}, a corrected share by SQL | {measured['seconds_of_a_corrected_share']} s | | |"
+
+
 _SECTIONS = {
     "detection": _detection,
     "analysis": _analysis,
@@ -171,6 +192,8 @@ _SECTIONS = {
     "layout": _nights,
     "updates": _nights,
     "erasure": _erasure,
+    "consent": _consent,
+    "marts": _marts,
 }
 
 

@@ -1,9 +1,9 @@
-"""Samples the memory of an engine's Python workers while a job runs."""
+"""Samples the memory of an engine, or of its Python workers, while a job runs."""
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import psutil
@@ -13,10 +13,10 @@ _INTERVAL_SECONDS = 0.5
 
 @dataclass
 class MemoryCurve:
-    """The resident memory of the largest worker, including its children, over time.
+    """The resident memory of a process and its descendants over time.
 
     Attributes:
-        samples: (seconds since the start, MiB) at the times when a worker was running.
+        samples: (seconds since the start, MiB) at the times when there was such a process.
     """
 
     samples: list[tuple[float, float]] = field(default_factory=list)
@@ -39,21 +39,30 @@ class MemoryCurve:
         }
 
 
-@contextmanager
-def watch_workers(*, embedded: bool) -> Iterator[MemoryCurve]:
+def watch_workers(*, embedded: bool) -> AbstractContextManager[MemoryCurve]:
     """Samples the resident memory of the largest worker while the block runs.
 
     Args:
         embedded: Whether the engine runs its workers as threads of this process. If so, this process and its children
             are sampled, otherwise the Python workers that Spark's daemon forked, each with its children.
     """
+    return watch_all() if embedded else _watch(_spark_workers)
+
+
+def watch_all() -> AbstractContextManager[MemoryCurve]:
+    """Samples the resident memory of this process and all its descendants while the block runs."""
+    return _watch(lambda this: [this])
+
+
+@contextmanager
+def _watch(roots: Callable[[psutil.Process], list[psutil.Process]]) -> Iterator[MemoryCurve]:
+    """Samples the memory of the largest of some process trees below this process."""
     curve, stop, started = MemoryCurve(), threading.Event(), time.monotonic()
 
     def sample() -> None:
         this = psutil.Process()
         while not stop.wait(_INTERVAL_SECONDS):
-            workers = [this] if embedded else _spark_workers(this)
-            sizes = [size for size in map(_tree_mib, workers) if size]
+            sizes = [size for size in map(_tree_mib, roots(this)) if size]
             if sizes:
                 curve.samples.append((time.monotonic() - started, max(sizes)))
 

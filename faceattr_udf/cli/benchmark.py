@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
 PHOTO_SECTIONS: Final = ("detection", "analysis", "web", "network", "engines", "scaling")
-ENGINE_SECTIONS: Final = ("engine", "layout", "updates", "erasure")
+ENGINE_SECTIONS: Final = ("engine", "layout", "updates", "erasure", "consent", "marts")
 SECTIONS: Final = (*PHOTO_SECTIONS, *ENGINE_SECTIONS)
 
 _ENGINES: Final = {"sail": ("engine.name=sail",), "spark": ("engine.name=spark", "engine.master=local[2]")}
@@ -30,7 +30,7 @@ _ENGINES: Final = {"sail": ("engine.name=sail",), "spark": ("engine.name=spark",
     "--photos",
     type=PATH,
     metavar="FOLDER",
-    help="Photographs with people; the sections engine, layout, updates and erasure need none.",
+    help="Photographs with people; the sections engine, layout, updates, erasure, consent and marts need none.",
 )
 @click.option("--pattern", default="*", show_default=True, help="Only files with such names, e.g. 'group-*.jpg'.")
 @click.option("--json", "json_file", type=PATH, metavar="OUT.json", help="Where the measurements go.")
@@ -57,7 +57,7 @@ _ENGINES: Final = {"sail": ("engine.name=sail",), "spark": ("engine.name=spark",
     type=click.IntRange(min=100),
     default=100_000,
     show_default=True,
-    help="Images of the tables in the sections engine, layout, updates and erasure.",
+    help="Images of the tables in the sections engine, layout, updates, erasure and consent; faces in marts.",
 )
 @config_options
 def command(
@@ -82,10 +82,12 @@ def command(
     plain processes; scaling runs it over tables of many small images. The last two take many minutes. Exit code 3: the
     detected faces differ from the baseline's.
 
-    The sections engine, layout, updates and erasure measure the engine without models: CPU seconds, tasks, bytes read
-    and rows written. engine is a first night, one with nothing new and one with 1 % changed; layout is ten waves over
-    ids in the order of the files and without order; updates are three nights with 1 % changed; erasure erases one image
-    in a thousand, and repeats nights with nothing new before and after it.
+    The sections engine, layout, updates, erasure, consent and marts measure the engine without models: CPU seconds,
+    memory, tasks, bytes read and rows written. engine is a first night, one with nothing new and one with 1 % changed;
+    layout is ten waves over ids in the order of the files and without order; updates are three nights with 1 % changed;
+    erasure erases one image in a thousand, and repeats nights with nothing new before and after it; consent repeats
+    such nights with and without a table of consents; marts builds them, again with 1 % more faces, all of one day, and
+    corrects a share by SQL.
 
     Times differ between machines and minutes; compare ratios, whose pairs ran back to back. The limit is the time that
     the cascade's multiply-adds take at the machine's rate of float32 matrix multiplication. Needs the extra benchmark.
@@ -155,7 +157,7 @@ def _measure_engines(
 ) -> dict[str, Any]:
     if not set(ENGINE_SECTIONS) & set(sections):
         return {}
-    from faceattr_udf.benchmarks import engine_cost, erasure_cost
+    from faceattr_udf.benchmarks import consent_cost, engine_cost, erasure_cost, marts_cost
     from faceattr_udf.spark.session import start
 
     measures = {
@@ -163,6 +165,8 @@ def _measure_engines(
         "layout": engine_cost.layout,
         "updates": engine_cost.updates,
         "erasure": erasure_cost.erasure,
+        "consent": consent_cost.consent,
+        "marts": marts_cost.marts,
     }
     try:
         return {name: measure(configs, events, images) for name, measure in measures.items() if name in sections}

@@ -39,9 +39,9 @@ def command(
     """Write everything that is held about images or subjects, and why, to a file.
 
     For requests of access. Per image: its row in the images table without the content, its consents and how they are
-    decided, its result, all columns of its faces, and the runs with purpose, legal basis and policy. Only you can read
-    the file (mode 0600). Ids come from a file, because others can see the command line; the terminal and the log show
-    counts only.
+    decided, its result, all columns of its faces, the runs with purpose, legal basis and policy, and the tombstone of
+    an erased image, for which privacy.key_file is needed. Only you can read the file (mode 0600). Ids come from a file,
+    because others can see the command line; the terminal and the log show counts only.
 
     \b
     Examples:

@@ -54,6 +54,8 @@ def _summarize(report: "MartsReport") -> None:
     if report.uncorrected:
         versions = ", ".join(report.uncorrected)
         click.echo(f"shares of {versions} are raw, because these weights have no statistics of their confusions")
+    if report.views:
+        click.echo(f"views created or replaced: {', '.join(report.views)}")
 
 
 def _as_data(report: "MartsReport") -> dict[str, Any]:
@@ -62,6 +64,7 @@ def _as_data(report: "MartsReport") -> dict[str, Any]:
         "days": report.days,
         "n_days": report.n_days,
         "uncorrected": report.uncorrected,
+        "views": report.views,
     }
 
 

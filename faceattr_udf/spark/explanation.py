@@ -23,6 +23,7 @@ from faceattr_udf.spark.input_columns import SUBJECT, InputColumns, wanted_colum
 from faceattr_udf.spark.locations import Outputs, input_ref
 from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.tables import Tables
+from faceattr_udf.spark.tombstone_table import TombstoneTable
 
 NOT_HELD: Final = (
     "the content of images: only their columns other than the content are listed",
@@ -31,6 +32,7 @@ NOT_HELD: Final = (
     "aggregates that were computed from the faces",
 )
 """What was not looked at, in the words of the file."""
+_NO_KEY: Final = "tombstones of erased images, because privacy.key_file is not set"
 
 _RUN_COLUMNS: Final = (
     *("run_id", "started_at", "finished_at", "state", "model_version", "config_id", "purpose", "legal_basis"),
@@ -93,6 +95,7 @@ class _Search:
         self._images = self._tables.read_images(ref, wanted_columns(config)).frame
         self._columns = InputColumns.check(self._images.schema, images, config)
         outputs = Outputs.of(config, qualified(spark, output))
+        self._tombstones = TombstoneTable(self._tables, config, outputs.folder)
         self._outputs = {name: self._tables.find(table) for name, table in outputs.tables.items()}
         self._consents = ConsentTable.open(self._tables, config)
 
@@ -105,6 +108,7 @@ class _Search:
         held = {name: self._held(name, ids) for name in ("image_results", "faces")}
         consents, agreed = self._consents_of(rows, now)
         runs = self._runs(row for found in held.values() for some in found.values() for row in some)
+        tombstones = self._tombstones.about({one: self._contents(one, rows, held["image_results"]) for one in ids})
         described = []
         for image_id in ids:
             of_image = rows.get(image_id, [])
@@ -117,6 +121,7 @@ class _Search:
                     "consent": self._consent(of_image, consents, agreed),
                     "image_results": results,
                     "faces": faces,
+                    "tombstones": [_plain_row(row.asDict()) for row in (tombstones or {}).get(image_id, [])],
                     "run_ids": sorted({row["run_id"] for row in (*results, *faces) if row.get("run_id")}),
                 }
             )
@@ -132,9 +137,15 @@ class _Search:
             "subject_ids": subject_ids,
             "images": described,
             "runs": runs,
-            "not_looked_at": list(NOT_HELD),
+            "not_looked_at": [*NOT_HELD, *([_NO_KEY] if tombstones is None else [])],
         }
         return Explanation(data, counts)
+
+    def _contents(self, image_id: str, *tables: Mapping[str, list[dict[str, Any]]]) -> set[str]:
+        """Returns the hashes of an image's contents that tables hold."""
+        names = (self._config.input.columns.content_sha256, "content_sha256")
+        rows = (row for table in tables for row in table.get(image_id, []))
+        return {row[name] for row in rows for name in names if row.get(name)}
 
     def _images_of(self, subject_ids: list[str]) -> set[str]:
         """Returns the images of subjects, by the images table and by the faces that are held."""

@@ -1,13 +1,14 @@
 """The table of tombstones: which images and contents were erased, as keyed hashes."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F  # noqa: N812  # Spark's own convention
 from pyspark.sql.types import StringType, StructField, StructType, TimestampType
 
 from faceattr_udf.config import Config
@@ -62,6 +63,38 @@ class TombstoneTable:
         keyed = KeyedHash.load(self._key_file)
         self._refuse_another(keyed, {row["key_id"] for row in rows})
         return Tombstones(keyed, frozenset(bytes.fromhex(row["key"]) for row in rows))
+
+    def about(self, images: Mapping[str, Collection[str]]) -> dict[str, list[Row]] | None:
+        """Returns the tombstones of images by image_id; None if there are some, but no key that tells of what.
+
+        Args:
+            images: image_id -> the SHA-256 hashes of its contents, as far as they are known.
+
+        Raises:
+            ConfigError: The key file cannot be read, or is another one.
+        """
+        frame = self._tables.find(self.ref)
+        if frame is None:
+            return {}
+        if self._key_file is None:
+            return None if frame.limit(1).count() else {}
+        known = {row["key_id"] for row in frame.select("key_id").distinct().collect()}
+        if not known:
+            return {}
+        keyed = KeyedHash.load(self._key_file)
+        self._refuse_another(keyed, known)
+        of_key: dict[str, list[str]] = {}
+        for image_id, contents in images.items():
+            keys = [keyed.key("image", image_id), *(keyed.key("content", one) for one in contents)]
+            for key in keys:
+                of_key.setdefault(key.hex(), []).append(image_id)
+        wanted = self._tables.spark.createDataFrame([(key,) for key in of_key], "_key string")
+        rows = F.broadcast(wanted).join(frame, F.col("_key") == F.col("key")).drop("_key").collect()
+        found: dict[str, list[Row]] = {}
+        for row in rows:
+            for image_id in of_key[row["key"]]:
+                found.setdefault(image_id, []).append(row)
+        return found
 
     def open_key(self) -> KeyedHash:
         """Returns the key for new tombstones; makes it where there is none yet.

@@ -82,13 +82,18 @@ def nights_without_models(engine_name: str, out: Path, *sections: str) -> dict[s
     assert (first["images"], nothing["images"], changed["images"]) == (100, 0, 1)
     assert (first["waves"], nothing["waves"], changed["waves"]) == (1, 0, 1)
     assert (first["rows"]["image_results"]["inserted"], changed["rows"]["image_results"]["updated"]) == (100, 1)
-    assert first["cpu_seconds"]["all"] > 0
+    assert min(first["cpu_seconds"]["all"], first["peak_mib"]) > 0
     return measured
 
 
 def test_nights_without_models_are_measured(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    nights_without_models("sail", tmp_path / "measurements.json", "engine")
-    assert "| sail, 100 images: nothing new |" in capfd.readouterr().out
+    measured = nights_without_models("sail", tmp_path / "measurements.json", "engine", "consent")
+    nights = measured["consent"]["sail"]
+    assert len(nights["nothing new, with consents"]) == len(nights["nothing new, without consents"]) == 3
+    assert nights["cpu_of_a_night_with_consents"] > 0
+    out = capfd.readouterr().out
+    assert "| sail, 100 images: nothing new |" in out
+    assert "with consents against without" in out
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Engine
+from erasing import Erasing, photos
 from fakes import content
 from workspaces import CAPTURED_AT, SCHEMA, Workspace, image
 
@@ -160,6 +161,22 @@ def test_nothing_is_held_before_the_first_run(workspace: Workspace) -> None:
     config = workspace.engine.config("consent.subject=owner")
     with pytest.raises(FaceattrError, match="has no column 'owner' of subjects"):
         explanation.explain(workspace.engine.session, config, *places, subject_ids=["7"])
+
+
+def test_tombstones_are_listed(workspace: Workspace) -> None:
+    erasing = Erasing(workspace)
+    erasing.nights(photos())
+    erasing.erase("photo-019", with_images=False)  # and its copy
+    places = (str(workspace.folder / "images"), str(workspace.folder / "out"))
+    ids = ["photo-019", "twin-of-019", "photo-000"]
+    found = explanation.explain(workspace.engine.session, erasing.config, *places, image_ids=ids).data
+    tombstones = {one["image_id"]: one["tombstones"] for one in found["images"]}
+    kinds = {image_id: sorted(row["kind"] for row in rows) for image_id, rows in tombstones.items()}
+    assert kinds == {"photo-019": ["content", "image"], "twin-of-019": ["content", "image"], "photo-000": []}
+    assert {row["created_at"][:2] for rows in tombstones.values() for row in rows} == {"20"}
+    without_key = explanation.explain(workspace.engine.session, workspace.engine.config(), *places, image_ids=ids).data
+    assert [one["tombstones"] for one in without_key["images"]] == [[], [], []]
+    assert without_key["not_looked_at"] == [*found["not_looked_at"], explanation._NO_KEY]
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Builds the marts of an output folder, or brings them up to date: only days that changed are computed again."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -22,6 +22,7 @@ from faceattr_udf.spark.marts.corrected import Calibrated, corrected_shares
 from faceattr_udf.spark.marts.layout import BY_DAY, MARTS, mart_refs, marts_folder
 from faceattr_udf.spark.marts.sources import ALL, Places, placed_faces, placed_images
 from faceattr_udf.spark.marts.state import DayState, dirty_days, fingerprints, periods_of, recorded, settings_id
+from faceattr_udf.spark.marts.views import check_view_schema, create_views
 from faceattr_udf.spark.own_session import adopted
 from faceattr_udf.spark.tables import Tables
 
@@ -45,12 +46,14 @@ class MartsReport:
         days: The days that were built again, in order; empty if nothing has changed.
         n_days: The days that the marts hold.
         uncorrected: Model versions in the faces without a calibration: their shares are raw.
+        views: The views that were created or replaced in the schema `marts.views`.
     """
 
     folder: str
     days: tuple[str, ...]
     n_days: int
     uncorrected: tuple[str, ...]
+    views: tuple[str, ...] = ()
 
 
 def build_marts(
@@ -84,6 +87,7 @@ def build_marts(
         outputs = Outputs.of(fitting, qualified(spark, output))
         folder = marts_folder(outputs.folder)
         outputs.refuse_inside(folder, "the marts")
+        check_view_schema(spark, fitting)
         with explained(f"the marts in {folder} cannot be built", "correct the cause and run it again to continue"):
             reading = Tables(spark, fitting.engine.name)
             faces, results = (reading.find(ref) for ref in (outputs.faces, outputs.image_results))
@@ -95,7 +99,10 @@ def build_marts(
                 tables = Tables(spark, fitting.engine.name, before_commit=lease.check)
                 placed = placed_faces(faces, places)
                 images = placed_images(results, placed, places)
-                return _Build(tables, fitting, outputs.folder, calibration, on_step).run(placed, images)
+                report = _Build(tables, fitting, outputs.folder, calibration, on_step).run(placed, images)
+                if not fitting.marts.views:
+                    return report
+                return replace(report, views=tuple(create_views(tables, fitting, outputs)))
 
 
 class _Build:

@@ -30,6 +30,7 @@ def two_files(folder: Path) -> list[str]:
     return list(ids)
 
 
+@pytest.mark.on_spark(slow=True)
 @pytest.mark.parametrize("how", ["erased", "expired"])
 def test_contents_are_never_read(erasing: Erasing, how: str) -> None:
     ids = two_files(erasing.folder)

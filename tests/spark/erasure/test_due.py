@@ -20,6 +20,7 @@ def erasing(workspace: Workspace) -> Erasing:
 AGREED = "subject_id string, purpose string, granted_at timestamp, withdrawn_at timestamp"
 
 
+@pytest.mark.on_spark(slow=True)
 def test_withdrawn_consent_leaves_no_face_in_any_file(erasing: Erasing) -> None:
     def agree(withdrawn: datetime | None) -> None:
         rows = [("7", "research", CAPTURED_AT, None), ("8", "research", CAPTURED_AT, withdrawn)]
