@@ -2,15 +2,11 @@
 
 import zlib
 from pathlib import Path
-from typing import Final
 
 import click
 
 from faceattr_udf.cli.entry import Command, entry_point
 from faceattr_udf.cli.options import PATH, config_options
-
-_JVM: Final = "engine.settings.spark.driver.extraJavaOptions=-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
-"""A JVM that lives for less than a minute gains nothing from the second compiler and a parallel garbage collector."""
 
 
 @click.command("demo", cls=Command)
@@ -53,7 +49,7 @@ def command(
 
     configure_logging()
     chosen = [f"engine.name={engine}"] if engine else []
-    config = Config.load(config_file, [_JVM, *overrides, *chosen])
+    config = Config.load(config_file, [*overrides, *chosen])
     if photos is None:
         photos, name = output / "photos", "photos"
         click.echo(f"{len(fetch(WHEELS, photos, cache_folder()))} photographs in {photos}")

@@ -19,6 +19,7 @@ from faceattr_udf.config import Config, server_address
 from faceattr_udf.errors import EngineError
 from faceattr_udf.sanitize import SPARK_REDACTION, first_line, redacted
 from faceattr_udf.spark.jars import with_jars
+from faceattr_udf.spark.jvm import jvm_settings, machine_memory
 from faceattr_udf.spark.schemas import ROW_GROUP_BYTES
 from faceattr_udf.spark.session_settings import apply_settings
 from faceattr_udf.spark.versions import java_problem, java_versions, spark_version
@@ -51,7 +52,6 @@ _QUIET: Final = {"spark.ui.showConsoleProgress": "false"}  # the job reports its
 
 _PHOTOGRAPH_BYTES: Final = 4 * 2**20
 _CONNECT_SECONDS: Final = 10
-_FEW_CORES: Final = 4
 _MOST_CORES: Final = 2_000
 """Of a cluster that may grow without a limit."""
 _ONE_YEAR: Final = 365 * 24 * 3600
@@ -280,7 +280,7 @@ def _start_spark(config: Config) -> SparkSession:
             # Spark starts the workers of such a cluster with scripts below SPARK_HOME.
             os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
         builder = builder.master(_with_retries(master))
-        settings = with_jars({**_jvm_options(master, os.cpu_count() or 1), **settings})
+        settings = with_jars({**jvm_settings(master, os.cpu_count() or 1, machine_memory()), **settings})
     for key, value in settings.items():
         builder = builder.config(key, value)
     try:
@@ -308,21 +308,6 @@ def _without_submitted(settings: Mapping[str, str]) -> dict[str, str]:
     SparkContext._ensure_initialized()  # SparkConf() knows the command line only after this
     given = dict(SparkConf().getAll())
     return {key: value for key, value in settings.items() if key not in given}
-
-
-def _jvm_options(master: str, cores: int) -> dict[str, str]:
-    """Returns the driver's Java options for a local master: compiling Java code twice costs more than it saves.
-
-    A night over 500,000 unchanged images took 51 CPU seconds instead of 91, and a first one of 1,000 images 36 of 75.
-    On few cores collecting garbage in parallel saves no time either.
-
-    >>> _jvm_options("local[2]", 2), _jvm_options("spark://host:7077", 64)
-    ({'spark.driver.extraJavaOptions': '-XX:TieredStopAtLevel=1 -XX:+UseSerialGC'}, {})
-    """
-    if not re.match(r"local(\[|$)", master):
-        return {}
-    collector = " -XX:+UseSerialGC" if cores <= _FEW_CORES else ""
-    return {"spark.driver.extraJavaOptions": f"-XX:TieredStopAtLevel=1{collector}"}
 
 
 def shuffle_partitions(conf: Mapping[str, str], running_cores: int) -> int:
