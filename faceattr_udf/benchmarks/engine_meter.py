@@ -109,6 +109,8 @@ def event_log_settings(folder: Path) -> dict[str, str]:
         "spark.eventLog.dir": folder.as_uri(),
         "spark.eventLog.compress": "false",
         "spark.eventLog.rolling.enabled": "false",
+        # Spark counts the bytes that the task's own thread reads, and vectored reads of Parquet have others.
+        "spark.hadoop.parquet.hadoop.vectored.io.enabled": "false",
     }
 
 

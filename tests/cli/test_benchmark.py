@@ -102,7 +102,8 @@ def test_nights_on_spark_are_measured(tmp_path: Path, capfd: pytest.CaptureFixtu
     measured = nights_without_models("spark", tmp_path / "measurements.json", "engine", "layout", "updates")
     night = measured["layout"]["spark"]["without order"]
     assert night["waves"] == 10
-    assert min(night["mib_read"], night["tasks"], night["cpu_seconds"]["jvm"]) > 0
+    assert min(night["tasks"], night["cpu_seconds"]["jvm"]) > 0
+    assert night["times_the_table"] > 0.9  # every content was read
     written = {
         variant: measured["updates"][variant]["night 3"]["rows_written_per_changed_row"]["image_results"]
         for variant in ("spark", "spark, deletion vectors")
