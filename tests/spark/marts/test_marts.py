@@ -319,6 +319,18 @@ def test_odd_catalogs_and_days(engine: Engine, tmp_path: Path) -> None:
     assert whole["all"]["n_faces"] == 8.0
 
 
+def test_run_that_is_going_on_is_followed_by_the_next_build(sail_engine: Engine, tmp_path: Path) -> None:
+    # A wave's faces are committed before its image_results, and a build may come in between.
+    rows, folders = night(), (tmp_path / "beside", tmp_path / "after")
+    later = {row["image_id"] for row in rows.results[::3]}
+    write(sail_engine, folders[0], Night(rows.faces, [row for row in rows.results if row["image_id"] not in later]))
+    assert build(sail_engine, folders[0]).days
+    for folder in folders:
+        write(sail_engine, folder, rows)
+        build(sail_engine, folder)
+    same(*(everything(sail_engine, folder) for folder in folders))
+
+
 def test_missing_tables_and_columns_are_told_before_work(sail_engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(TableNotFoundError, match="write them with faceattr enrich"):
         build(sail_engine, tmp_path / "nothing")
