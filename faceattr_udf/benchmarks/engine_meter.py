@@ -87,7 +87,8 @@ def measured(events: Path | None) -> Iterator[Cost]:
     finally:
         cost.peak_mib = max((mib for _, mib in memory.samples), default=0.0)
         cost.seconds = time.perf_counter() - started
-        cost.cpu_seconds = {part: value - cpu.get(part, 0.0) for part, value in _cpu_seconds().items()}
+        # The time of a worker that was killed with its parent is lost, so a sum may be less than before.
+        cost.cpu_seconds = {part: max(0.0, value - cpu.get(part, 0.0)) for part, value in _cpu_seconds().items()}
         if events is None:
             now = _bytes_read()
             cost.bytes_read = None if read is None or now is None else now - read
@@ -173,22 +174,17 @@ def _position(events: Path | None) -> int:
 def _cpu_seconds() -> dict[str, float]:
     """Returns the CPU seconds so far of this process, the JVM, and all other processes below this one."""
     this = psutil.Process()
-    parts = {"driver": _own(this), "jvm": 0.0, "workers": 0.0}
+    own = this.cpu_times()
+    parts = {"driver": own.user + own.system, "jvm": 0.0, "workers": own.children_user + own.children_system}
     for child in this.children(recursive=True):
         try:
             part = "jvm" if child.name() == "java" else "workers"
             times = child.cpu_times()
         except psutil.Error:
-            continue  # it ended; its parent counts its time
+            continue  # it ended, and its parent's children_user counts its time
         parts[part] += times.user + times.system
-        if part == "workers":
-            parts[part] += times.children_user + times.children_system
+        parts["workers"] += times.children_user + times.children_system  # ended children of the JVM are workers, too
     return parts
-
-
-def _own(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 def _bytes_read() -> int | None:

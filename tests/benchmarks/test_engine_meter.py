@@ -1,12 +1,20 @@
 """What the benchmark of the engine counts, from logs written here; and its tables."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from faceattr_udf.benchmarks.engine_meter import completed_stages, merges, next_version, written_per_changed_row
+from faceattr_udf.benchmarks.engine_meter import (
+    completed_stages,
+    measured,
+    merges,
+    next_version,
+    written_per_changed_row,
+)
 from faceattr_udf.benchmarks.stub_analyzer import STUB, write_stub_table
 from faceattr_udf.config import Config
 
@@ -18,6 +26,16 @@ def write_lines(path: Path, *lines: object) -> None:
 
 def commit(operation: str, **metrics: object) -> dict[str, object]:
     return {"commitInfo": {"operation": operation, "operationMetrics": metrics}}
+
+
+def test_workers_that_ended_are_counted() -> None:
+    code = "import time\nwhile time.process_time() < 0.5: pass"
+    with measured(None) as cost:
+        subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603  # the interpreter of this test
+    assert cost.cpu_seconds["workers"] >= 0.5
+    with measured(None) as cost:
+        pass
+    assert cost.cpu_seconds["workers"] < 0.5
 
 
 def test_merges_are_counted_from_a_version_on(tmp_path: Path) -> None:
