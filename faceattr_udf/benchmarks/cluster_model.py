@@ -33,7 +33,7 @@ class NightCosts:
             images: Images of their table.
             inference: CPU seconds per image, from the section engines or from a run of your own.
 
-        >>> nights = {"night of 100 with nothing new": 20, "nothing new": 50, "1 % changed": 70, "first night": 260}
+        >>> nights = {"night of 100 with nothing new": 20, "nothing new": 50, "1 % new": 70, "first night": 260}
         >>> measurements = {name: {"cpu_seconds": {"all": cpu}, "waves": 1} for name, cpu in nights.items()}
         >>> costs = NightCosts.measured(measurements, 1_000_000, 0.08)
         >>> costs.night, costs.known_image, costs.new_image, costs.wave
@@ -45,7 +45,7 @@ class NightCosts:
 
         idle, nothing = cpu("night of 100 with nothing new"), cpu("nothing new")
         # Of a wave of 1 % nearly all is what every wave costs, so this is a little too much.
-        wave = max(0.0, cpu("1 % changed") - nothing) / max(1, nights["1 % changed"]["waves"])
+        wave = max(0.0, cpu("1 % new") - nothing) / max(1, nights["1 % new"]["waves"])
         inserted = cpu("first night") - nothing - wave * nights["first night"]["waves"]
         return cls(idle, max(0.0, nothing - idle) / images, max(0.0, inserted) / images, wave, inference)
 
@@ -58,7 +58,7 @@ class NightCosts:
 
         Args:
             images: Images of the table.
-            new: New or changed images among them.
+            new: New images among them. Changed ones, spread over the tables, cost more.
             cores: Cores of the workers, as fast as those that were measured.
             wave_images: Images of a wave.
 

@@ -21,7 +21,7 @@ _TABLES: Final = ("faces", "image_results")
 
 
 def engine(configs: Mapping[str, Config], events: Path, images: int) -> dict[str, Any]:
-    """Measures a first night, a night with nothing new, and one with 1 % of the images changed.
+    """Measures a first night, a night with nothing new, one with 1 % of the images changed, and one with 1 % new.
 
     Args:
         configs: Engine -> configuration that selects it.
@@ -35,6 +35,7 @@ def engine(configs: Mapping[str, Config], events: Path, images: int) -> dict[str
             write_stub_table(folder / f"version-{version}", images, every=_ONE_PERCENT, version=version)
             for version in range(2)
         )
+        grown = write_stub_table(folder / "grown", images + images // _ONE_PERCENT, every=_ONE_PERCENT, version=1)
         results: dict[str, Any] = {"images": images}
         for engine_name, config in configs.items():
             # The JVM and the workers start, and the JVM compiles what it runs often.
@@ -46,6 +47,7 @@ def engine(configs: Mapping[str, Config], events: Path, images: int) -> dict[str
                 "first night": nights.run(before),
                 "nothing new": nights.run(before),
                 "1 % changed": nights.run(after),
+                "1 % new": nights.run(grown),
             }
     return results
 

@@ -83,11 +83,11 @@ def command(
     detected faces differ from the baseline's.
 
     The sections engine, layout, updates, erasure, consent and marts measure the engine without models: CPU seconds,
-    memory, tasks, bytes read and rows written. engine is a first night, one with nothing new and one with 1 % changed;
-    layout is ten waves over ids in the order of the files and without order; updates are three nights with 1 % changed;
-    erasure erases one image in a thousand, and repeats nights with nothing new before and after it; consent repeats
-    such nights with and without a table of consents; marts builds them, again with 1 % more faces, all of one day, and
-    corrects a share by SQL.
+    memory, tasks, bytes read and rows written. engine is a first night, one with nothing new, one with 1 % changed and
+    one with 1 % more; layout is ten waves over ids in the order of the files and without order; updates are three
+    nights with 1 % changed; erasure erases one image in a thousand, and repeats nights with nothing new before and
+    after it; consent repeats such nights with and without a table of consents; marts builds them, again with 1 % more
+    faces, all of one day, and corrects a share by SQL.
 
     Times differ between machines and minutes; compare ratios, whose pairs ran back to back. The limit is the time that
     the cascade's multiply-adds take at the machine's rate of float32 matrix multiplication. Needs the extra benchmark.

@@ -78,10 +78,11 @@ def nights_without_models(engine_name: str, out: Path, *sections: str) -> dict[s
     measured: dict[str, Any] = json.loads(out.read_text())
     assert "gemm_gflops" not in measured["machine"]
     nights = measured["engine"][engine_name]
-    first, nothing, changed = (nights[name] for name in ("first night", "nothing new", "1 % changed"))
-    assert (first["images"], nothing["images"], changed["images"]) == (100, 0, 1)
-    assert (first["waves"], nothing["waves"], changed["waves"]) == (1, 0, 1)
-    assert (first["rows"]["image_results"]["inserted"], changed["rows"]["image_results"]["updated"]) == (100, 1)
+    first, nothing, changed, new = (nights[name] for name in ("first night", "nothing new", "1 % changed", "1 % new"))
+    assert (first["images"], nothing["images"], changed["images"], new["images"]) == (100, 0, 1, 1)
+    assert (first["waves"], nothing["waves"], changed["waves"], new["waves"]) == (1, 0, 1, 1)
+    rows = {name: night["rows"]["image_results"] for name, night in nights.items()}
+    assert (rows["first night"]["inserted"], rows["1 % changed"]["updated"], rows["1 % new"]["inserted"]) == (100, 1, 1)
     assert min(first["cpu_seconds"]["all"], first["peak_mib"]) > 0
     return measured
 
