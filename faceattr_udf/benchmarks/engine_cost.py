@@ -15,6 +15,7 @@ from faceattr_udf.spark.session import start
 _FEW: Final = 100
 _ONE_PERCENT: Final = 100
 _WAVES: Final = 10
+_FILES: Final = 30
 _CONTENT_BYTES: Final = 10_000
 _NIGHTS: Final = 3
 _TABLES: Final = ("faces", "image_results")
@@ -58,13 +59,18 @@ def layout(configs: Mapping[str, Config], events: Path, images: int) -> dict[str
     Args:
         configs: As for `engine`.
         events: As for `engine`.
-        images: Rows of the images table, each of 10,000 bytes.
+        images: Rows of the images table, each of 10,000 bytes, in 30 files. Only a file with more images than
+            `enrich.wave_images` is divided among waves.
     """
     results: dict[str, Any] = {"images": images}
     with tempfile.TemporaryDirectory() as name:
         for order in ("in the order of the files", "without order"):
             table = write_stub_table(
-                Path(name) / order[:2], images, content_bytes=_CONTENT_BYTES, in_order=order.startswith("in")
+                Path(name) / order[:2],
+                images,
+                content_bytes=_CONTENT_BYTES,
+                in_order=order.startswith("in"),
+                rows_per_file=-(-images // _FILES),
             )
             size = sum(path.stat().st_size for path in table.iterdir()) / 2**20
             for engine_name, config in configs.items():

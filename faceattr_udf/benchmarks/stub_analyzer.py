@@ -52,7 +52,14 @@ STUB: Final = AnalyzerProvider(load=_load, model_version=_version)
 
 
 def write_stub_table(
-    folder: Path, rows: int, *, content_bytes: int = 100, in_order: bool = True, every: int = 0, version: int = 0
+    folder: Path,
+    rows: int,
+    *,
+    content_bytes: int = 100,
+    in_order: bool = True,
+    every: int = 0,
+    version: int = 0,
+    rows_per_file: int = _ROWS_PER_FILE,
 ) -> Path:
     """Writes an images table of Parquet files whose contents mean nothing.
 
@@ -63,6 +70,7 @@ def write_stub_table(
         in_order: Whether image_id follows the order of the files; otherwise it has no order, like a hash.
         every: Every how many rows the content is another one in each version; 0 for the same in all versions.
         version: The version of these contents.
+        rows_per_file: Rows of a file.
 
     Returns:
         The folder.
@@ -75,7 +83,7 @@ def write_stub_table(
         content = (hashlib.sha256(seed).digest() * (content_bytes // 32 + 1))[:content_bytes]
         return _name(number, in_order), content
 
-    return write_table_files(folder, rows, image, rows_per_file=_ROWS_PER_FILE, rows_per_group=step)
+    return write_table_files(folder, rows, image, rows_per_file=rows_per_file, rows_per_group=min(step, rows_per_file))
 
 
 def _name(number: int, in_order: bool) -> str:
