@@ -102,7 +102,7 @@ def test_nights_without_models_are_measured(tmp_path: Path, capfd: pytest.Captur
 def test_nights_on_spark_are_measured(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     measured = nights_without_models("spark", tmp_path / "measurements.json", "engine", "layout", "updates")
     night = measured["layout"]["spark"]["without order"]
-    assert night["waves"] == 10
+    assert night["waves"] == 13  # ten images at most: two of the 25 files
     assert min(night["tasks"], night["cpu_seconds"]["jvm"]) > 0
     assert night["times_the_table"] > 0.9  # every content was read
     written = {
