@@ -83,7 +83,7 @@ def write_stub_table(
         content = (hashlib.sha256(seed).digest() * (content_bytes // 32 + 1))[:content_bytes]
         return _name(number, in_order), content
 
-    return write_table_files(folder, rows, image, rows_per_file=rows_per_file, rows_per_group=min(step, rows_per_file))
+    return write_table_files(folder, rows, image, rows_per_file=rows_per_file, rows_per_group=step)
 
 
 def _name(number: int, in_order: bool) -> str:
